@@ -1,0 +1,207 @@
+import json
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from xbuild import log
+from xbuild.errors import XbuildError
+
+
+@pytest.fixture(autouse=True)
+def _plain(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.delenv(name, raising=False)
+    log.configure()
+    yield
+    log.configure()
+
+
+def on_terminal(code: str, **environment: str) -> str:
+    """What a Python that runs `code` writes to its stderr, a terminal."""
+    master, slave = pty.openpty()
+    names = {"TERM": "xterm-256color", "PATH": os.environ["PATH"], **environment}
+    child = subprocess.Popen([sys.executable, "-c", code], stderr=slave, stdout=subprocess.DEVNULL, env=names)
+    os.close(slave)
+    text = b""
+    while True:
+        try:
+            chunk = os.read(master, 4096)
+        except OSError:
+            break
+        text += chunk
+    os.close(master)
+    assert child.wait() == 0, text
+    return text.decode()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0.0 s"), (12.34, "12.3 s"), (59.96, "1m 00s"), (842, "14m 02s"), (3599.6, "1h 00m")],
+)
+def test_human_time(seconds: float, text: str) -> None:
+    assert log.human_time(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (1048575, "1.0 MiB"), (1 << 42, "4.0 TiB")],
+)
+def test_human_size(size: int, text: str) -> None:
+    assert log.human_size(size) == text
+
+
+@given(st.integers(0, 1 << 50))
+def test_human_size_is_near(size: int) -> None:
+    amount, unit = log.human_size(size).split()
+    scale = 1024 ** ["B", "KiB", "MiB", "GiB", "TiB"].index(unit)
+    assert abs(float(amount) * scale - size) <= 0.051 * scale
+    assert float(amount) < 1024 or unit == "TiB"
+
+
+def test_talk_goes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    log.info("one [bold]two[/bold] :smile:")
+    log.detail("hidden")
+    log.warn("three")
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == "one [bold]two[/bold] :smile:\nwarning: three\n"
+
+
+def test_detail_is_for_verbose(capsys: pytest.CaptureFixture[str]) -> None:
+    log.configure(verbose=1)
+    log.detail("shown")
+    assert capsys.readouterr().err == "shown\n"
+
+
+def test_error_has_message_details_and_hint(capsys: pytest.CaptureFixture[str]) -> None:
+    log.error(XbuildError("a.yml:3:1: wrong", details=["first", "second"], hint="do this"))
+    assert capsys.readouterr().err == "error: a.yml:3:1: wrong\n  first\n  second\n  hint: do this\n"
+
+
+def test_long_lines_are_not_wrapped(capsys: pytest.CaptureFixture[str]) -> None:
+    log.info("/" + "x" * 500)
+    assert capsys.readouterr().err == "/" + "x" * 500 + "\n"
+
+
+@given(st.text())
+def test_no_control_codes_pass(text: str) -> None:
+    cleaned = log._clean(text)
+    assert not any((c < " " and c not in "\t\n") or "\x7f" <= c <= "\x9f" for c in cleaned)
+
+
+def test_colours_of_a_log_do_not_pass(capsys: pytest.CaptureFixture[str]) -> None:
+    log.error(XbuildError("failed", details=["\x1b[01m\x1b[Ka.c:1:\x1b[m \x1b]8;;http://x\x1b\\bad\x1b]8;;\x07\r"]))
+    assert capsys.readouterr().err == "error: failed\n  a.c:1: bad\n"
+
+
+def test_step_tells_begin_and_end_and_indents(capsys: pytest.CaptureFixture[str]) -> None:
+    with log.step("outer"):
+        log.info("inside")
+        with log.step("inner"):
+            pass
+    err = capsys.readouterr().err.splitlines()
+    assert err[:3] == ["outer ...", "  inside", "  inner ..."]
+    assert err[3].startswith("  inner  0.")
+    assert err[4].startswith("outer  0.")
+    assert err[4].endswith(" s")
+
+
+def fail_in_step() -> None:
+    with log.step("compile"):
+        raise XbuildError("failed")
+
+
+def test_step_that_fails_says_so_and_lets_the_exception_pass(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(XbuildError):
+        fail_in_step()
+    log.info("after")
+    err = capsys.readouterr().err.splitlines()
+    assert err[1].endswith(" s  (not finished)")
+    assert err[2] == "after"
+
+
+def test_progress_counts(capsys: pytest.CaptureFixture[str]) -> None:
+    with log.progress("file.tar.xz", 4096) as transfer:
+        transfer.advance(1024)
+        assert transfer.line().startswith("file.tar.xz  1.0 KiB of 4.0 KiB  0.")
+        transfer.advance(3072)
+    assert "file.tar.xz  4.0 KiB  0." in capsys.readouterr().err
+
+
+def test_json_mode_keeps_stdout_for_one_object(capsys: pytest.CaptureFixture[str]) -> None:
+    log.configure(json=True)
+    log.output("for people")
+    log.table(["name"], [["zlib"]])
+    with log.step("a"):
+        log.result({"b": 1, "a": ["ü"]})
+    out, err = capsys.readouterr()
+    assert json.loads(out) == {"a": ["ü"], "b": 1}
+    assert "for people\nname\nzlib\n" in err
+    with pytest.raises(RuntimeError):
+        log.result({})
+
+
+def test_plain_mode_writes_output_and_no_json(capsys: pytest.CaptureFixture[str]) -> None:
+    log.result({"a": 1})
+    log.output("line")
+    assert capsys.readouterr() == ("line\n", "")
+
+
+def test_table_is_aligned_by_what_is_seen(capsys: pytest.CaptureFixture[str]) -> None:
+    log.table(["name", "size"], [["zlib", 3], ["日本", "a\nb"]])
+    assert capsys.readouterr().out == "name  size\nzlib  3\n日本  a b\n"
+
+
+def test_empty_table_shows_its_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    log.table(["name", "size"], [])
+    assert capsys.readouterr().out == "name  size\n"
+
+
+SPIN = """
+import time
+from xbuild import log
+with log.step("outer"):
+    with log.step("inner"):
+        time.sleep(0.6)
+    with log.paused():
+        print("child", file=__import__("sys").stderr)
+"""
+
+
+def test_terminal_gets_a_spinner_with_elapsed_time() -> None:
+    text = on_terminal(SPIN)
+    assert "\x1b[2K" in text
+    assert any(f"{frame} inner" in text for frame in log._FRAMES)
+    assert "inner  0.5 s" in text or "inner  0.6 s" in text
+    assert "outer ..." not in text
+    # Hidden and shown again equally often: the user's cursor comes back.
+    assert text.count("\x1b[?25l") == text.count("\x1b[?25h") > 0
+
+
+def test_terminal_cursor_comes_back_after_an_exception() -> None:
+    text = on_terminal(
+        "from xbuild import log\n"
+        "import contextlib, time\n"
+        "with contextlib.suppress(ValueError), log.step('outer'), log.step('inner'):\n"
+        "    time.sleep(0.3); raise ValueError\n"
+    )
+    assert text.count("\x1b[?25l") == text.count("\x1b[?25h") > 0
+    assert "\x1b[2minner  0." in text.replace("\x1b[2m  inner", "\x1b[2minner")
+
+
+def test_dumb_terminal_gets_plain_lines() -> None:
+    text = on_terminal(SPIN, TERM="dumb")
+    assert "\x1b" not in text
+    assert "outer ..." in text
+
+
+def test_no_color_is_honoured() -> None:
+    code = "from xbuild import log; log.warn('careful')"
+    assert "\x1b[33m" in on_terminal(code)
+    assert "\x1b[33m" not in on_terminal(code, NO_COLOR="1")

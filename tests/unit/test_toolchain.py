@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from xbuild.errors import RecipeError, UsageError
+from xbuild.model.load import load_toolchain, toolchain_names
+from xbuild.model.recipe import SET_BY_XBUILD
+
+CHECKOUT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    shutil.copytree(CHECKOUT / "toolchains", tmp_path / "toolchains")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def change(project: Path, name: str, old: str, new: str) -> list[str]:
+    """The errors, without the file's name, once `old` is `new` in the toolchain `name`."""
+    path = project / "toolchains" / f"{name}.yml"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    with pytest.raises(RecipeError) as caught:
+        load_toolchain(name, project)
+    return [line.split(": ", 1)[1] for line in caught.value.details]
+
+
+def test_targets_of_this_project() -> None:
+    assert toolchain_names(CHECKOUT) == ["amd64", "arm64", "armhf"]
+
+
+@pytest.mark.parametrize("name", toolchain_names(CHECKOUT))
+def test_each_toolchain_of_this_project_agrees_with_itself(name: str) -> None:
+    toolchain = load_toolchain(name, CHECKOUT)
+    assert toolchain.architecture == name
+    assert toolchain.triplet.startswith(toolchain.identity["HOSTTYPE"])
+    assert toolchain.identity["MAKE_HOST"] == toolchain.identity["MACHTYPE"]
+    assert set(toolchain.identity) <= SET_BY_XBUILD
+    if toolchain.native_root and toolchain.qemu:
+        assert {toolchain.qemu.package, f"gcc-{toolchain.triplet}"} <= set(toolchain.native_root.packages)
+    if not toolchain.native:
+        assert (toolchain.word_size_root is not None) == (toolchain.elf.elf_class == 32)
+
+
+def test_armhf() -> None:
+    armhf = load_toolchain("armhf", CHECKOUT)
+    assert (armhf.elf.machine, armhf.elf.elf_class, armhf.elf.float_abi) == ("ARM", 32, "hard")
+    assert armhf.elf.interpreter == "/lib/ld-linux-armhf.so.3"
+    assert armhf.model_dump(mode="json", by_alias=True)["elf"]["class"] == 32
+    assert not armhf.native
+
+
+def test_with_suite_changes_the_suite_only() -> None:
+    armhf = load_toolchain("armhf", CHECKOUT)
+    other = armhf.with_suite("bookworm")
+    assert other.distribution.suite == "bookworm"
+    assert other.with_suite(armhf.distribution.suite) == armhf
+
+
+def test_unknown_target(project: Path) -> None:
+    with pytest.raises(UsageError, match=r"unknown target 'armfh'; did you mean 'armhf'\?") as caught:
+        load_toolchain("armfh", project)
+    assert caught.value.hint == "known: amd64, arm64, armhf"
+
+
+def test_no_toolchains_at_all(tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        load_toolchain("armhf", tmp_path)
+    assert caught.value.hint == f"there are none in {tmp_path / 'toolchains'}"
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "expected"),
+    [
+        ("armhf", "machine: ARM", "machine: AMR", "elf.machine: 'AMR' is not one of ARM, AARCH64, X86_64"),
+        ("armhf", "class: 32", "class: 31", "elf.class: 31 is not one of 32, 64"),
+        ("armhf", "float-abi: hard", "float-abi: harder", "elf.float-abi: 'harder' is not one of hard, soft"),
+        ("armhf", "float-abi", "float_abi", "elf.float_abi: unknown field; did you mean 'float-abi'?"),
+        ("armhf", "/lib/ld-linux", "lib/ld-linux", "elf.interpreter: must be an absolute path"),
+        ("armhf", "triplet: arm-linux-gnueabihf", "triplet: arm", "triplet: must be a triplet such as"),
+        ("armhf", "name: armhf", "name: armel", "name: must be 'armhf', as the file is called"),
+        ("armhf", "schema: 1", "schema: 7", "schema: schema 7 needs a newer xbuild"),
+        ("armhf", "suite: trixie", "suite: 13", "distribution.suite: must be quoted: YAML read 13, a number"),
+        ("armhf", "policy: default\n", "", "a target that is not native needs policy"),
+        ("amd64", "native: true", "native: false",
+         "a target that is not native needs qemu, native-root, policy"),
+        ("amd64", "native: true", "native: 'yes'", "native: must be true or false"),
+        ("arm64", "policy: default", "policy: default\nnative: true",
+         "a native target has no qemu, native-root, policy"),
+        ("amd64", "native: true", "native: true\nword-size-root: {architecture: i386, packages: [gcc]}",
+         "a native target has no word-size-root"),
+    ],
+)  # fmt: skip
+def test_bad_toolchains(project: Path, name: str, old: str, new: str, expected: str) -> None:
+    found = change(project, name, old, new)
+    assert len(found) == 1
+    assert found[0].startswith(expected)

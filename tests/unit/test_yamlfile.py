@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from pydantic import Field
+
+from xbuild.errors import RecipeError
+from xbuild.model.base import Model
+from xbuild.yamlfile import Node, Problem, did_you_mean, file_error, load_model, read_tree, shown
+
+
+class Part(Model):
+    sha256: str
+    kind: Literal["file", "executable"] = "file"
+    strip_level: int = 1
+
+
+class Sample(Model):
+    version: str
+    parts: tuple[Part, ...] = ()
+    env: dict[str, str] = Field(default_factory=dict)
+    best: Part | None = None
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "sample.yml"
+
+
+def errors(file: Path, text: str | bytes) -> list[str]:
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(RecipeError) as caught:
+        load_model(file, Sample)
+    return list(caught.value.details) or [caught.value.message]
+
+
+def test_good_file(file: Path) -> None:
+    file.write_text('version: "1.0"\nparts: [{sha256: ab, kind: executable, strip-level: 2}]\nenv: {A: b}\n')
+    sample = load_model(file, Sample)
+    assert sample.parts[0] == Part(sha256="ab", kind="executable", strip_level=2)
+    assert sample.model_dump(mode="json", by_alias=True)["parts"][0]["strip-level"] == 2
+
+
+def test_all_errors_at_once_in_the_order_of_lines(file: Path) -> None:
+    text = "version: 3.1\nparts:\n  - sha265: ab\n    kind: exectable\nbset: {}\nenv: []\n"
+    assert errors(file, text) == [
+        "sample.yml:1:1: version: must be quoted: YAML read 3.1, a number",
+        "sample.yml:3:5: parts.0.sha256: is missing",
+        "sample.yml:3:5: parts.0.sha265: unknown field; did you mean 'sha256'?",
+        "sample.yml:4:5: parts.0.kind: 'exectable' is not one of file, executable; did you mean"
+        " 'executable'?",
+        "sample.yml:5:1: bset: unknown field; did you mean 'best'?",
+        "sample.yml:6:1: env: must be a mapping",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("version: 3\n", "1:1: version: must be quoted: YAML read 3, a number"),
+        ("version: no\n", "1:1: version: must be quoted: YAML read False, a yes/no value"),
+        ("version: 2024-01-02\n", "1:1: version: must be quoted: YAML read 2024-01-02, a date"),
+        ("version:\n", "1:1: version: must be text, but is empty"),
+        ("version: [a]\n", "1:1: version: must be text"),
+        ("parts: []\n", "1:1: version: is missing"),
+        ("version: a\nparts: {}\n", "2:1: parts: must be a list"),
+        ("version: a\nparts:\n  - text\n", "3:5: parts.0: must be a mapping"),
+        ("version: a\nenv:\n  A: 1\n", "3:3: env.A: must be quoted: YAML read 1, a number"),
+        ("version: a\nparts:\n  - {sha256: a, strip_level: 3}\n",
+         "3:17: parts.0.strip_level: unknown field; did you mean 'strip-level'?"),
+        ("version: a\nbest: {sha266: a, sha256: b}\n",
+         "2:8: best.sha266: unknown field; did you mean 'sha256'?"),
+        ("version: a\nversion: b\n", "2:1: key 'version' given twice (first on line 1)"),
+        ("version: a\nenv: {A: x, A: y}\n", "2:13: key 'A' given twice (first on line 2)"),
+        ("version: a\nenv: {on: x}\n", "2:7: key 'on' must be text: quote it"),
+        ("version: &v a\nenv: {A: *v}\n", "1:10: not YAML: anchors and aliases (& and *) are not supported"),
+        ("version: 2024-13-45\n", "1:10: not YAML: month must be in 1..12: quote it"),
+        ("", "1:1: the file is empty"),
+        ("- a\n", "1:1: must be a mapping"),
+    ],
+)  # fmt: skip
+def test_bad_files(file: Path, text: str, expected: str) -> None:
+    assert errors(file, text) == [f"sample.yml:{expected}"]
+
+
+def test_not_yaml_has_a_position(file: Path) -> None:
+    (line,) = errors(file, "version: [a\nenv: b\n")
+    assert line.startswith("sample.yml:2:4: not YAML: ")
+
+
+def test_two_documents_are_refused(file: Path) -> None:
+    (line,) = errors(file, "version: a\n---\nversion: b\n")
+    assert line.startswith("sample.yml:2:1: not YAML: ")
+
+
+def test_unsafe_tags_are_refused(file: Path) -> None:
+    (line,) = errors(file, "version: !!python/object/apply:os.getcwd []\n")
+    assert "version: must be text" in line
+
+
+def test_unknown_scalar_tag_is_refused(file: Path) -> None:
+    (line,) = errors(file, "version: !secret x\n")
+    assert line.startswith("sample.yml:1:10: not YAML: could not determine a constructor")
+
+
+def test_not_utf8_and_not_there(file: Path) -> None:
+    assert errors(file, b"version: \xff\n") == ["sample.yml: is not UTF-8 text: byte 9: invalid start byte"]
+    file.unlink()
+    with pytest.raises(RecipeError, match=r"^sample.yml: cannot be read: No such file"):
+        read_tree(file)
+
+
+def test_preprocess_can_rewrite_and_its_problems_are_reported_with_the_others(file: Path) -> None:
+    file.write_text("env: {A: b}\n")
+
+    def add_version(tree: Node) -> tuple[Node, list[Problem]]:
+        return Node({**tree.value, "version": Node("1")}), []
+
+    assert load_model(file, Sample, add_version).version == "1"
+
+    def complain(tree: Node) -> tuple[Node, list[Problem]]:
+        return tree, [Problem.at(tree, ("env", "A", "deeper"), "is odd")]
+
+    with pytest.raises(RecipeError) as caught:
+        load_model(file, Sample, complain)
+    assert caught.value.details == (
+        "sample.yml:1:1: version: is missing",
+        "sample.yml:1:7: env.A.deeper: is odd",
+    )
+
+
+def test_the_message_counts_the_errors(file: Path) -> None:
+    one, two = Problem(1, 1, "", "a"), Problem(2, 1, "", "b")
+    assert file_error(file, [one, one]).message == "sample.yml: 1 error"
+    assert file_error(file, [two, one]).message == "sample.yml: 2 errors"
+    assert file_error(file, [one]).exit_code == 2
+
+
+def test_tree_keeps_values_and_positions(file: Path) -> None:
+    file.write_text("a:\n  - b: 1\n    c: yes\n")
+    tree = read_tree(file)
+    assert tree.plain() == {"a": [{"b": 1, "c": True}]}
+    found = tree.find("a", 0, "c")
+    assert found is not None
+    assert (found.line, found.column) == (3, 5)
+    assert tree.find("a", 1) is None
+    assert tree.find("a", 0, "b", "x") is None
+
+
+def test_did_you_mean() -> None:
+    assert did_you_mean("pyhton", ["zlib", "python"]) == "; did you mean 'python'?"
+    assert did_you_mean("qqq", ["zlib", "python"]) == ""
+
+
+def test_shown_is_relative_only_below_the_working_directory(file: Path) -> None:
+    assert shown(file) == "sample.yml"
+    assert shown(file.parent.parent / "other.yml") == str(file.parent.parent / "other.yml")

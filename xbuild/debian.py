@@ -1,0 +1,101 @@
+"""Reads the package database of a Debian tree that need not be runnable, across the layers it is spread over."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from xbuild.errors import MachineError
+
+_MERGED = ("/bin/", "/sbin/", "/lib/")
+
+
+@dataclass(frozen=True)
+class Package:
+    """An installed package. source: `name=version` of the sources it was built from."""
+
+    name: str
+    version: str
+    architecture: str
+    source: str
+
+
+class Tree:
+    """A Debian tree in one or more layers, topmost first, each a directory outside."""
+
+    def __init__(self, layers: Sequence[Path]) -> None:
+        self.layers = tuple(layers)
+
+    def find(self, path: str) -> Path | None:
+        """The file outside that `path` (absolute, in the tree, no links on the way) is; None if there is none."""
+        for layer in self.layers:
+            place = layer / path.lstrip("/")
+            if place.is_symlink() or place.exists():
+                # A character device marks a deletion in an overlay's upper directory.
+                return None if place.is_char_device() else place
+        return None
+
+    def real_path(self, path: str) -> str | None:
+        """`path` with all links followed inside the tree; None if it leads nowhere."""
+        done: list[str] = []
+        rest = [part for part in path.split("/") if part]
+        for _ in range(1000):
+            if not rest:
+                return "/" + "/".join(done)
+            part = rest.pop(0)
+            if part == "..":
+                done = done[:-1]
+                continue
+            found = self.find("/" + "/".join([*done, part]))
+            if found is None:
+                return None
+            if found.is_symlink():
+                link = str(found.readlink())
+                done = [] if link.startswith("/") else done
+                rest = [piece for piece in link.split("/") if piece not in ("", ".")] + rest
+            else:
+                done.append(part)
+        return None
+
+    @cached_property
+    def packages(self) -> dict[str, Package]:
+        """Installed packages by name (one architecture of each: the tree's own wins)."""
+        status = self.find("/var/lib/dpkg/status")
+        if status is None:
+            raise MachineError(f"{self.layers[0]} holds no package database", hint="invoke clean --roots")
+        found: dict[str, Package] = {}
+        for paragraph in status.read_text(errors="replace").split("\n\n"):
+            fields = dict(
+                line.split(": ", 1) for line in paragraph.splitlines() if ": " in line and not line.startswith(" ")
+            )
+            if "Package" not in fields or "Version" not in fields:
+                continue
+            name, version = fields["Package"], fields["Version"]
+            source, _, source_version = fields.get("Source", name).partition(" ")
+            source_version = source_version.strip("()") or version
+            found.setdefault(
+                name, Package(name, version, fields.get("Architecture", ""), f"{source}={source_version}")
+            )
+        return found
+
+    @cached_property
+    def owners(self) -> dict[str, str]:
+        """The package that owns each file, by the file's path with the merged directories resolved."""
+        found: dict[str, str] = {}
+        seen: set[str] = set()
+        for layer in self.layers:
+            for file in sorted((layer / "var/lib/dpkg/info").glob("*.list")):
+                if file.name in seen:
+                    continue
+                seen.add(file.name)
+                package = file.name.removesuffix(".list").partition(":")[0]
+                for path in file.read_text(errors="replace").splitlines():
+                    found[merged(path)] = package
+        return found
+
+
+def merged(path: str) -> str:
+    """`path` as it really is in a tree with merged /usr (all that xbuild makes): /bin/sh is /usr/bin/sh."""
+    return "/usr" + path if path.startswith(_MERGED) else path

@@ -1,0 +1,264 @@
+/* The binfmt_misc interpreter of all target ELF files: runs the twin where the table has one, else qemu-user.
+ *
+ * Registered with the flags F, P and O (kernel documentation, binfmt-misc.rst), so it is called as
+ *     dispatcher PATH ARGV0 ARGS...
+ * with the opened file as AT_EXECFD. It uses no libc: it starts once for every program that a build executes.
+ */
+#include <stddef.h>
+
+#include "table.h"
+
+enum { SYS_write = 1, SYS_open = 2, SYS_close = 3, SYS_fstat = 5, SYS_execve = 59, SYS_exit = 60, SYS_readlink = 89 };
+enum { AT_NULL = 0, AT_EXECFD = 2 };
+enum { O_WRONLY = 1, O_APPEND = 02000, O_CLOEXEC = 02000000 };
+enum { E2BIG = 7, ENOENT = 2 };
+
+/* Filled in after linking; volatile so that the compiler does not take the zeros for the contents. */
+__attribute__((section(".xbuild_table"), aligned(4096))) const volatile char table_bytes[TABLE_SIZE] = {0};
+#define TABLE ((const char *)(uintptr_t)table_bytes)
+
+struct stat64 { /* struct stat of x86-64, <asm/stat.h> */
+    uint64_t st_dev, st_ino, st_nlink;
+    uint32_t st_mode, st_uid, st_gid, pad;
+    uint64_t st_rdev;
+    int64_t st_size, st_blksize, st_blocks, atime, atime_nsec, mtime, mtime_nsec, ctime, ctime_nsec, unused[3];
+};
+
+static long call(long number, long a, long b, long c)
+{
+    long result;
+    __asm__ volatile("syscall" : "=a"(result) : "a"(number), "D"(a), "S"(b), "d"(c) : "rcx", "r11", "memory");
+    return result;
+}
+
+static size_t length(const char *s)
+{
+    size_t n = 0;
+    while (s[n])
+        n++;
+    return n;
+}
+
+static int same(const char *a, const char *b)
+{
+    while (*a && *a == *b)
+        a++, b++;
+    return *a == *b;
+}
+
+static int matches(const char *pattern, const char *word)
+{
+    for (; *pattern; pattern++, word++) {
+        if (*pattern == '*' && !pattern[1])
+            return 1;
+        if (*pattern != *word)
+            return 0;
+    }
+    return !*word;
+}
+
+static const char *next(const char *s)
+{
+    return s + length(s) + 1;
+}
+
+/* Does the environment entry set the variable that `name` (NAME or NAME=VALUE) names? */
+static int names(const char *entry, const char *name)
+{
+    while (*name && *name != '=' && *entry == *name)
+        entry++, name++;
+    return *entry == '=' && (!*name || *name == '=');
+}
+
+static char **find_env(char **envp, const char *name)
+{
+    for (; *envp; envp++)
+        if (names(*envp, name))
+            return envp;
+    return NULL;
+}
+
+static int any_arg(uint32_t patterns, char **argv)
+{
+    if (!patterns)
+        return 0;
+    for (; *argv; argv++)
+        for (const char *p = TABLE + patterns; *p; p = next(p))
+            if (matches(p, *argv))
+                return 1;
+    return 0;
+}
+
+static int any_env(uint32_t list, char **envp)
+{
+    if (!list)
+        return 0;
+    for (const char *name = TABLE + list; *name; name = next(name))
+        if (find_env(envp, name))
+            return 1;
+    return 0;
+}
+
+static const struct slot *look_up(const char *path)
+{
+    const struct table *table = (const struct table *)TABLE;
+    const struct slot *slots = (const struct slot *)(TABLE + table->slots);
+    uint32_t hash = 2166136261u; /* FNV-1a, 32 bits */
+    for (const char *p = path; *p; p++)
+        hash = (hash ^ (unsigned char)*p) * 16777619u;
+    for (uint32_t i = hash & table->slot_mask; slots[i].path; i = (i + 1) & table->slot_mask)
+        if (slots[i].hash == hash && same(TABLE + slots[i].path, path))
+            return &slots[i];
+    return NULL;
+}
+
+/* A file that the build has written over or touched has another change time, which nobody can set. */
+static int is_distributions_own(const struct slot *slot, int fd)
+{
+    struct stat64 st;
+    if (slot->size < 0)
+        return 1;
+    return !call(SYS_fstat, fd, (long)&st, 0) && st.st_size == slot->size && st.ctime == slot->ctime_sec &&
+           st.ctime_nsec == slot->ctime_nsec;
+}
+
+static const struct slot *find_twin(int fd)
+{
+    char link[32] = "/proc/self/fd/", path[4096], digits[12];
+    int n = 0, at = 14;
+    for (int rest = fd; rest || !n; rest /= 10)
+        digits[n++] = (char)('0' + rest % 10);
+    while (n)
+        link[at++] = digits[--n];
+    long got = call(SYS_readlink, (long)link, (long)path, sizeof path - 1);
+    if (got <= 0)
+        return NULL;
+    path[got] = 0;
+    const struct slot *slot = look_up(path);
+    return slot && is_distributions_own(slot, fd) ? slot : NULL;
+}
+
+/* LD_PRELOAD and LD_AUDIT name the target's libraries: a twin must not see them, its target children must again.
+ * The name is changed where it stands: LD_... <-> XB_.... */
+static void park_preloads(char **envp, char from, char to, char from2, char to2)
+{
+    for (; *envp; envp++) {
+        char *e = *envp;
+        if (e[0] == from && e[1] == from2 && (names(e + 2, "_PRELOAD") || names(e + 2, "_AUDIT")))
+            e[0] = to, e[1] = to2;
+    }
+}
+
+static void run_twin(const struct slot *slot, char **argv, char **envp)
+{
+    const char *program = TABLE + slot->exec;
+    size_t variables = 0, extra = 0;
+    const struct rules *rules = slot->rules ? (const struct rules *)(TABLE + slot->rules) : NULL;
+    if (rules) {
+        /* argv[0] is a name, not an argument. */
+        if (any_arg(rules->emulate_args, argv + 1) || any_env(rules->emulate_env, envp))
+            return;
+        if (any_arg(rules->other_args, argv + 1))
+            program = TABLE + rules->other;
+        if (rules->set_env)
+            for (const char *s = TABLE + rules->set_env; *s; s = next(s))
+                extra++;
+        if (rules->default_env)
+            for (const char *s = TABLE + rules->default_env; *s; s = next(s))
+                extra++;
+    }
+    while (envp[variables])
+        variables++;
+    char *changed[variables + extra + 1];
+    if (extra) {
+        for (size_t i = 0; i <= variables; i++)
+            changed[i] = envp[i];
+        for (int list = 0; list < 2; list++) {
+            uint32_t at = list ? rules->default_env : rules->set_env;
+            for (const char *s = at ? TABLE + at : ""; *s; s = next(s)) {
+                char **place = find_env(changed, s);
+                if (place && list)
+                    continue;
+                if (!place) {
+                    place = &changed[variables++];
+                    changed[variables] = NULL;
+                }
+                *place = (char *)s;
+            }
+        }
+    }
+    park_preloads(envp, 'L', 'X', 'D', 'B');
+    call(SYS_execve, (long)program, (long)argv, (long)(extra ? changed : envp));
+    /* Without our directory (a chroot that the build made) or with too long a command line: qemu tells. */
+    park_preloads(envp, 'X', 'L', 'B', 'D');
+}
+
+static void trace(const char *path)
+{
+    const struct table *table = (const struct table *)TABLE;
+    char line[4097];
+    size_t n = length(path);
+    if (!table->trace || n >= sizeof line)
+        return;
+    long fd = call(SYS_open, (long)(TABLE + table->trace), O_WRONLY | O_APPEND | O_CLOEXEC, 0);
+    if (fd < 0)
+        return;
+    for (size_t i = 0; i < n; i++)
+        line[i] = path[i];
+    line[n] = '\n';
+    call(SYS_write, fd, (long)line, (long)n + 1);
+    call(SYS_close, fd, 0, 0);
+}
+
+static __attribute__((noreturn)) void fail(const char *what, const char *path)
+{
+    static const char prefix[] = "xbuild: ", newline[] = "\n";
+    call(SYS_write, 2, (long)prefix, sizeof prefix - 1);
+    call(SYS_write, 2, (long)what, (long)length(what));
+    call(SYS_write, 2, (long)path, (long)length(path));
+    call(SYS_write, 2, (long)newline, 1);
+    for (;;)
+        call(SYS_exit, 126, 0, 0);
+}
+
+__attribute__((noreturn, used)) void begin(long *stack)
+{
+    const struct table *table = (const struct table *)TABLE;
+    long count = stack[0];
+    char **argv = (char **)(stack + 1), **envp = argv + count + 1;
+    long *aux = (long *)envp;
+    int fd = -1;
+    while (*aux++)
+        ;
+    for (; aux[0] != AT_NULL; aux += 2)
+        if (aux[0] == AT_EXECFD)
+            fd = (int)aux[1];
+    if (count < 3 || table->magic != TABLE_MAGIC)
+        fail("the dispatcher is not called by binfmt_misc: ", count ? argv[0] : "");
+    if (fd >= 0) {
+        const struct slot *slot = find_twin(fd);
+        call(SYS_close, fd, 0, 0);
+        if (slot)
+            run_twin(slot, argv + 2, envp);
+    }
+    park_preloads(envp, 'X', 'L', 'B', 'D');
+    trace(argv[1]);
+    /* qemu -0 ARGV0 PATH ARGS...: one word more than we were given; the slot of argc is free now. */
+    char **words = (char **)stack;
+    char *path = argv[1], *argv0 = argv[2];
+    words[0] = (char *)(TABLE + table->qemu);
+    words[1] = "-0";
+    words[2] = argv0;
+    words[3] = path;
+    long error = call(SYS_execve, (long)words[0], (long)words, (long)envp);
+    if (error == -ENOENT) {
+        /* A chroot that the build made lacks our directory, but its pid 1 is ours. */
+        error = call(SYS_execve, (long)(TABLE + table->far_qemu), (long)words, (long)envp);
+    }
+    fail(error == -E2BIG ? "argument list too long: " : "cannot start qemu for ", path);
+}
+
+__attribute__((naked, noreturn)) void _start(void)
+{
+    __asm__("mov %rsp, %rdi\n\tand $-16, %rsp\n\tcall begin\n\thlt");
+}

@@ -1,0 +1,69 @@
+/* A library that some twins load before libc. It answers, for the twin alone, as the target would:
+ *   uname(2)                   MACHINE (a macro: what uname -m says on the target)
+ *   readlink /proc/self/exe    the path of the target's own file, without our private directory
+ *   dlopen of /some/plugin.so  the native one of the same name below the private directory, where there is one
+ */
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __i386__
+enum { SYS_uname = 122, SYS_readlink = 85 };
+#define PRIVATE "/.xbuild/i386"
+#else
+enum { SYS_uname = 63, SYS_readlink = 89 };
+#define PRIVATE "/.xbuild/amd64"
+#endif
+
+#define RTLD_NEXT ((void *)-1)   /* <dlfcn.h> */
+#define R_OK 4                   /* <unistd.h> */
+enum { FIELD = 65, MACHINE_AT = 4 * FIELD }; /* struct new_utsname, <linux/utsname.h> */
+
+extern long syscall(long number, ...);
+extern void *dlsym(void *handle, const char *name);
+extern int access(const char *path, int mode);
+extern void *memmove(void *to, const void *from, size_t n);
+extern int strncmp(const char *a, const char *b, size_t n);
+extern int strcmp(const char *a, const char *b);
+extern size_t strlen(const char *s);
+extern char *strcpy(char *to, const char *from);
+
+int uname(char *names)
+{
+    int result = (int)syscall(SYS_uname, names);
+    if (!result)
+        strcpy(names + MACHINE_AT, MACHINE);
+    return result;
+}
+
+long readlink(const char *path, char *buffer, size_t size)
+{
+    static const char private_directory[] = PRIVATE "/";
+    size_t n = sizeof PRIVATE - 1;
+    char whole[4096];
+    if (strcmp(path, "/proc/self/exe"))
+        return syscall(SYS_readlink, path, buffer, size);
+    long got = syscall(SYS_readlink, path, whole, sizeof whole);
+    if (got < 0)
+        return got;
+    const char *start = whole;
+    if ((size_t)got > n && !strncmp(whole, private_directory, n + 1))
+        start += n, got -= (long)n;
+    if ((size_t)got > size)
+        got = (long)size;
+    memmove(buffer, start, (size_t)got);
+    return got;
+}
+
+void *dlopen(const char *path, int flags)
+{
+    static void *(*real)(const char *, int);
+    char native[4096] = PRIVATE;
+    if (!real)
+        real = (void *(*)(const char *, int))(uintptr_t)dlsym(RTLD_NEXT, "dlopen");
+    if (path && path[0] == '/' && strlen(path) < sizeof native - sizeof PRIVATE) {
+        strcpy(native + sizeof PRIVATE - 1, path);
+        if (!access(native, R_OK))
+            return real(native, flags);
+    }
+    return real(path, flags);
+}

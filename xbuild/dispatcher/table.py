@@ -1,0 +1,121 @@
+"""Writes the table that dispatcher.c looks twins up in; the layout is told in table.h."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from xbuild.elf import section_location
+from xbuild.errors import XbuildError
+
+MAGIC = 0x31544258
+SIZE = 256 * 1024
+SECTION = ".xbuild_table"
+_HEADER = struct.Struct("<6I")
+_SLOT = struct.Struct("<4I3q")
+_RULES = struct.Struct("<6I")
+
+
+@dataclass(frozen=True)
+class Rules:
+    """When another program than the twin runs, and what its environment gets; see model.policy.Tool."""
+
+    emulate_args: tuple[str, ...] = ()
+    emulate_env: tuple[str, ...] = ()
+    other_args: tuple[str, ...] = ()
+    other: str | None = None
+    set_env: Mapping[str, str] = field(default_factory=dict)
+    default_env: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A twin. path: real path of the target's file; program: path of the twin; both as seen inside.
+
+    size (bytes) and ctime (seconds, nanoseconds): of the distribution's own file; None: any file at the path will do.
+    """
+
+    path: str
+    program: str
+    rules: Rules = Rules()
+    size: int | None = None
+    ctime: tuple[int, int] = (0, 0)
+
+
+def fnv1a(text: str) -> int:
+    """The 32-bit FNV-1a hash of `text` (draft-eastlake-fnv)."""
+    value = 2166136261
+    for byte in text.encode():
+        value = ((value ^ byte) * 16777619) & 0xFFFFFFFF
+    return value
+
+
+class _Writer:
+    def __init__(self, reserved: int) -> None:
+        self.data = bytearray(reserved)
+
+    def add(self, data: bytes, align: int = 1) -> int:
+        while len(self.data) % align:
+            self.data.append(0)
+        place = len(self.data)
+        self.data += data
+        return place
+
+    def text(self, text: str) -> int:
+        return self.add(text.encode() + b"\0")
+
+    def texts(self, texts: Sequence[str]) -> int:
+        return self.add(b"".join(text.encode() + b"\0" for text in texts) + b"\0") if texts else 0
+
+    def rules(self, rules: Rules) -> int:
+        if rules == Rules():
+            return 0
+        fields = (
+            self.texts(rules.emulate_args),
+            self.texts(rules.emulate_env),
+            self.texts(rules.other_args) if rules.other else 0,
+            self.text(rules.other) if rules.other else 0,
+            self.texts([f"{name}={value}" for name, value in sorted(rules.set_env.items())]),
+            self.texts([f"{name}={value}" for name, value in sorted(rules.default_env.items())]),
+        )
+        return self.add(_RULES.pack(*fields), 8)
+
+
+def encode(entries: Sequence[Entry], *, qemu: str, far_qemu: str, trace: str | None) -> bytes:
+    """The table as bytes. qemu, trace: paths as seen inside; trace None: nothing is written down.
+
+    far_qemu: where qemu is if it is not at `qemu`, as in a chroot that the build made.
+
+    Raises XbuildError if it does not fit into the room that the dispatcher has for it.
+    """
+    slots = 8
+    # At most half full, so that a search for what is not there ends soon.
+    while slots < 2 * len(entries) + 1:
+        slots *= 2
+    writer = _Writer(_HEADER.size)
+    table = writer.add(bytes(_SLOT.size * slots), 8)
+    qemu_at, trace_at = writer.text(qemu), writer.text(trace) if trace else 0
+    far_at = writer.text(far_qemu)
+    for entry in sorted(entries, key=lambda entry: entry.path):
+        value = fnv1a(entry.path)
+        place = value & (slots - 1)
+        while writer.data[table + place * _SLOT.size + 4 : table + place * _SLOT.size + 8] != bytes(4):
+            place = (place + 1) & (slots - 1)
+        size = -1 if entry.size is None else entry.size
+        fields = (writer.text(entry.path), writer.text(entry.program), writer.rules(entry.rules), size, *entry.ctime)
+        _SLOT.pack_into(writer.data, table + place * _SLOT.size, value, *fields)
+    _HEADER.pack_into(writer.data, 0, MAGIC, slots - 1, table, qemu_at, trace_at, far_at)
+    if len(writer.data) > SIZE:
+        raise XbuildError(f"the table of {len(entries)} twins needs {len(writer.data)} bytes; there is room for {SIZE}")
+    return bytes(writer.data)
+
+
+def install(dispatcher: Path, destination: Path, table: bytes) -> None:
+    """Write a copy of the compiled `dispatcher` that decides by `table` to `destination`, executable by all."""
+    offset, size = section_location(dispatcher, SECTION)
+    program = bytearray(dispatcher.read_bytes())
+    program[offset : offset + size] = table.ljust(size, b"\0")
+    destination.write_bytes(program)
+    destination.chmod(0o755)

@@ -1,0 +1,281 @@
+"""What an ELF file is: for which machine and ABI, what it needs to run; and what an `.a` archive holds."""
+
+from __future__ import annotations
+
+import io
+import mmap
+import re
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Final, Literal, Protocol
+
+from elftools.common.exceptions import ELFError
+from elftools.construct import ConstructError
+from elftools.elf.dynamic import DynamicSegment
+from elftools.elf.elffile import ELFFile
+from elftools.elf.sections import ARMAttributesSection
+from elftools.elf.segments import InterpSegment, NoteSegment
+
+from xbuild.errors import CheckError
+
+ELF_MAGIC: Final = b"\x7fELF"
+ARCHIVE_MAGIC: Final = b"!<arch>\n"
+"""First bytes of an `.a` file (ar(5)). Thin archives, `!<thin>`, hold only the names of files beside them."""
+
+# <elf.h>
+_DF_1_PIE = 0x08000000
+_EF_ARM_ABI_FLOAT_SOFT = 0x200
+_EF_ARM_ABI_FLOAT_HARD = 0x400
+_SHT_NOBITS = "SHT_NOBITS"
+
+# ar(5): name 16, date 12, uid 6, gid 6, mode 8, size 10 bytes, all blank-padded text, then the end mark.
+_MEMBER_HEADER = 60
+_MEMBER_END = b"`\n"
+
+# What pyelftools lets through when offsets and sizes in a file are nonsense.
+_PARSE_ERRORS = (
+    ELFError,
+    ConstructError,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+
+FloatAbi = Literal["hard", "soft"]
+
+
+class ElfError(CheckError):
+    """An ELF file or an archive is broken, or lacks what was asked for.
+
+    reason: the message without the name of the file, for who shows that in his own way.
+    """
+
+    def __init__(self, message: str, *, reason: str | None = None) -> None:
+        super().__init__(message)
+        self.reason = reason if reason is not None else message
+
+
+class NotElf(ElfError):
+    """A file does not start as an ELF file does."""
+
+
+class Identity(Protocol):
+    """What the ELF files of one target have in common; a toolchain's `elf` is one.
+
+    machine: name of the EM_ constant without its prefix (ARM, AARCH64, X86_64). elf_class: 32 or 64.
+    data: little or big. float_abi: None where the machine has only one. interpreter: the target's loader.
+    """
+
+    @property
+    def machine(self) -> str: ...
+    @property
+    def elf_class(self) -> int: ...
+    @property
+    def data(self) -> str: ...
+    @property
+    def float_abi(self) -> str | None: ...
+    @property
+    def interpreter(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class ElfInfo:
+    """What one ELF file says about itself.
+
+    machine: as in `Identity`, or the number in decimal if pyelftools has no name for it.
+    e_type: EXEC, DYN, REL or CORE. osabi: byte 7 of the file. rpath, runpath: the directories, in order.
+    float_abi: None also for ARM code that uses no floating point, which fits either ABI.
+    build_id: hex. is_static: a program (also a PIE) that runs without an interpreter.
+    """
+
+    machine: str
+    elf_class: Literal[32, 64]
+    data: Literal["little", "big"]
+    e_type: str
+    osabi: int
+    interpreter: str | None
+    needed: tuple[str, ...]
+    soname: str | None
+    rpath: tuple[str, ...]
+    runpath: tuple[str, ...]
+    float_abi: FloatAbi | None
+    build_id: str | None
+    is_static: bool
+
+
+@dataclass(frozen=True)
+class _Dynamic:
+    needed: tuple[str, ...] = ()
+    soname: str | None = None
+    rpath: tuple[str, ...] = ()
+    runpath: tuple[str, ...] = ()
+    pie: bool = False
+
+
+def is_elf(path: Path) -> bool:
+    """Whether `path` is a regular file, or a link to one, that starts with the ELF magic."""
+    # Opening a fifo would wait for its writer.
+    if not stat.S_ISREG(path.stat().st_mode):
+        return False
+    with path.open("rb") as stream:
+        return stream.read(len(ELF_MAGIC)) == ELF_MAGIC
+
+
+def read_elf(source: Path | bytes) -> ElfInfo:
+    """Read an ELF file, given as its path or as its bytes (a member of an archive).
+
+    Raises NotElf if it does not start with the ELF magic, ElfError if it is cut off or inconsistent.
+    """
+    name = "ELF data" if isinstance(source, bytes) else str(source)
+    with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as stream:
+        ident = _ident(stream, name)
+        try:
+            return _info(ELFFile(stream), osabi=ident[7])
+        except _PARSE_ERRORS as error:
+            raise _broken(name, error) from error
+
+
+def section_location(path: Path, name: str) -> tuple[int, int]:
+    """Where the contents of the section `name` lie in the file `path`: offset and size in bytes.
+
+    Raises NotElf, and ElfError if there is no such section or if it takes no room in the file (.bss).
+    """
+    with path.open("rb") as stream:
+        _ident(stream, str(path))
+        try:
+            section = ELFFile(stream).get_section_by_name(name)
+            if section is not None and section["sh_type"] != _SHT_NOBITS:
+                return int(section["sh_offset"]), int(section["sh_size"])
+        except _PARSE_ERRORS as error:
+            raise _broken(str(path), error) from error
+    raise ElfError(f"{path}: no section {name} with contents")
+
+
+def archive_members(data: bytes | mmap.mmap, name: str) -> Iterator[tuple[str, bytes]]:
+    """The members of an `.a` file, as (name, contents), without its symbol and name tables.
+
+    data: the whole file. name: for the message of an error. A thin archive has no members of its own.
+    Raises ElfError if the archive is broken.
+    """
+    long_names, offset = b"", len(ARCHIVE_MAGIC)
+    if data[:offset] != ARCHIVE_MAGIC:
+        return
+    while offset < len(data):
+        header = data[offset : offset + _MEMBER_HEADER]
+        size = header[48:58].strip()
+        start = offset + _MEMBER_HEADER
+        if header[58:] != _MEMBER_END or not size.isdigit() or start + int(size) > len(data):
+            reason = f"broken archive: no valid member at byte {offset}"
+            raise ElfError(f"{name}: {reason}", reason=reason)
+        end = start + int(size)
+        label = header[:16].rstrip()
+        if label == b"//":
+            long_names = data[start:end]
+        elif label not in (b"/", b"/SYM64/"):
+            yield _member(label, data[start:end], long_names)
+        # Members start at even offsets.
+        offset = end + end % 2
+
+
+def _member(label: bytes, contents: bytes, long_names: bytes) -> tuple[str, bytes]:
+    # GNU: `name/`, or `/OFFSET` into the name table; BSD: `#1/LENGTH`, the name then precedes the contents.
+    if gnu := re.fullmatch(rb"/(\d+)", label):
+        label = long_names[int(gnu[1]) :].partition(b"\n")[0]
+    elif bsd := re.fullmatch(rb"#1/(\d+)", label):
+        length = int(bsd[1])
+        label, contents = contents[:length].rstrip(b"\0"), contents[length:]
+    return label.removesuffix(b"/").decode(errors="backslashreplace"), contents
+
+
+def _ident(stream: IO[bytes], name: str) -> bytes:
+    ident = stream.read(16)
+    if not ident.startswith(ELF_MAGIC):
+        raise NotElf(f"{name}: not an ELF file")
+    if len(ident) < 16:
+        raise _broken(name, "it ends within its first 16 bytes")
+    stream.seek(0)
+    return ident
+
+
+def _broken(name: str, error: BaseException | str) -> ElfError:
+    reason = f"broken ELF file: {' '.join(str(error).split()) or type(error).__name__}"
+    return ElfError(f"{name}: {reason}", reason=reason)
+
+
+def _info(elf: Any, osabi: int) -> ElfInfo:
+    # A file of debug information only keeps the program headers, but not what they point to.
+    segments = [segment for segment in elf.iter_segments() if segment["p_filesz"]]
+    dynamic = _dynamic(segments)
+    interpreter = next((str(s.get_interp_name()) for s in segments if isinstance(s, InterpSegment)), None)
+    e_type = str(elf["e_type"]).removeprefix("ET_")
+    program = e_type == "EXEC" or dynamic.pie
+    return ElfInfo(
+        machine=str(elf["e_machine"]).removeprefix("EM_"),
+        elf_class=64 if elf.elfclass == 64 else 32,
+        data="little" if elf.little_endian else "big",
+        e_type=e_type,
+        osabi=osabi,
+        interpreter=interpreter,
+        needed=dynamic.needed,
+        soname=dynamic.soname,
+        rpath=dynamic.rpath,
+        runpath=dynamic.runpath,
+        float_abi=_float_abi(elf) if elf["e_machine"] == "EM_ARM" else None,
+        build_id=_build_id(segments),
+        is_static=program and interpreter is None and not dynamic.needed,
+    )
+
+
+def _dynamic(segments: list[Any]) -> _Dynamic:
+    tags = [tag for segment in segments if isinstance(segment, DynamicSegment) for tag in segment.iter_tags()]
+
+    def values(tag_name: str, attribute: str) -> list[str]:
+        return [str(getattr(tag, attribute)) for tag in tags if tag.entry.d_tag == tag_name]
+
+    def directories(tag_name: str, attribute: str) -> tuple[str, ...]:
+        return tuple(entry for value in values(tag_name, attribute) for entry in value.split(":"))
+
+    return _Dynamic(
+        needed=tuple(values("DT_NEEDED", "needed")),
+        soname=next(iter(values("DT_SONAME", "soname")), None),
+        rpath=directories("DT_RPATH", "rpath"),
+        runpath=directories("DT_RUNPATH", "runpath"),
+        pie=any(tag.entry.d_tag == "DT_FLAGS_1" and tag.entry.d_val & _DF_1_PIE for tag in tags),
+    )
+
+
+def _float_abi(elf: Any) -> FloatAbi | None:
+    # The rule of GNU ld (elf32_arm_merge_eabi_attributes): a file without a floating point number model, such
+    # as one from assembly, takes no part; otherwise Tag_ABI_VFP_args says it, and 0, the default, is soft.
+    section = next((s for s in elf.iter_sections() if isinstance(s, ARMAttributesSection)), None)
+    if section is not None:
+        attributes = {
+            attribute.tag: attribute.value
+            for subsection in section.iter_subsections()
+            for scope in subsection.iter_subsubsections()
+            for attribute in scope.iter_attributes()
+        }
+        arguments = attributes.get("TAG_ABI_VFP_ARGS", 0)
+        if arguments == 1:
+            return "hard"
+        return "soft" if arguments == 0 and attributes.get("TAG_ABI_FP_NUMBER_MODEL", 0) else None
+    flags = int(elf["e_flags"])
+    if flags & _EF_ARM_ABI_FLOAT_HARD:
+        return "hard"
+    return "soft" if flags & _EF_ARM_ABI_FLOAT_SOFT else None
+
+
+def _build_id(segments: list[Any]) -> str | None:
+    for segment in segments:
+        if isinstance(segment, NoteSegment):
+            for note in segment.iter_notes():
+                if note["n_type"] == "NT_GNU_BUILD_ID":
+                    return str(note["n_desc"])
+    return None

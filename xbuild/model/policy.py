@@ -1,0 +1,86 @@
+"""A policy: which programs of a target root may have a twin, and under which conditions the twin runs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import PurePosixPath
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from xbuild.model.base import Model
+
+
+class Tool(Model):
+    """One tool, or a family of programs that are treated alike.
+
+    Patterns are regular expressions for whole real paths. `{triplet}` in patterns, variables and strings stands for the
+    target's triplet, `{version}` in variables and strings for the last whole number in the tool's path (gcc-14: 14).
+    """
+
+    packages: tuple[str, ...] = Field((), description="All programs of these packages")
+    files: tuple[str, ...] = Field((), description="Programs that have the same path in both roots (patterns)")
+    native_files: tuple[str, ...] = Field((), description="Files of the native root that stand elsewhere (patterns)")
+    target_file: str | None = Field(None, description="Where a native file stands in the target root (template)")
+    group: str | None = Field(None, description="Tools of one group are substituted together or not at all")
+    width: Literal["any", "target"] = Field("any", description="`target`: a 32-bit target gets the 32-bit twin")
+    library: bool = Field(False, description="A library that a twin opens by path, not a program")
+    shim: bool = Field(False, description="Asks uname(2), /proc/self/exe or dlopens by path: answered by the shim")
+    replace_strings: dict[str, str] = Field(
+        default_factory=dict, description="Strings compiled into it, and the shorter ones that take their place"
+    )
+    default_env: tuple[str, ...] = Field((), description="Identity variables it gets unless they are set")
+    set_env: dict[str, str] = Field(default_factory=dict, description="Variables it always gets")
+    emulate_args: tuple[str, ...] = Field((), description="Arguments (`*` at the end: prefix) that ask for the target's")
+    emulate_env: tuple[str, ...] = Field((), description="Variables that ask for the target's own program")
+    target_width_args: tuple[str, ...] = Field((), description="Arguments that ask for the twin of the target's width")
+
+    @model_validator(mode="after")
+    def _places(self) -> Self:
+        if bool(self.native_files) != bool(self.target_file):
+            raise ValueError("native-files and target-file go together")
+        if not (self.packages or self.files or self.native_files):
+            raise ValueError("one of packages, files, native-files is needed")
+        return self
+
+    def target_path(self, native_path: str, package: str, triplet: str) -> str | None:
+        """Where the twin `native_path`, of the native package `package`, stands in the target root; None: no twin."""
+        if package in self.packages and re.fullmatch(r"/usr/s?bin/[^/]+", native_path):
+            return native_path
+        for pattern in self.files:
+            if re.fullmatch(_fill(pattern, triplet), native_path):
+                return native_path
+        for pattern in self.native_files:
+            match = re.fullmatch(_fill(pattern, triplet), native_path)
+            if match and self.target_file:
+                return match.expand(self.target_file)
+        return None
+
+
+class Policy(Model):
+    """Tools by name, and the programs that never get a twin."""
+
+    schema_version: Literal[1] = Field(alias="schema")
+    name: str
+    summary: str
+    ignored_version_suffixes: tuple[str, ...] = ()
+    never: tuple[str, ...]
+    tools: dict[str, Tool]
+
+    def plain_version(self, version: str) -> str:
+        """`version` without the suffixes that say nothing about the sources."""
+        for suffix in self.ignored_version_suffixes:
+            version = re.sub(f"(?:{suffix})$", "", version)
+        return version
+
+    def may_have_twin(self, path: str) -> bool:
+        """Is the program `path` none of those that always run as the target's own?"""
+        return PurePosixPath(path).name not in self.never
+
+    def group_of(self, tool: str) -> str:
+        """The group that the tool of this name switches with; a tool without one is a group of its own."""
+        return self.tools[tool].group or tool
+
+
+def _fill(pattern: str, triplet: str) -> str:
+    return pattern.replace("{triplet}", re.escape(triplet))

@@ -1,0 +1,189 @@
+"""A recipe: how one project is built, as its own documentation says, with nothing about cross-compilation."""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, Field, field_validator, model_validator
+
+from xbuild.model.base import (
+    Duration,
+    Model,
+    Name,
+    NonEmpty,
+    OptionName,
+    OptionValue,
+    Package,
+    RelativePath,
+    SchemaVersion,
+    VariableName,
+    Version,
+    fault,
+)
+from xbuild.model.output import Output
+from xbuild.model.source import Source
+
+BUILD_PHASES = ("prepare", "configure", "compile", "install")
+"""The phases that presets define, in order. A recipe can put `fetch` before and `check` after them."""
+
+SET_BY_XBUILD = frozenset(
+    {
+        "NAME",
+        "VERSION",
+        "TARGET",
+        "TARGET_TRIPLET",
+        "PREFIX",
+        "DESTDIR",
+        "SRCDIR",
+        "BUILDDIR",
+        "LIBDIR",
+        "JOBS",
+        "SOURCE_DATE_EPOCH",
+        "HOME",
+        "PATH",
+        "PWD",
+        "SHELL",
+        "USER",
+        "LOGNAME",
+        "TMPDIR",
+        "TZ",
+        "LANG",
+        "LANGUAGE",
+        "LC_ALL",
+        "HOSTTYPE",
+        "OSTYPE",
+        "MACHTYPE",
+        "MAKE_HOST",
+    }
+)
+"""Variables of a phase's environment whose values are xbuild's business: a recipe's `env` cannot set them."""
+
+PRIVATE_PREFIXES = ("OPT_", "XBUILD_")
+"""Beginnings of variable names that belong to presets' options and to xbuild itself."""
+
+
+def _settable(name: str) -> str:
+    if name in SET_BY_XBUILD or name.startswith(PRIVATE_PREFIXES):
+        raise fault("reserved_variable", f"{name} is set by xbuild itself")
+    return name
+
+
+Environment = dict[Annotated[VariableName, AfterValidator(_settable)], str]
+
+
+class Depends(Model):
+    """What must be in the target root before the build."""
+
+    packages: tuple[Package, ...] = Field(
+        (), description="Distribution packages of the target's architecture"
+    )
+    recipes: tuple[Name, ...] = Field((), description="Other recipes (not supported yet)")
+
+    @field_validator("recipes")
+    @classmethod
+    def _none_yet(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if value:
+            raise fault("unsupported", "other recipes are not supported yet; use 'packages'")
+        return value
+
+
+class PartialBuild(Model):
+    """The build part of an override: as in a recipe, but the preset may be left out."""
+
+    preset: str | None = Field(None, description="Name of the build system: a file in xbuild/presets")
+    options: dict[OptionName, OptionValue] = Field({}, description="Values of the preset's options")
+    fetch: str | None = Field(None, description="Shell text that runs first, the only one with network")
+    prepare: str | None = Field(None, description="Shell text in place of the preset's prepare phase")
+    configure: str | None = Field(None, description="Shell text in place of the preset's configure phase")
+    compile: str | None = Field(None, description="Shell text in place of the preset's compile phase")
+    install: str | None = Field(None, description="Shell text in place of the preset's install phase")
+    before_prepare: str | None = Field(None, description="Shell text ahead of the prepare phase's own")
+    after_prepare: str | None = Field(None, description="Shell text after the prepare phase's own")
+    before_configure: str | None = Field(None, description="Shell text ahead of the configure phase's own")
+    after_configure: str | None = Field(None, description="Shell text after the configure phase's own")
+    before_compile: str | None = Field(None, description="Shell text ahead of the compile phase's own")
+    after_compile: str | None = Field(None, description="Shell text after the compile phase's own")
+    before_install: str | None = Field(None, description="Shell text ahead of the install phase's own")
+    after_install: str | None = Field(None, description="Shell text after the install phase's own")
+
+
+class Build(PartialBuild):
+    """How the project is built: a preset, its options, and shell text (`sh -eu`) where that does not fit."""
+
+    preset: str = Field(description="Name of the build system: a file in xbuild/presets")
+
+
+class PartialCheck(Model):
+    """The check part of an override: as in a recipe, but the command may be left out."""
+
+    command: str | None = Field(None, description="Shell text that fails when the build is wrong")
+    timeout: Duration = Field(1800, description="When it is ended (default: 30m)")
+
+
+class Check(PartialCheck):
+    """The project's own tests, run in the build directory after install."""
+
+    command: str = Field(description="Shell text that fails when the build is wrong")
+
+
+class Twins(Model):
+    """Changes to the set of tools that native twins stand in for, by the names of the tools."""
+
+    add: tuple[str, ...] = Field((), description="Tools to run natively beside those of the policy")
+    remove: tuple[str, ...] = Field((), description="Tools to emulate although the policy has them native")
+
+    @model_validator(mode="after")
+    def _no_contradiction(self) -> Self:
+        both = sorted({*self.add} & {*self.remove})
+        if both:
+            raise fault("twins", f"in both 'add' and 'remove': {', '.join(both)}")
+        return self
+
+
+class Override(Model):
+    """Changes for some targets. Lists extend the recipe's, mappings merge with it, all else replaces it."""
+
+    targets: NonEmpty[str] = Field(description="Patterns (* ? []) of target names")
+    patches: tuple[RelativePath, ...] = Field((), description="Further patches")
+    depends: Depends = Field(Depends(), description="Further packages")
+    build: PartialBuild = Field(PartialBuild(), description="Further options, other shell text")
+    env: Environment = Field({}, description="Further environment variables")
+    check: PartialCheck = Field(PartialCheck(), description="Another command or timeout")
+    outputs: tuple[Output, ...] = Field((), description="Further outputs")
+    twins: Twins = Field(Twins(), description="Further changes to the set of native tools")
+
+
+class Recipe(Model):
+    """A recipe for one target: overrides applied, templates rendered."""
+
+    schema_version: SchemaVersion = Field(alias="schema", description="Version of this format")
+    name: Name = Field(description="Name of the project, and of the file")
+    version: Version = Field(description="Version of the project, in quotes")
+    summary: str = Field(description="One line about the project")
+    license: str = Field(description="SPDX expression of the project's licence")
+    homepage: str | None = Field(None, description="The project's site")
+    sources: NonEmpty[Source] = Field(description="What is unpacked into the source directory")
+    patches: tuple[RelativePath, ...] = Field(
+        (), description="Patches, as paths relative to recipes/, in order"
+    )
+    depends: Depends = Field(Depends(), description="What the build needs in the target root")
+    build: Build = Field(description="How it is built")
+    env: Environment = Field({}, description="Environment variables of all phases")
+    check: Check | None = Field(None, description="The project's own tests")
+    idle_limit: Duration = Field(
+        900, description="A phase that is silent and uses no CPU for so long is ended (default: 15m)"
+    )
+    outputs: NonEmpty[Output] = Field(description="What must be there in the end")
+    twins: Twins = Field(Twins(), description="Changes to the set of native tools")
+
+    def completed(self) -> Recipe:
+        """This recipe with what its sources take from it filled in."""
+        return self.model_copy(
+            update={"sources": tuple(source.completed(self.version) for source in self.sources)}
+        )
+
+
+class RecipeFile(Recipe):
+    """A recipe as written: the fields of a recipe, and overrides for some targets."""
+
+    overrides: tuple[Override, ...] = Field((), description="Changes for some targets, applied in order")

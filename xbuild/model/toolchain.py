@@ -1,0 +1,99 @@
+"""A toolchain: what is to be known about one target, and the only place where that is written."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, StrictBool, model_validator
+
+from xbuild.model.base import Model, Name, Package, SchemaVersion, VariableName, fault, text_like
+
+Architecture = Literal["armhf", "arm64", "amd64", "i386"]
+"""Names of the distribution's architectures."""
+
+Suite = Annotated[str, *text_like(r"[a-z][a-z0-9.-]*", "the name of a distribution's suite")]
+AbsolutePath = Annotated[str, *text_like(r"/\S+", "an absolute path")]
+Triplet = Annotated[str, *text_like(r"[a-z0-9_]+(-[a-z0-9_]+)+", "a triplet such as arm-linux-gnueabihf")]
+
+
+class Elf(Model):
+    """What the target's ELF files look like."""
+
+    machine: Literal["ARM", "AARCH64", "X86_64"] = Field(description="e_machine, without EM_")
+    elf_class: Literal[32, 64] = Field(alias="class", description="Bits of a word")
+    data: Literal["little", "big"] = Field(description="Byte order")
+    float_abi: Literal["hard", "soft"] | None = Field(
+        None, description="Float ABI, where the machine has several"
+    )
+    interpreter: AbsolutePath = Field(description="The dynamic loader that executables name")
+
+
+class Qemu(Model):
+    """The emulator of the target."""
+
+    binary: AbsolutePath = Field(description="The user-mode emulator in the native root")
+    package: Package = Field(description="The package that it comes from")
+
+
+class Distribution(Model):
+    """What the target root is made of."""
+
+    suite: Suite = Field(description="The distribution's release")
+    components: tuple[Name, ...] = Field(("main",), description="Parts of the archive")
+    packages: tuple[Package, ...] = Field((), description="What every build finds in the target root")
+
+
+class NativeRoot(Model):
+    """What the native root, of the same release, is made of."""
+
+    packages: tuple[Package, ...] = Field(description="Cross compilers, tools, the emulator")
+
+
+class WordSizeRoot(Model):
+    """A further root with tools of the target's word size, for what depends on that."""
+
+    architecture: Architecture = Field(description="A native architecture with the target's word size")
+    packages: tuple[Package, ...] = Field(description="The cross compiler")
+
+
+class Toolchain(Model):
+    """One target."""
+
+    schema_version: SchemaVersion = Field(alias="schema", description="Version of this format")
+    name: Name = Field(description="Name of the target, and of the file")
+    summary: str = Field(description="One line about the target")
+    triplet: Triplet = Field(description="The distribution's multiarch triplet")
+    architecture: Architecture = Field(description="The distribution's name of the architecture")
+    native: StrictBool = Field(
+        False, description="The machine itself: nothing is emulated, there are no twins"
+    )
+    elf: Elf = Field(description="What its ELF files look like")
+    qemu: Qemu | None = Field(None, description="Its emulator")
+    distribution: Distribution = Field(description="What its root is made of")
+    native_root: NativeRoot | None = Field(None, description="What the native root is made of")
+    word_size_root: WordSizeRoot | None = Field(
+        None, description="Tools of the target's word size, where needed"
+    )
+    identity: dict[VariableName, str] = Field(
+        description="Variables with which native tools answer about the machine as the target's own do"
+    )
+    uname_machine: str = Field(description="What `uname -m` says")
+    policy: Name | None = Field(None, description="Which tools get twins: a file in xbuild/policies")
+
+    @model_validator(mode="after")
+    def _emulation(self) -> Self:
+        needed = {"qemu": self.qemu, "native-root": self.native_root, "policy": self.policy}
+        if self.native:
+            given = [name for name, value in needed.items() if value is not None]
+            if given or self.word_size_root:
+                raise fault("toolchain", f"a native target has no {', '.join(given or ['word-size-root'])}")
+        else:
+            missing = [name for name, value in needed.items() if value is None]
+            if missing:
+                raise fault("toolchain", f"a target that is not native needs {', '.join(missing)}")
+        return self
+
+    def with_suite(self, suite: str) -> Toolchain:
+        """This toolchain for another release of the distribution."""
+        distribution = self.distribution.model_copy(update={"suite": suite})
+        return self.model_copy(update={"distribution": distribution})

@@ -1,0 +1,287 @@
+"""Roots and layers: Debian trees made by mmdebstrap and apt inside our namespaces, kept in the store."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from xbuild import log, mirror, paths, privatetree, twins
+from xbuild.binfmt import magic_mask, registration
+from xbuild.debian import Tree
+from xbuild.digest import file_sha256
+from xbuild.dispatcher import table
+from xbuild.errors import MachineError
+from xbuild.model.policy import Policy
+from xbuild.model.toolchain import Toolchain
+from xbuild.sandbox import idmap
+from xbuild.sandbox import run as sandboxes
+from xbuild.sandbox.mounts import Bind, Devices, Mount, Overlay, Proc, Tmpfs
+from xbuild.store import Store
+
+BUILDER = 1000
+"""uid and gid, inside, of the user that builds."""
+
+_MACHINE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+# Done to every root, while mmdebstrap still has it in its hands. No service may start in a root.
+_CUSTOMIZE = f"""
+mkdir -p "$1{paths.PRIVATE}" "$1{paths.BUILD}" "$1{privatetree.WORKPLACE}"
+echo "builder:x:{BUILDER}:{BUILDER}::{paths.BUILD}:/bin/sh" >> "$1/etc/passwd"
+echo "builder:x:{BUILDER}:" >> "$1/etc/group"
+printf '#!/bin/sh\\nexit 101\\n' > "$1/usr/sbin/policy-rc.d"
+chmod 755 "$1/usr/sbin/policy-rc.d"
+echo xbuild > "$1/etc/hostname"
+"""
+
+_APT_CONFIG = """
+Dir "{root}";
+APT::Architecture "{architecture}";
+APT::Architectures {{ "{architecture}"; }};
+APT::Install-Recommends "false";
+APT::Sandbox::User "root";
+Acquire::Retries "2";
+DPkg::Chroot-Directory "{root}";
+DPkg::Options {{ "--force-unsafe-io"; }};
+DPkg::Use-Pty "false";
+Dir::Log::Terminal "/dev/null";
+"""
+
+
+@dataclass(frozen=True)
+class Natives:
+    """What stands behind a target: the native roots by architecture, and the private tree made from them.
+
+    key: of the private tree, in the store. All paths outside.
+    """
+
+    trees: Mapping[str, Path]
+    private: Path
+    dispatcher: Path
+    key: str
+    twins: tuple[twins.Twin, ...]
+
+
+class Roots:
+    """Makes and finds what the target of `toolchain` needs. substituted: let roots profit from twins."""
+
+    def __init__(
+        self, store: Store, toolchain: Toolchain, policy: Policy | None, *, substituted: bool = True
+    ) -> None:
+        self.store = store
+        self.toolchain = toolchain
+        self.policy = policy
+        self.substituted = substituted
+        self._natives: Natives | None = None
+        self._mirror: str | None | bool = False
+
+    def mirror(self) -> str | None:
+        """The package mirror for roots; asked for once."""
+        if self._mirror is False:
+            self._mirror = mirror.find(self.toolchain.distribution.suite, self.toolchain.architecture)
+        assert self._mirror is not True
+        return self._mirror or None
+
+    def native_value(self, architecture: str) -> dict[str, Any]:
+        """What determines the native root of `architecture`."""
+        toolchain = self.toolchain
+        root = toolchain.native_root if architecture == "amd64" else toolchain.word_size_root
+        assert root is not None
+        return {
+            "what": "native root",
+            "architecture": architecture,
+            "suite": toolchain.distribution.suite,
+            "components": list(toolchain.distribution.components),
+            "packages": sorted(root.packages),
+            "customize": _CUSTOMIZE,
+        }
+
+    def base_value(self) -> dict[str, Any]:
+        """What determines the target root."""
+        return {
+            "what": "target root",
+            "architecture": self.toolchain.architecture,
+            "suite": self.toolchain.distribution.suite,
+            "components": list(self.toolchain.distribution.components),
+            "packages": sorted(self.toolchain.distribution.packages),
+            "customize": _CUSTOMIZE,
+        }
+
+    def private_value(self) -> dict[str, Any]:
+        """What determines the private tree."""
+        assert self.policy is not None
+        return {
+            "what": "private tree",
+            "roots": [self.native_value(name) for name in self._native_architectures()],
+            "policy": self.policy.model_dump(mode="json", by_alias=True),
+            "uname": self.toolchain.uname_machine,
+            "sources": {file.name: file_sha256(file) for file in sorted(paths.DISPATCHER.glob("*.[ch]"))},
+        }
+
+    def layer_value(self, packages: Sequence[str]) -> dict[str, Any]:
+        """What determines the layer with `packages` over the target root."""
+        return {"what": "layer", "base": self.base_value(), "packages": sorted(set(packages))}
+
+    def natives(self) -> Natives:
+        """The native roots and the private tree, made if they are not there."""
+        if self._natives is None:
+            names = self._native_architectures()
+            # The two do not depend on each other, and each leaves a core idle while it downloads.
+            with concurrent.futures.ThreadPoolExecutor(len(names)) as pool:
+                trees = dict(zip(names, pool.map(self._native_root, names), strict=True))
+            value = self.private_value()
+            policy = self.policy
+            assert policy is not None
+
+            def make(staging: Path) -> None:
+                with log.step("twins: copy native tools with their libraries"):
+                    privatetree.make(staging, trees, policy, self.toolchain)
+
+            place = self.store.ensure("twins", value, f"the twins for {self.toolchain.name}", make)
+            key = json.loads((place / "key.json").read_text())["key"]
+            found = tuple(twins.load(place / "twins.json"))
+            self._natives = Natives(trees, place / "private", place / "dispatcher", key, found)
+        return self._natives
+
+    def base(self) -> Path:
+        """The target root, made if it is not there."""
+        name = self.toolchain.name
+
+        def make(staging: Path) -> None:
+            with log.step(f"target root: {self.toolchain.distribution.suite} for {name}"):
+                self._mmdebstrap(staging, self.toolchain.architecture, self.toolchain.distribution.packages, "buildd")
+
+        return self.store.ensure("roots", self.base_value(), f"the root of {name}", make) / "root"
+
+    def layers(self, packages: Sequence[str]) -> tuple[Path, ...]:
+        """The target root with `packages` installed: directories outside, topmost first; made if not there."""
+        base = self.base()
+        if not packages:
+            return (base,)
+        value = self.layer_value(packages)
+
+        def make(staging: Path) -> None:
+            with log.step(f"build dependencies: {' '.join(value['packages'])}"):
+                self._install(staging, base, value["packages"])
+
+        return (self.store.ensure("layers", value, "the build dependencies", make) / "upper", base)
+
+    def registrations(self, dispatcher: Path) -> tuple[str, ...]:
+        """The lines that tell the kernel to run `dispatcher` for the target's ELF files; none for a native target."""
+        if self.toolchain.qemu is None:
+            return ()
+        magic, mask = magic_mask(self.toolchain.elf)
+        # F: opened now, so that it works in any chroot. P: argv[0] kept. O: the opened file itself is handed over.
+        # The name is the one by which mmdebstrap asks whether the F flag is set.
+        name = Path(self.toolchain.qemu.binary).name
+        return (registration(name, magic, mask, str(dispatcher), "FPO"),)
+
+    def dispatcher(
+        self, entries: Sequence[table.Entry], destination: Path, *, view: str = paths.PRIVATE, trace: bool = True
+    ) -> Path:
+        """Write the dispatcher that decides by `entries` to `destination`.
+
+        view: where pid 1 of the sandbox sees the private tree. trace: write down what is emulated.
+        """
+        data = table.encode(
+            entries,
+            qemu=f"{paths.PRIVATE}/qemu",
+            far_qemu=f"/proc/1/root{view}/qemu",
+            trace=f"{paths.PRIVATE}/trace" if trace else None,
+        )
+        table.install(self.natives().dispatcher, destination, data)
+        return destination
+
+    def _native_architectures(self) -> list[str]:
+        further = self.toolchain.word_size_root
+        return ["amd64", *([further.architecture] if further else [])]
+
+    def _native_root(self, architecture: str) -> Path:
+        value = self.native_value(architecture)
+
+        def make(staging: Path) -> None:
+            with log.step(f"native root: {value['suite']} for {architecture}"):
+                self._mmdebstrap(staging, architecture, value["packages"], "apt", emulated=False)
+
+        return self.store.ensure("roots", value, f"the native root {architecture}", make) / "root"
+
+    def _bootstrap_registrations(self, staging: Path) -> tuple[str, ...]:
+        # While dpkg still writes the tree, no file has a known state: only paths are compared, and only dpkg writes.
+        assert self.policy is not None
+        natives = self.natives()
+        chosen = twins.entries(natives.twins, self.policy, self.toolchain) if self.substituted else {}
+        entries = [entry for _, entry in chosen.values()]
+        view = str(natives.private)
+        return self.registrations(self.dispatcher(entries, staging / "dispatcher", view=view, trace=False))
+
+    def _mmdebstrap(
+        self, staging: Path, architecture: str, packages: Sequence[str], variant: str, *, emulated: bool = True
+    ) -> None:
+        idmap.own(staging)
+        emulated = emulated and not self.toolchain.native
+        registrations = self._bootstrap_registrations(staging) if emulated else ()
+        command = ["mmdebstrap", "--mode=root", f"--variant={variant}", f"--architectures={architecture}"]
+        command += [f"--components={','.join(self.toolchain.distribution.components)}", "--format=directory"]
+        command += [f"--include={','.join(packages)}"] if packages else []
+        # The lists stay, so that a layer installs from the very same archive state.
+        command += ["--skip=cleanup/apt/lists", '--dpkgopt=force-unsafe-io', f"--customize-hook={_CUSTOMIZE}"]
+        if emulated:
+            private = self.natives().private
+            inside = f'"$1{paths.PRIVATE}"'
+            command += [f"--setup-hook=mkdir {inside} && mount --bind '{private}' {inside}"]
+            command += [f"--customize-hook=umount {inside}"]
+        command += [self.toolchain.distribution.suite, str(staging / "root")]
+        command += [address] if (address := self.mirror()) else []
+        self._run_logged(staging, command, (Proc(),), registrations, "the root could not be made")
+
+    def _install(self, staging: Path, base: Path, packages: Sequence[str]) -> None:
+        for name in ("upper", "work", "merged"):
+            (staging / name).mkdir()
+            idmap.own(staging / name)
+        idmap.own(staging)
+        merged = str(staging / "merged")
+        mounts: list[Mount] = [Proc(), Overlay((str(base),), str(staging / "upper"), str(staging / "work"), merged)]
+        mounts += [Proc(f"{merged}/proc"), Devices(f"{merged}/dev"), Tmpfs(f"{merged}/tmp", "1777")]
+        registrations: tuple[str, ...] = ()
+        if not self.toolchain.native:
+            mounts.append(Bind(str(self.natives().private), merged + paths.PRIVATE, readonly=True))
+            registrations = self._bootstrap_registrations(staging)
+        config = staging / "apt.conf"
+        config.write_text(_APT_CONFIG.format(root=merged, architecture=self.toolchain.architecture))
+        script = 'apt-get -qq -y install -- "$@" || { apt-get -qq update && apt-get -qq -y install -- "$@"; }'
+        command = ["sh", "-c", script + "; code=$?; apt-get clean; exit $code", "sh", *packages]
+        env = {"APT_CONFIG": str(config), "DEBIAN_FRONTEND": "noninteractive"}
+        hint = "is a package's name wrong, or the network away?"
+        self._run_logged(staging, command, mounts, registrations, "installing build dependencies failed", env, hint)
+        for name in ("merged", "apt.conf", "dispatcher"):
+            self.store.discard(staging / name)
+        self.store.discard(staging / "work")
+
+    def _run_logged(
+        self,
+        staging: Path,
+        command: Sequence[str],
+        mounts: Sequence[Mount],
+        registrations: tuple[str, ...],
+        complaint: str,
+        env: Mapping[str, str] | None = None,
+        hint: str = "is the network there? XBUILD_MIRROR names another package mirror",
+    ) -> None:
+        plain = {"PATH": _MACHINE_PATH, "LC_ALL": "C.UTF-8", "TMPDIR": tempfile.gettempdir(), **(env or {})}
+        sandbox = sandboxes.Sandbox(
+            mounts=tuple(mounts), registrations=registrations, env=plain, network=True, cwd=str(staging)
+        )
+        returncode, said = sandboxes.capture(sandbox, command)
+        (staging / "log").write_bytes(said)
+        if returncode != 0:
+            lines = said.decode(errors="replace").splitlines()
+            raise MachineError(complaint, details=lines[-20:], hint=hint)
+
+
+def tree(layers: Sequence[Path]) -> Tree:
+    """The package database over `layers`, topmost first."""
+    return Tree(layers)

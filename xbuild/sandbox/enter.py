@@ -1,0 +1,164 @@
+"""Runs inside: makes the namespaces, builds the file system, runs one command as the child of its pid 1.
+
+Started by `xbuild.sandbox.run` as a script: `python -I -S enter.py SPEC_FD TALK_FD`. Over the talk socket it says
+`user` when its user namespace waits for its id maps, takes `go`, and says `exit N` (N as in process.Completed) or
+`error TEXT` at the end. Standard library only: it is on the path of every phase.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+import traceback
+from pathlib import Path
+from typing import Any, NoReturn
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from xbuild.sandbox import mounts
+from xbuild.sandbox import syscalls as sys_
+
+_BINFMT = "/proc/sys/fs/binfmt_misc"
+# What a build must not change or learn through /proc even if it ran as root: kernel documentation, proc.rst.
+_PROC_READONLY = ("/proc/sys", "/proc/irq", "/proc/bus", "/proc/fs")
+
+
+def _new_user_namespace(talk: socket.socket) -> None:
+    sys_.unshare(sys_.CLONE_NEWUSER)
+    talk.sendall(b"user\n")
+    if talk.recv(16) != b"go\n":
+        raise OSError("xbuild went away before the id maps were written")
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+    os.setgroups([])
+
+
+def _die_with_parent() -> None:
+    # To be set again after every change of credentials, which clears it (prctl(2)).
+    sys_.prctl(sys_.PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _register(registrations: list[str]) -> int:
+    """Mount this namespace's binfmt_misc, fill it, and give a descriptor that keeps its entries alive."""
+    # A namespace that ever mounted its own instance no longer sees its ancestors', and that is the point: no entry of
+    # the machine's can take part in a build.
+    sys_.mount("binfmt_misc", _BINFMT, "binfmt_misc")
+    for line in registrations:
+        Path(_BINFMT, "register").write_bytes(line.encode("latin-1"))
+    return os.open(f"{_BINFMT}/status", os.O_RDONLY)
+
+
+def _build_root(spec: dict[str, Any]) -> None:
+    root = spec["mount_point"]
+    operations = [mounts.from_json(value) for value in spec["mounts"]]
+    sys_.mount("none", "/", None, sys_.MS_REC | sys_.MS_PRIVATE)
+    if not spec["private_root"]:
+        for operation in operations:
+            operation.execute("/")
+    if spec["registrations"]:
+        # Before the switch of roots: the F flag opens the interpreter now, by its path outside. The descriptor stays
+        # open in pid 1, so the entries outlive the mount, which the build does not get to see.
+        _register(spec["registrations"])
+    if not spec["private_root"]:
+        return
+    if not any(isinstance(operation, mounts.Overlay) and operation.target == "/" for operation in operations):
+        sys_.mount(root, root, None, sys_.MS_BIND)
+    for operation in operations:
+        operation.execute(root)
+    os.chdir(root)
+    sys_.pivot_root(".", ".")
+    sys_.umount(".", sys_.MNT_DETACH)
+    os.chdir("/")
+    for path in _PROC_READONLY:
+        if Path(path).exists():
+            sys_.mount(path, path, None, sys_.MS_BIND | sys_.MS_REC)
+            flags = sys_.MS_REMOUNT | sys_.MS_BIND | sys_.MS_RDONLY | sys_.MS_NOSUID | sys_.MS_NODEV
+            sys_.mount("none", path, None, flags | sys_.MS_NOEXEC)
+
+
+def _exec(spec: dict[str, Any]) -> NoReturn:
+    if spec["uid"]:
+        os.setgroups([])
+        os.setresgid(spec["gid"], spec["gid"], spec["gid"])
+        os.setresuid(spec["uid"], spec["uid"], spec["uid"])
+    if spec["no_new_privileges"]:
+        sys_.prctl(sys_.PR_SET_NO_NEW_PRIVS, 1)
+    os.umask(0o022)
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGPIPE):
+        signal.signal(number, signal.SIG_DFL)
+    os.chdir(spec["cwd"])
+    command = spec["command"]
+    os.execvpe(command[0], command, spec["env"])
+
+
+def _run_as_init(spec: dict[str, Any], talk: socket.socket) -> int:
+    """pid 1 of the namespace: start the command, reap whatever is left to it, give the command's returncode."""
+    command = os.fork()
+    if command == 0:
+        try:
+            talk.close()
+            _exec(spec)
+        except BaseException as error:
+            print(f"xbuild: cannot run {spec['command'][0]}: {error}", file=sys.stderr)
+            os._exit(127)
+    while True:
+        pid, status = os.wait()
+        if pid == command:
+            return os.waitstatus_to_exitcode(status)
+
+
+def _set_up_and_run(spec: dict[str, Any], talk: socket.socket) -> None:
+    _die_with_parent()
+    flags = sys_.CLONE_NEWNS | sys_.CLONE_NEWPID | sys_.CLONE_NEWIPC | sys_.CLONE_NEWUTS
+    if not spec["network"]:
+        flags |= sys_.CLONE_NEWNET
+    _new_user_namespace(talk)
+    _die_with_parent()
+    sys_.unshare(flags)
+    alive, keeper_end = os.pipe()
+    init = os.fork()
+    if init:
+        os.waitpid(init, 0)
+        return
+    try:
+        _die_with_parent()
+        os.close(keeper_end)
+        os.set_blocking(alive, False)
+        with contextlib.suppress(BlockingIOError):
+            # End of file: the keeper died before we asked to die with it.
+            os.read(alive, 1)
+            os._exit(1)
+        if not spec["network"]:
+            sys_.loopback_up()
+        socket.sethostname(spec["name"])
+        # SIGINT of a terminal reaches the whole foreground group; the command decides, not pid 1.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGQUIT, signal.SIG_IGN)
+        _build_root(spec)
+        talk.sendall(b"exit %d\n" % _run_as_init(spec, talk))
+    except BaseException as error:
+        text = str(error) if isinstance(error, OSError) else traceback.format_exc()
+        talk.sendall(b"error " + text.replace("\n", "; ").encode() + b"\n")
+    os._exit(0)
+
+
+def main() -> None:
+    """The script: argv holds the numbers of the spec's and the talk socket's descriptors."""
+    spec_fd, talk_fd = (int(word) for word in sys.argv[1:3])
+    with os.fdopen(spec_fd, "rb") as stream:
+        spec = json.load(stream)
+    talk = socket.socket(fileno=talk_fd)
+    talk.set_inheritable(False)
+    try:
+        _set_up_and_run(spec, talk)
+    except OSError as error:
+        talk.sendall(b"error " + str(error).encode() + b"\n")
+
+
+if __name__ == "__main__":
+    main()

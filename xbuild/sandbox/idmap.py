@@ -1,0 +1,101 @@
+"""Which ids outside stand for the ids 0 .. 65535 inside: the user and a subordinate range (user_namespaces(7))."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from dataclasses import dataclass
+from pathlib import Path
+
+from xbuild import process
+from xbuild.errors import MachineError
+
+IDS = 65536
+"""How many ids a Debian root wants: 0 to 65534 (nobody), and one."""
+
+ROOT_BASE = 0x70000000
+"""First id for root without an entry in /etc/subuid: just above the range that systemd hands to containers
+(systemd's UIDS-GIDS document), and below 2^31, which some programs cannot read."""
+
+
+@dataclass(frozen=True)
+class IdMap:
+    """Lines of /proc/PID/uid_map and gid_map: (first inside, first outside, count)."""
+
+    uids: tuple[tuple[int, int, int], ...]
+    gids: tuple[tuple[int, int, int], ...]
+
+    @property
+    def root(self) -> tuple[int, int]:
+        """The uid and gid outside that root inside stands for."""
+        return self.uids[0][1], self.gids[0][1]
+
+
+def subordinate(path: Path, names: tuple[str, ...]) -> tuple[int, int] | None:
+    """The largest range (first, count) that a file like /etc/subuid gives to one of `names` (name or number)."""
+    try:
+        lines = path.read_text().splitlines()
+    except OSError:
+        return None
+    ranges = []
+    for line in lines:
+        name, _, rest = line.partition(":")
+        first, _, count = rest.partition(":")
+        if name in names and first.isdigit() and count.isdigit():
+            ranges.append((int(first), int(count)))
+    return max(ranges, key=lambda entry: entry[1], default=None)
+
+
+def _user_name() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
+
+
+def find(subuid: Path = Path("/etc/subuid"), subgid: Path = Path("/etc/subgid")) -> IdMap:
+    """The caller's map. Raises MachineError if an ordinary user has no subordinate range that is wide enough.
+
+    Root never maps itself: a process with the machine's own uid 0 could write to /proc/sys of the machine even from
+    inside a namespace. It maps a range of its own instead.
+    """
+    uid, gid = os.geteuid(), os.getegid()
+    names = (_user_name(), str(uid))
+    uids, gids = subordinate(subuid, names), subordinate(subgid, names)
+    if uid == 0:
+        first_uid = uids[0] if uids and uids[1] >= IDS else ROOT_BASE
+        first_gid = gids[0] if gids and gids[1] >= IDS else ROOT_BASE
+        return IdMap(((0, first_uid, IDS),), ((0, first_gid, IDS),))
+    for file, found in ((subuid, uids), (subgid, gids)):
+        if found is None or found[1] < IDS - 1:
+            amount = "no subordinate ids" if found is None else f"only {found[1]} subordinate ids"
+            raise MachineError(
+                f"user {names[0]} has {amount} in {file}; {IDS - 1} are needed",
+                hint=f"sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {names[0]}",
+            )
+    assert uids is not None
+    assert gids is not None
+    return IdMap(((0, uid, 1), (1, uids[0], IDS - 1)), ((0, gid, 1), (1, gids[0], IDS - 1)))
+
+
+def apply(id_map: IdMap, pid: int) -> None:
+    """Write the map of the process `pid`, which has just made its user namespace."""
+    for name, lines in (("uid", id_map.uids), ("gid", id_map.gids)):
+        if os.geteuid() == 0:
+            text = "".join(f"{inside} {outside} {count}\n" for inside, outside, count in lines)
+            Path(f"/proc/{pid}/{name}_map").write_text(text)
+            continue
+        words = [str(number) for line in lines for number in line]
+        done = process.run([f"new{name}map", str(pid), *words], capture=True, check=False)
+        if done.returncode != 0:
+            raise MachineError(
+                f"new{name}map failed: {done.stderr.decode(errors='replace').strip()}",
+                hint="the package uidmap must be installed, and its programs setuid root",
+            )
+
+
+def own(path: Path) -> Path:
+    """Give the directory `path` to root inside, so that a sandbox can fill it; returns `path`."""
+    if os.geteuid() == 0:
+        os.chown(path, *find().root)
+    return path

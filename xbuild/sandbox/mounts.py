@@ -1,0 +1,171 @@
+"""What a sandbox's file system consists of, as objects: made outside, carried as JSON, executed inside.
+
+Standard library only, like everything that a starting sandbox loads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from xbuild.sandbox import syscalls as sys_
+
+_DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
+
+
+def _place(root: str, path: str, *, directory: bool) -> str:
+    """The mount point `path` (absolute, as seen inside) below `root`, made if it is not there.
+
+    Links on the way are refused: a build could have laid one that leads out of its root.
+    """
+    place = Path(root)
+    parts = Path(path).parts[1:]
+    for number, part in enumerate(parts):
+        place = place / part
+        if place.is_symlink():
+            raise OSError(f"mount point {path}: {place} is a symbolic link")
+        if not place.exists():
+            if directory or number < len(parts) - 1:
+                place.mkdir(mode=0o755)
+            else:
+                place.touch()
+    return str(place)
+
+
+@dataclass(frozen=True)
+class Bind:
+    """Show `source` (a path outside) at `target` (a path inside)."""
+
+    kind: ClassVar[str] = "bind"
+    source: str
+    target: str
+    readonly: bool = False
+
+    def execute(self, root: str) -> None:
+        """Do it, below the directory `root` that becomes the sandbox's `/`."""
+        place = _place(root, self.target, directory=Path(self.source).is_dir())
+        sys_.mount(self.source, place, None, sys_.MS_BIND | sys_.MS_REC)
+        if self.readonly:
+            flags = sys_.MS_REMOUNT | sys_.MS_BIND | sys_.MS_RDONLY | sys_.MS_NOSUID | sys_.MS_NODEV
+            sys_.mount("none", place, None, flags)
+
+    def describe(self) -> str:
+        """One line for people."""
+        return f"bind {self.source} at {self.target}{' (read-only)' if self.readonly else ''}"
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """An overlay: `lowers` (paths outside, topmost first), changes going to `upper`; `work` is the kernel's own.
+
+    Without `upper` the result is read-only.
+    """
+
+    kind: ClassVar[str] = "overlay"
+    lowers: tuple[str, ...]
+    upper: str | None
+    work: str | None
+    target: str = "/"
+
+    def execute(self, root: str) -> None:
+        """Do it, below the directory `root` that becomes the sandbox's `/`."""
+        place = root if self.target == "/" else _place(root, self.target, directory=True)
+        if self.upper is None and len(self.lowers) == 1:
+            sys_.mount(self.lowers[0], place, None, sys_.MS_BIND)
+            sys_.mount("none", place, None, sys_.MS_REMOUNT | sys_.MS_BIND | sys_.MS_RDONLY)
+            return
+        # userxattr: without it an unprivileged overlay cannot mark a deleted lower directory (EIO). index=off: an
+        # upper directory may be mounted again after a crash. xino=off: inode numbers are those of the real files.
+        options = ["lowerdir=" + ":".join(_escape(lower) for lower in self.lowers)]
+        if self.upper is not None and self.work is not None:
+            options += [f"upperdir={_escape(self.upper)}", f"workdir={_escape(self.work)}"]
+        options += ["userxattr", "index=off", "xino=off", "metacopy=off"]
+        sys_.mount("overlay", place, "overlay", sys_.MS_NODEV, ",".join(options))
+
+    def describe(self) -> str:
+        """One line for people."""
+        return f"overlay at {self.target}: {' over '.join((self.upper or 'nothing', *self.lowers))}"
+
+
+@dataclass(frozen=True)
+class Tmpfs:
+    """An empty file system in memory at `target`; `mode` in octal, as text."""
+
+    kind: ClassVar[str] = "tmpfs"
+    target: str
+    mode: str = "0755"
+
+    def execute(self, root: str) -> None:
+        """Do it, below the directory `root` that becomes the sandbox's `/`."""
+        place = _place(root, self.target, directory=True)
+        sys_.mount("tmpfs", place, "tmpfs", sys_.MS_NOSUID | sys_.MS_NODEV, f"mode={self.mode}")
+
+    def describe(self) -> str:
+        """One line for people."""
+        return f"tmpfs at {self.target}"
+
+
+@dataclass(frozen=True)
+class Proc:
+    """/proc of the sandbox's own pid namespace."""
+
+    kind: ClassVar[str] = "proc"
+    target: str = "/proc"
+
+    def execute(self, root: str) -> None:
+        """Do it, below the directory `root` that becomes the sandbox's `/`."""
+        place = _place(root, self.target, directory=True)
+        sys_.mount("proc", place, "proc", sys_.MS_NOSUID | sys_.MS_NODEV | sys_.MS_NOEXEC)
+
+    def describe(self) -> str:
+        """One line for people."""
+        return f"proc at {self.target}"
+
+
+@dataclass(frozen=True)
+class Devices:
+    """A minimal /dev: the harmless devices, pseudo terminals of its own, and shared memory."""
+
+    kind: ClassVar[str] = "devices"
+    target: str = "/dev"
+
+    def execute(self, root: str) -> None:
+        """Do it, below the directory `root` that becomes the sandbox's `/`."""
+        place = Path(_place(root, self.target, directory=True))
+        sys_.mount("tmpfs", str(place), "tmpfs", sys_.MS_NOSUID, "mode=0755")
+        for name in _DEVICES:
+            (place / name).touch()
+            sys_.mount(f"/dev/{name}", str(place / name), None, sys_.MS_BIND)
+        (place / "pts").mkdir()
+        sys_.mount("devpts", str(place / "pts"), "devpts", sys_.MS_NOSUID, "newinstance,ptmxmode=0666,mode=620")
+        (place / "shm").mkdir()
+        sys_.mount("tmpfs", str(place / "shm"), "tmpfs", sys_.MS_NOSUID | sys_.MS_NODEV, "mode=1777")
+        for name, link in (("ptmx", "pts/ptmx"), ("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0")):
+            (place / name).symlink_to(link)
+        for name, link in (("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2")):
+            (place / name).symlink_to(link)
+
+    def describe(self) -> str:
+        """One line for people."""
+        return f"devices at {self.target}: {' '.join(_DEVICES)} pts shm"
+
+
+Mount = Bind | Overlay | Tmpfs | Proc | Devices
+_KINDS: dict[str, type[Mount]] = {kind.kind: kind for kind in (Bind, Overlay, Tmpfs, Proc, Devices)}
+
+
+def to_json(mount: Mount) -> dict[str, Any]:
+    """`mount` as JSON."""
+    return {"kind": mount.kind, **asdict(mount)}
+
+
+def from_json(value: dict[str, Any]) -> Mount:
+    """The inverse of `to_json`."""
+    fields = {name: tuple(item) if isinstance(item, list) else item for name, item in value.items()}
+    return _KINDS[fields.pop("kind")](**fields)
+
+
+def _escape(path: str) -> str:
+    # Overlay's option parser: `,` ends an option, `:` a lower directory, `\` escapes both.
+    return path.replace("\\", "\\\\").replace(",", "\\,").replace(":", "\\:")

@@ -1,0 +1,190 @@
+"""Outside: describe a sandbox, start commands in it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from xbuild import process
+from xbuild.errors import MachineError, PhaseError
+from xbuild.sandbox import idmap
+from xbuild.sandbox.mounts import Bind, Mount, Proc, to_json
+
+_ENTER = Path(__file__).with_name("enter.py")
+_USERNS_HINT = "run `invoke doctor`: it names the kernel or AppArmor setting that stands in the way"
+
+
+@dataclass(frozen=True)
+class Sandbox:
+    """Where and as whom a command runs.
+
+    mounts: executed in order. mount_point: an existing directory outside, on which `/` is assembled; None: the
+    command sees the machine's own file system, plus `mounts`. registrations: lines for the private binfmt_misc.
+    env: the whole environment. uid, gid: inside. locked: no_new_privs, so no program gains rights by exec.
+    """
+
+    mounts: tuple[Mount, ...] = ()
+    mount_point: Path | None = None
+    registrations: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    cwd: str = "/"
+    uid: int = 0
+    gid: int = 0
+    network: bool = False
+    locked: bool = False
+    name: str = "xbuild"
+
+    def describe(self) -> list[str]:
+        """What the sandbox consists of, one line each, for --verbose."""
+        network = "network of the machine" if self.network else "no network"
+        return [*(mount.describe() for mount in self.mounts), f"{network}, uid {self.uid}"]
+
+
+class Running:
+    """A command in a sandbox."""
+
+    def __init__(self, child: process.Child, talk: socket.socket) -> None:
+        self.child = child
+        self._talk = talk
+
+    def result(self) -> int:
+        """The command's returncode (as in process.Completed), once the child has ended.
+
+        Raises MachineError if the sandbox could not be set up.
+        """
+        text = b""
+        while chunk := self._talk.recv(65536):
+            text += chunk
+        word, _, rest = text.decode(errors="replace").strip().rpartition("\n")[2].partition(" ")
+        if word == "exit":
+            return int(rest)
+        if word == "error":
+            raise MachineError(f"the sandbox could not be set up: {rest}", hint=_USERNS_HINT)
+        return -9
+
+
+@contextlib.contextmanager
+def started(
+    sandbox: Sandbox, command: Sequence[str | Path], *, output: IO[bytes] | None = None, interactive: bool = False
+) -> Iterator[Running]:
+    """Start `command` in `sandbox`; everything in it is killed when the block ends.
+
+    output: where stdout and stderr go (None: our stderr; with `interactive` our own three streams).
+    """
+    id_map = idmap.find()
+    ours, theirs = socket.socketpair()
+    with ours, tempfile.TemporaryFile() as spec:
+        spec.write(json.dumps(_spec(sandbox, command)).encode())
+        spec.seek(0)
+        arguments = [sys.executable, "-I", "-S", _ENTER, str(spec.fileno()), str(theirs.fileno())]
+        fds = (spec.fileno(), theirs.fileno())
+        with process.started(
+            arguments, env=os.environ, pass_fds=fds, output=output, interactive=interactive
+        ) as child:
+            theirs.close()
+            greeting = ours.recv(4096)
+            if greeting != b"user\n":
+                reason = greeting.decode(errors="replace").removeprefix("error ").strip()
+                raise MachineError(f"no user namespace: {reason or 'refused'}", hint=_USERNS_HINT)
+            idmap.apply(id_map, child.pid)
+            ours.sendall(b"go\n")
+            yield Running(child, ours)
+
+
+def run(
+    sandbox: Sandbox,
+    command: Sequence[str | Path],
+    *,
+    output: IO[bytes] | None = None,
+    interactive: bool = False,
+    check: bool = True,
+) -> int:
+    """Run `command` in `sandbox` to its end; give its returncode.
+
+    Raises MachineError if the sandbox cannot be had, PhaseError if `check` and the command fails.
+    """
+    with started(sandbox, command, output=output, interactive=interactive) as running:
+        running.child.wait()
+        returncode = running.result()
+    if check and returncode != 0:
+        raise PhaseError(f"{process.show(command)}: {process.describe_exit(returncode)}")
+    return returncode
+
+
+def capture(sandbox: Sandbox, command: Sequence[str | Path]) -> tuple[int, bytes]:
+    """Run `command` in `sandbox`; give its returncode and its stdout and stderr together."""
+    with tempfile.TemporaryFile() as output:
+        returncode = run(sandbox, command, output=output, check=False)
+        output.seek(0)
+        return returncode, output.read()
+
+
+def run_logged(
+    sandbox: Sandbox,
+    command: Sequence[str | Path],
+    log: Path,
+    *,
+    idle_limit: float,
+    on_idle: Callable[[float], None],
+) -> int | None:
+    """Run `command` with its output appended to the file `log`; None if it was ended for being idle.
+
+    idle_limit: seconds without output and without CPU use after which it is ended; see process.watch.
+    """
+    with log.open("ab") as output, started(sandbox, command, output=output) as running:
+        if process.watch(running.child, log, idle_limit=idle_limit, on_idle=on_idle) is None:
+            return None
+        return running.result()
+
+
+def machine_view(*, network: bool = False, env: Mapping[str, str] | None = None) -> Sandbox:
+    """A sandbox that sees the machine's own files, as root of its own user namespace.
+
+    It is for tools that work on roots from outside: mmdebstrap, and removing trees of subordinate users.
+    """
+    plain = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
+    return Sandbox(mounts=(Proc(),), network=network, env=plain if env is None else env)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove the directory `path` and all below it, whoever inside owns it. A missing one is fine."""
+    if path.is_symlink() or path.exists():
+        # chmod first: overlayfs leaves work directories of mode 000.
+        script = 'chmod -R u+rwX -- "$1" 2>/dev/null; rm -rf -- "$1"'
+        run(machine_view(), ["sh", "-c", script, "sh", path], check=os.geteuid() != 0)
+        if os.geteuid() == 0:
+            process.run(["rm", "-rf", "--", path])
+
+
+def _spec(sandbox: Sandbox, command: Sequence[str | Path]) -> dict[str, object]:
+    return {
+        "mounts": [to_json(mount) for mount in sandbox.mounts],
+        "private_root": sandbox.mount_point is not None,
+        "mount_point": str(sandbox.mount_point or "/"),
+        "registrations": list(sandbox.registrations),
+        "network": sandbox.network,
+        "name": sandbox.name,
+        "env": dict(sandbox.env),
+        "cwd": sandbox.cwd,
+        "uid": sandbox.uid,
+        "gid": sandbox.gid,
+        "no_new_privileges": sandbox.locked,
+        "command": [os.fspath(word) for word in command],
+    }
+
+
+def network_files() -> tuple[Bind, ...]:
+    """What a root needs from the machine to look up names."""
+    return tuple(
+        Bind(str(Path(path).resolve()), path, readonly=True)
+        for path in ("/etc/resolv.conf", "/etc/hosts")
+        if Path(path).exists()
+    )

@@ -1,0 +1,290 @@
+"""The store: everything xbuild made and may use again, each thing under the key of its inputs.
+
+A finished entry is a directory with a `key.json`, which holds the key and the JSON value that the key is the
+digest of. It is made below `tmp/` and renamed into its place, under a lock of its own: whoever finds it may
+trust it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import errno
+import fcntl
+import json
+import os
+import secrets
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from xbuild import log, process
+from xbuild.digest import canonical_json, key_of
+from xbuild.errors import MachineError
+
+KINDS = ("downloads", "roots", "layers", "twins", "artifacts", "work")
+_KEY_FILE = "key.json"
+_NAME_DIGITS = 20
+"""Hex digits of a key in names: 80 bits, and the whole key is compared."""
+# https://bford.info/cachedir/: backup programs leave out a directory that has this file with this first line.
+_CACHEDIR_TAG = "Signature: 8a477f597d28d172789f06886806bc55\n# xbuild can make all of this anew.\n"
+_ANOTHER_PLACE = "name a directory that you can write to by XBUILD_CACHE"
+_CANNOT_WRITE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
+
+
+@contextlib.contextmanager
+def writing_below(path: Path) -> Iterator[None]:
+    """Turn `no space left` (or quota) inside the block into a MachineError that says how much `path` has."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        existing = next(place for place in (path, *path.parents) if place.exists())
+        free = shutil.disk_usage(existing).free >> 20
+        message, hint = f"disk full: {path} has {free} MiB free", "free some space, or run: invoke clean"
+        raise MachineError(message, details=[str(error)], hint=hint) from error
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class Store:
+    """The store below `root`; nothing is written before it is needed.
+
+    remove_tree: removes a directory with all below it, also what belongs to subordinate users if entries hold
+    such files.
+    """
+
+    def __init__(self, root: Path, remove_tree: Callable[[Path], None] = shutil.rmtree) -> None:
+        self.root = root
+        self._remove_tree = remove_tree
+
+    def directory(self, name: str) -> Path:
+        """The directory `name` of the store, made if it is not there; MachineError if it cannot be made."""
+        path = self.root / name
+        with writing_below(self.root):
+            try:
+                path.mkdir(parents=True, exist_ok=True)
+                tag = self.root / "CACHEDIR.TAG"
+                if not tag.exists():
+                    tag.write_text(_CACHEDIR_TAG)
+            except OSError as error:
+                if error.errno not in _CANNOT_WRITE:
+                    raise
+                raise MachineError(f"cannot make {path}: {error.strerror}", hint=_ANOTHER_PLACE) from error
+        return path
+
+    def entry(self, kind: str, key: str) -> Path:
+        """Where the entry of `key` (64 hex digits) is or would be."""
+        if kind not in KINDS:
+            raise ValueError(f"no such kind of entry: {kind}")
+        return self.root / kind / key[:_NAME_DIGITS]
+
+    def get(self, kind: str, key: str) -> Path | None:
+        """The finished entry of `key`; None if it is absent or its key.json does not prove it finished."""
+        path = self.entry(kind, key)
+        record = _read_record(path)
+        return path if record is not None and record["key"] == key else None
+
+    def value(self, kind: str, key: str) -> Any:
+        """The JSON value that the finished entry of `key` was made from; None if there is no such entry."""
+        path = self.get(kind, key)
+        record = _read_record(path) if path else None
+        return None if record is None else record["value"]
+
+    def finished(self, kind: str) -> list[tuple[Path, str, Any]]:
+        """Path, key and value of every finished entry of `kind`, the newest first."""
+        found = []
+        for path in self.entry(kind, "").iterdir() if self.entry(kind, "").is_dir() else ():
+            record = _read_record(path)
+            if record is not None and path == self.entry(kind, record["key"]):
+                found.append(((path / _KEY_FILE).stat().st_mtime_ns, path, record["key"], record["value"]))
+        found.sort(key=lambda item: (-item[0], item[2]))
+        return [(path, key, value) for _, path, key, value in found]
+
+    @contextlib.contextmanager
+    def lock(self, name: str, *, wait: bool = True, describe: str = "") -> Iterator[None]:
+        """Hold the lock `name` for the block; the kernel releases it when the process dies, however it dies.
+
+        describe: what its holder does ("makes the root of armhf"). Raises MachineError if another xbuild
+        holds it and not `wait`.
+        """
+        path = self.directory("locks") / f"{name}.lock"
+        other = f"another xbuild that {describe or f'holds the lock {name}'}"
+        with writing_below(self.root):
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                if not wait:
+                    raise MachineError(f"there is {other}", hint="wait for it, or end it") from error
+                log.info(f"waiting for {other}")
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            # Closing releases it. The file stays: else two processes could hold two files of one name.
+            os.close(descriptor)
+
+    def scratch(self, lock: str) -> Path:
+        """A path below `tmp/` that nothing has; `sweep` removes what is there once the lock `lock` is free.
+
+        It is new each time: what a killed maker's orphans still write must not come into the next one's.
+        """
+        return self.directory("tmp") / f"{lock}.{secrets.token_hex(4)}"
+
+    def discard(self, path: Path) -> None:
+        """Remove `path`, a file or a whole directory; nothing is done if it is not there."""
+        if path.is_dir() and not path.is_symlink():
+            self._remove_tree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+    def _set_aside(self, path: Path, lock: str) -> None:
+        # By a rename first: a removal that is cut short must not leave a part that looks finished.
+        if path.exists() or path.is_symlink():
+            aside = self.scratch(lock)
+            path.rename(aside)
+            self.discard(aside)
+
+    def ensure(self, kind: str, key_value: Any, describe: str, make: Callable[[Path], None]) -> Path:
+        """The finished entry of the key of `key_value`, made by `make(staging)` if it is not there.
+
+        staging: an empty directory (mode 0755) to fill. describe: what it is ("the root of armhf").
+        Only one process makes an entry, the others wait. What `make` raises passes, and leaves nothing.
+        """
+        key = key_of(key_value)
+        if found := self.get(kind, key):
+            return found
+        lock = f"{kind}-{key[:_NAME_DIGITS]}"
+        with self.lock(lock, describe=f"makes {describe}"):
+            if found := self.get(kind, key):
+                return found
+            self._discard_scratch_of(lock)
+            staging = self.scratch(lock)
+            try:
+                with writing_below(self.root):
+                    staging.mkdir()
+                    # Whatever the umask: subordinate users must be able to look into it.
+                    staging.chmod(0o755)
+                    make(staging)
+                    self._finish(staging, kind, key, key_value)
+            except BaseException:
+                self.discard(staging)
+                raise
+            return self.entry(kind, key)
+
+    def _finish(self, staging: Path, kind: str, key: str, value: Any) -> None:
+        # The key goes in last and after a sync: after a power cut too, it is there only if all the rest is.
+        process.run(["sync", "--file-system", staging])
+        with (staging / _KEY_FILE).open("w", encoding="utf-8") as stream:
+            json.dump({"key": key, "value": value}, stream, indent=1, sort_keys=True)
+            stream.flush()
+            os.fsync(stream.fileno())
+        _sync_directory(staging)
+        place = self.entry(kind, key)
+        self.directory(kind)
+        self._set_aside(place, f"{kind}-{key[:_NAME_DIGITS]}")
+        staging.rename(place)
+        _sync_directory(place.parent)
+
+    def remove(self, kind: str, key: str) -> None:
+        """Remove the entry of `key`, finished or not; waits for one who makes it."""
+        lock = f"{kind}-{key[:_NAME_DIGITS]}"
+        with self.lock(lock, describe=f"makes {self.entry(kind, key)}"):
+            self._set_aside(self.entry(kind, key), lock)
+
+    def _discard_scratch_of(self, lock: str) -> None:
+        for path in self.directory("tmp").glob(f"{lock}.*"):
+            self.discard(path)
+
+    def sweep(self) -> None:
+        """Remove what killed processes left below `tmp/`: all whose lock is free."""
+        tmp = self.root / "tmp"
+        names = {path.name.rpartition(".")[0] for path in tmp.iterdir()} if tmp.is_dir() else set()
+        for name in sorted(names):
+            # A held lock means that its maker is at work: its files are not stale.
+            with contextlib.suppress(MachineError), self.lock(name, wait=False):
+                self._discard_scratch_of(name)
+
+
+def _read_record(path: Path) -> dict[str, Any] | None:
+    try:
+        record = json.loads((path / _KEY_FILE).read_text(encoding="utf-8"))
+        complete = isinstance(record, dict) and set(record) == {"key", "value"}
+        return record if complete and key_of(record["value"]) == record["key"] else None
+    except (OSError, ValueError):
+        return None
+
+
+def diff_values(old: Any, new: Any) -> list[str]:
+    """What differs between two JSON values, in lines: `recipe.version: '1' -> '2'`, `packages: + libfoo`.
+
+    Empty exactly if both have the same key.
+    """
+    return list(_differences("", old, new))
+
+
+def _differences(path: str, old: Any, new: Any) -> Iterator[str]:
+    if canonical_json(old) == canonical_json(new):
+        return
+    if isinstance(old, dict) and isinstance(new, dict):
+        yield from _mapping_differences(path, old, new)
+    elif isinstance(old, list) and isinstance(new, list):
+        yield from _list_differences(path, old, new)
+    elif isinstance(old, str) and isinstance(new, str) and "\n" in old + new:
+        # The first two lines name files, and those of "@@" places.
+        for line in list(difflib.unified_diff(old.split("\n"), new.split("\n"), lineterm="", n=0))[2:]:
+            if line[0] in "+-":
+                yield f"{path or 'value'}: {line[0]} {line[1:]}"
+    else:
+        yield f"{path or 'value'}: {_show(old)} -> {_show(new)}"
+
+
+def _mapping_differences(path: str, old: dict[str, Any], new: dict[str, Any]) -> Iterator[str]:
+    for name in sorted({*old, *new}):
+        below = f"{path}.{name}" if path else name
+        if name not in new:
+            yield f"{below}: - {_show(old[name])}"
+        elif name not in old:
+            yield f"{below}: + {_show(new[name])}"
+        else:
+            yield from _differences(below, old[name], new[name])
+
+
+def _list_differences(path: str, old: list[Any], new: list[Any]) -> Iterator[str]:
+    if len(old) == len(new) and any(isinstance(item, (dict, list)) for item in old + new):
+        for index, pair in enumerate(zip(old, new, strict=True)):
+            yield from _differences(f"{path}[{index}]", *pair)
+        return
+    # Most lists are sets of names: what came and what went says more than what stands where now.
+    before, after = Counter(map(_item, old)), Counter(map(_item, new))
+    name = path or "value"
+    yield from (f"{name}: - {item}" for item in (before - after).elements())
+    yield from (f"{name}: + {item}" for item in (after - before).elements())
+    if before == after:
+        yield f"{name}: order: {', '.join(map(_item, old))} -> {', '.join(map(_item, new))}"
+
+
+def _item(value: Any) -> str:
+    # Bare only if it cannot be taken for another value: the name true is not the truth value.
+    bare = isinstance(value, str) and value.isprintable() and value == value.strip() and "," not in value
+    if not bare or not value or value[0] in "'\"":
+        return _show(value)
+    try:
+        json.loads(value)
+    except ValueError:
+        return str(value)
+    return _show(value)
+
+
+def _show(value: Any) -> str:
+    return repr(value) if isinstance(value, str) else canonical_json(value)
