@@ -27,10 +27,8 @@ def pack(tree: Path, destination: Path, epoch: int) -> None:
     """
     archive = destination.with_name(destination.name + ".tar.part")
     packed = destination.with_name(destination.name + ".part")
-    # ZSTD_CLEVEL and ZSTD_NBTHREADS in the user's environment must not change the archive.
-    env = {"PATH": os.environ.get("PATH", os.defpath)}
     # A file, not a pipe: zstd chooses by the size, and notes it. Its output is the same for any number of
-    # threads but --single-thread (zstd(1)).
+    # threads but --single-thread (zstd(1)); given here, level and threads do not come from the environment.
     command: list[process.Argument] = [
         "zstd",
         f"-{LEVEL}",
@@ -43,7 +41,7 @@ def pack(tree: Path, destination: Path, epoch: int) -> None:
     ]
     try:
         _write_tar(tree, archive, epoch)
-        process.run(command, env=env, capture=True)
+        process.run(command, capture=True)
         packed.replace(destination)
     finally:
         archive.unlink(missing_ok=True)

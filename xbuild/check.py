@@ -84,7 +84,7 @@ def _walk(examination: _Examination, directory: Path, shown: str) -> Iterator[tu
     try:
         entries = sorted(os.scandir(directory), key=lambda entry: entry.name)
     except OSError as error:
-        examination.found(shown or ".", "unreadable", f"cannot be checked: {error.strerror}")
+        examination.found(shown.rstrip("/") or ".", "unreadable", f"cannot be checked: {error.strerror}")
         return
     for entry in entries:
         name = shown + os.fsencode(entry.name).decode(errors="backslashreplace")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -35,6 +37,8 @@ class Tree:
             if place.is_symlink() or place.exists():
                 # A character device marks a deletion in an overlay's upper directory.
                 return None if place.is_char_device() else place
+            if _hides(layer, path):
+                return None
         return None
 
     def real_path(self, path: str) -> str | None:
@@ -72,6 +76,8 @@ class Tree:
             )
             if "Package" not in fields or "Version" not in fields:
                 continue
+            if fields.get("Status", "").endswith((" config-files", " not-installed")):
+                continue
             name, version = fields["Package"], fields["Version"]
             source, _, source_version = fields.get("Source", name).partition(" ")
             source_version = source_version.strip("()") or version
@@ -90,10 +96,27 @@ class Tree:
                 if file.name in seen:
                     continue
                 seen.add(file.name)
+                if file.is_char_device():
+                    # A layer's mark that the package is gone.
+                    continue
                 package = file.name.removesuffix(".list").partition(":")[0]
                 for path in file.read_text(errors="replace").splitlines():
                     found[merged(path)] = package
         return found
+
+
+def _hides(layer: Path, path: str) -> bool:
+    """Does `layer` hide what the layers below it have at `path`, by a deleted or replaced directory above it?"""
+    place = layer
+    for part in path.strip("/").split("/")[:-1]:
+        place = place / part
+        if not place.is_dir() or place.is_symlink():
+            return place.is_symlink() or place.exists()
+        # Overlayfs marks a directory that has replaced a deleted one (kernel documentation, overlayfs.rst).
+        with contextlib.suppress(OSError):
+            if os.getxattr(place, "user.overlay.opaque") == b"y":
+                return True
+    return False
 
 
 def merged(path: str) -> str:

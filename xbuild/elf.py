@@ -158,6 +158,26 @@ def section_location(path: Path, name: str) -> tuple[int, int]:
     raise ElfError(f"{path}: no section {name} with contents")
 
 
+def with_interpreter(program: bytes, interpreter: str) -> bytes:
+    """The ELF file `program` with another PT_INTERP, in the room of the old one; nothing else moves.
+
+    Raises ElfError if it has none, ValueError if `interpreter` is longer than the old one.
+    """
+    try:
+        segments = ELFFile(io.BytesIO(program)).iter_segments("PT_INTERP")
+        header = next(segments, None)
+    except _PARSE_ERRORS as error:
+        raise _broken("program", error) from error
+    if header is None:
+        raise _broken("program", ValueError("it has no interpreter"))
+    start, size = header["p_offset"], header["p_filesz"]
+    # The kernel wants the last byte to be NUL, and takes what stands before the first one (fs/binfmt_elf.c).
+    text = interpreter.encode() + b"\0"
+    if len(text) > size:
+        raise ValueError(f"{interpreter!r} does not fit into the {size} bytes of the old interpreter")
+    return program[:start] + text.ljust(size, b"\0") + program[start + size :]
+
+
 def archive_members(data: bytes | mmap.mmap, name: str) -> Iterator[tuple[str, bytes]]:
     """The members of an `.a` file, as (name, contents), without its symbol and name tables.
 
@@ -229,7 +249,7 @@ def _info(elf: Any, osabi: int) -> ElfInfo:
         runpath=dynamic.runpath,
         float_abi=_float_abi(elf) if elf["e_machine"] == "EM_ARM" else None,
         build_id=_build_id(segments),
-        is_static=program and interpreter is None and not dynamic.needed,
+        is_static=program and interpreter is None,
     )
 
 

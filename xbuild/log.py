@@ -55,7 +55,7 @@ def human_size(size: int) -> str:
 
 
 def _clean(text: str) -> str:
-    return _CONTROL.sub("", text.replace("\r\n", "\n"))
+    return _CONTROL.sub("", text)
 
 
 class _Activity:

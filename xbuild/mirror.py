@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import http.client
 import os
+import re
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -16,15 +18,32 @@ def of_machine(apt: Path = Path("/etc/apt")) -> list[str]:
     found: list[str] = []
     files = [apt / "sources.list", *sorted((apt / "sources.list.d").glob("*"))]
     for file in files:
-        if not file.is_file() or file.suffix not in (".list", ".sources"):
-            continue
-        for line in file.read_text(errors="replace").splitlines():
-            word, _, rest = line.partition(" ")
-            if file.suffix == ".sources" and word.lower() == "uris:":
-                found += rest.split()
-            elif file.suffix == ".list" and word == "deb":
-                found += [part for part in rest.partition("]")[2].split() or rest.split() if "://" in part][:1]
+        if file.is_file() and file.suffix in (".list", ".sources"):
+            text = file.read_text(errors="replace")
+            found += _of_stanzas(text) if file.suffix == ".sources" else _of_lines(text)
     return list(dict.fromkeys(address.rstrip("/") for address in found if "://" in address))
+
+
+def _of_lines(text: str) -> list[str]:
+    """Addresses in the one-line format (sources.list(5)): `deb [options] ADDRESS suite components`."""
+    lines = [re.sub(r"\[[^]]*\]", " ", line.partition("#")[0]).split() for line in text.splitlines()]
+    return [words[1] for words in lines if words[:1] == ["deb"] and len(words) > 1]
+
+
+def _of_stanzas(text: str) -> list[str]:
+    """Addresses in the deb822 format (sources.list(5)), where a value goes on in indented lines."""
+    found: list[str] = []
+    kept = "\n".join(line.rstrip() for line in text.splitlines() if not line.startswith("#"))
+    for stanza in re.split(r"\n{2,}", kept):
+        joined = re.sub(r"\n[ \t]+", " ", stanza)
+        fields = {name.strip().lower(): value.split() for name, _, value in map(_at_colon, joined.splitlines())}
+        if "deb" in fields.get("types", []) and fields.get("enabled") not in (["no"], ["false"]):
+            found += fields.get("uris", [])
+    return found
+
+
+def _at_colon(line: str) -> tuple[str, str, str]:
+    return line.partition(":")
 
 
 def serves(address: str, suite: str, architecture: str) -> bool:
@@ -32,7 +51,7 @@ def serves(address: str, suite: str, architecture: str) -> bool:
     try:
         with urllib.request.urlopen(f"{address}/dists/{suite}/Release", timeout=_SECONDS) as answer:
             head = answer.read(65536).decode(errors="replace")
-    except (urllib.error.URLError, OSError, ValueError):
+    except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError):
         return False
     lines = [line for line in head.splitlines() if line.startswith("Architectures:")]
     return any(architecture in line.split() for line in lines)

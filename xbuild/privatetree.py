@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from xbuild import paths, twins
 from xbuild.debian import Tree
-from xbuild.elf import read_elf
+from xbuild.elf import read_elf, with_interpreter
 from xbuild.errors import MachineError
+from xbuild.gcctable import as_native
 from xbuild.model.policy import Policy
 from xbuild.model.toolchain import Toolchain
 from xbuild.sandbox import idmap
@@ -24,32 +25,33 @@ WORKPLACE = "/xbuild"
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
+PLAIN_LOADER, SHIM_LOADER = "ld", "lds"
+"""Names, in a private architecture's directory, of its dynamic loader; the second one loads the shim first.
+
+They are short because a program's interpreter is changed in place: /lib/ld-linux.so.2 has room for 18 bytes.
+"""
+
 # Freestanding, since neither needs a libc of its own; the build id would differ between equal builds elsewhere.
 _COMPILE = """
 cc="gcc -std=gnu11 -O2 -Wall -Wextra -Werror -ffreestanding -fno-stack-protector -fno-asynchronous-unwind-tables"
 link="-nostdlib -Wl,--build-id=none"
 $cc $link -static -no-pie -Wl,-z,noseparate-code -o dispatcher dispatcher.c
-$cc $link -shared -fPIC -DMACHINE="\\"$MACHINE\\"" -o private/amd64/lib/$SHIM shim.c
-if [ -d private/i386 ]; then
-    $cc $link -m32 -shared -fPIC -DMACHINE="\\"$MACHINE\\"" -o private/i386/lib/$SHIM shim.c
-fi
-rm dispatcher.c table.h shim.c
-"""
-
-# DT_RPATH, not DT_RUNPATH: it holds for the libraries of the libraries too, and comes before LD_LIBRARY_PATH, which
-# belongs to the target's programs.
-_PATCH = """
-patch() {
-    xargs -r -n 8 -P "$(nproc)" patchelf --set-interpreter "$LOADER" --force-rpath --set-rpath "$LIBRARIES" "$@"
-}
-patch < programs
-patch --add-needed "$SHIM" < shimmed
-rm programs shimmed
+rm -rf sources && mkdir sources && mv dispatcher.c table.h shim.c sources
+for architecture in $ARCHITECTURES; do
+    case $architecture in i386) width=-m32 ;; *) width=-m64 ;; esac
+    $cc $link $width -shared -fPIC -DMACHINE="\\"$MACHINE\\"" -o "private/$architecture/lib/$SHIM" sources/shim.c
+    echo "$PRIVATE/$architecture/lib" > directories
+    ldconfig -X -f directories -C "$PRIVATE/$architecture/c"
+done
+rm -r sources directories
 """
 
 
 def native_sandbox(native: Path, workplace: Path, env: Mapping[str, str]) -> sandboxes.Sandbox:
-    """A sandbox in the native root `native` (read-only) with the directory `workplace` at /xbuild, writable."""
+    """A sandbox in the native root `native` (read-only) with the directory `workplace` at /xbuild, writable.
+
+    Its subdirectory `private` is also where it will be for programs of the target root.
+    """
     return sandboxes.Sandbox(
         mounts=(
             Overlay((str(native),), None, None),
@@ -57,6 +59,7 @@ def native_sandbox(native: Path, workplace: Path, env: Mapping[str, str]) -> san
             Devices(),
             Tmpfs("/tmp", "1777"),
             Bind(str(workplace), WORKPLACE),
+            Bind(str(workplace / "private"), paths.PRIVATE),
         ),
         mount_point=native,
         cwd=WORKPLACE,
@@ -87,43 +90,105 @@ def make(staging: Path, trees: Mapping[str, Path], policy: Policy, toolchain: To
     for name in ("dispatcher.c", "table.h", "shim.c"):
         shutil.copy(paths.DISPATCHER / name, staging / name)
     _give(staging)
-    native = trees["amd64"]
-    run_native(native, staging, _COMPILE, {"SHIM": SHIM, "MACHINE": toolchain.uname_machine})
-    for architecture in trees:
-        _patch(native, staging, architecture, found, policy)
+    env = {
+        "SHIM": SHIM,
+        "MACHINE": toolchain.uname_machine,
+        "PRIVATE": paths.PRIVATE,
+        "ARCHITECTURES": " ".join(trees),
+    }
+    run_native(trees["amd64"], staging, _COMPILE, env)
     twins.save(found, staging / "twins.json")
 
 
 def _copy(tree: Tree, architecture: str, private: Path, policy: Policy, toolchain: Toolchain) -> list[Twin]:
     triplet = NATIVE_TRIPLETS[architecture]
-    libraries = private / architecture / "lib"
-    libraries.mkdir(parents=True)
+    directory = private / architecture
+    (directory / "lib").mkdir(parents=True)
     kept = []
     for twin in twins.candidates(tree, architecture, policy, toolchain):
         tool = policy.tools[twin.tool]
         # What the 64-bit root has is enough where the width does not show.
         if architecture == "i386" and tool.width == "any" and not tool.target_width_args:
             continue
-        source = tree.find(twin.source)
-        assert source is not None
-        destination = private / architecture / twin.target_path.lstrip("/")
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        data = source.read_bytes()
-        for old, new in tool.replace_strings.items():
-            data = replace_string(
-                data, twins.fill(old, toolchain, twin.source), twins.fill(new, toolchain, twin.source)
-            )
-        destination.write_bytes(data)
-        destination.chmod(0o755)
+        _write(directory / twin.target_path.lstrip("/"), _program(tree, twin, policy, toolchain))
         for name, real in twins.closure(tree, twin.source, triplet).items():
-            library = libraries / name
-            if not library.exists():
-                found = tree.find(real)
-                assert found is not None
-                shutil.copy(found, library)
-                library.chmod(0o755)
+            if not (directory / "lib" / name).exists():
+                _write(directory / "lib" / name, _contents(tree, real))
         kept.append(twin)
+    loader = next(iter((directory / "lib").glob("ld-linux*")))
+    for name, preload in ((PLAIN_LOADER, "none"), (SHIM_LOADER, "shp")):
+        _write(directory / name, patched_loader(loader.read_bytes(), architecture, triplet, preload))
+    (directory / "shp").write_text(f"{paths.PRIVATE}/{architecture}/lib/{SHIM}\n")
+    _copy_converters(tree, directory, triplet)
     return kept
+
+
+def _program(tree: Tree, twin: Twin, policy: Policy, toolchain: Toolchain) -> bytes:
+    tool = policy.tools[twin.tool]
+    data = _contents(tree, twin.source)
+    for old, new in tool.replace_strings.items():
+        data = replace_string(
+            data, twins.fill(old, toolchain, twin.source), twins.fill(new, toolchain, twin.source)
+        )
+    if tool.include_table:
+        data = as_native(data, twins.fill(tool.include_table, toolchain, twin.source))
+    if read_elf(data).interpreter:
+        loader = SHIM_LOADER if tool.shim else PLAIN_LOADER
+        data = with_interpreter(data, f"{paths.PRIVATE}/{twin.architecture}/{loader}")
+    return data
+
+
+def _contents(tree: Tree, path: str) -> bytes:
+    found = tree.find(path)
+    assert found is not None
+    return found.read_bytes()
+
+
+def _write(destination: Path, data: bytes) -> None:
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    destination.write_bytes(data)
+    destination.chmod(0o755)
+
+
+def _copy_converters(tree: Tree, directory: Path, triplet: str) -> None:
+    """libc opens the converters of character sets by a path compiled into it, which is changed here."""
+    folder = f"/usr/lib/{triplet}/gconv"
+    source = tree.find(folder)
+    if source is None:
+        return
+    shutil.copytree(source, directory / "gconv")
+    library = directory / "lib/libc.so.6"
+    own = same_length(f"{paths.PRIVATE}/{directory.name}/gconv", folder)
+    library.write_bytes(library.read_bytes().replace(folder.encode(), own.encode()))
+
+
+def patched_loader(data: bytes, architecture: str, triplet: str, preload: str) -> bytes:
+    """The dynamic loader `data` made to look for libraries in the private directory only.
+
+    Paths compiled into it are replaced by ones of the same length (`elf/dl-load.c` and `rtld.c` of glibc hold their
+    lengths too). preload: the file, in the private architecture's directory, that it reads for /etc/ld.so.preload:
+    the target root's own names libraries of the target.
+    """
+    own = f"{paths.PRIVATE}/{architecture}"
+    replaced = {
+        f"/usr/lib/{triplet}/": f"{own}/lib/",
+        f"/lib/{triplet}/": f"{own}/lib/",
+        "/etc/ld.so.cache": f"{own}/c",
+        "/etc/ld.so.preload": f"{own}/{preload[:3]}",
+    }
+    for old, new in replaced.items():
+        if old.encode() not in data:
+            raise MachineError(f"the dynamic loader of {architecture} does not hold {old}: is this another libc?")
+        data = data.replace(b"\0" + old.encode(), b"\0" + same_length(new, old).encode())
+    return data
+
+
+def same_length(new: str, old: str) -> str:
+    """The path `new` with so many slashes more that it is as long as `old`. Raises ValueError if it is longer."""
+    if len(new) > len(old):
+        raise ValueError(f"{new!r} is longer than {old!r}")
+    head, slash, tail = new.rpartition("/")
+    return head + slash * (1 + len(old) - len(new)) + tail
 
 
 def replace_string(data: bytes, old: str, new: str) -> bytes:
@@ -135,26 +200,6 @@ def replace_string(data: bytes, old: str, new: str) -> bytes:
         raise ValueError(f"{new!r} is longer than {old!r}")
     padded = new.encode().ljust(len(old) + 1, b"\0")
     return re.sub(rb"(?<=\0)" + re.escape(old.encode() + b"\0"), lambda _: padded, data)
-
-
-def _patch(native: Path, staging: Path, architecture: str, found: Sequence[Twin], policy: Policy) -> None:
-    own = [twin for twin in found if twin.architecture == architecture and not policy.tools[twin.tool].library]
-    plain: list[str] = []
-    shimmed: list[str] = []
-    loader = None
-    for twin in own:
-        file = staging / "private" / twin.program.removeprefix(paths.PRIVATE + "/")
-        info = read_elf(file)
-        if info.interpreter is None:
-            continue
-        loader = Path(info.interpreter).name
-        (shimmed if policy.tools[twin.tool].shim else plain).append(f"private/{file.relative_to(staging / 'private')}")
-    if loader is None:
-        return
-    for name, files in (("programs", plain), ("shimmed", shimmed)):
-        (staging / name).write_text("".join(file + "\n" for file in files))
-    libraries = f"{paths.PRIVATE}/{architecture}/lib"
-    run_native(native, staging, _PATCH, {"SHIM": SHIM, "LIBRARIES": libraries, "LOADER": f"{libraries}/{loader}"})
 
 
 def _give(staging: Path) -> None:

@@ -26,6 +26,9 @@ from xbuild.store import Store
 BUILDER = 1000
 """uid and gid, inside, of the user that builds."""
 
+_MAKER = Path(privatetree.__file__)
+"""Part of the private tree's key: how it is made decides as much about it as what it is made from."""
+
 _MACHINE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 # Done to every root, while mmdebstrap still has it in its hands. No service may start in a root.
@@ -77,7 +80,7 @@ class Roots:
         self.policy = policy
         self.substituted = substituted
         self._natives: Natives | None = None
-        self._mirror: str | None | bool = False
+        self._mirror: str | bool | None = False
 
     def mirror(self) -> str | None:
         """The package mirror for roots; asked for once."""
@@ -119,7 +122,7 @@ class Roots:
             "roots": [self.native_value(name) for name in self._native_architectures()],
             "policy": self.policy.model_dump(mode="json", by_alias=True),
             "uname": self.toolchain.uname_machine,
-            "sources": {file.name: file_sha256(file) for file in sorted(paths.DISPATCHER.glob("*.[ch]"))},
+            "sources": {file.name: file_sha256(file) for file in (_MAKER, *sorted(paths.DISPATCHER.glob("*.[ch]")))},
         }
 
     def layer_value(self, packages: Sequence[str]) -> dict[str, Any]:

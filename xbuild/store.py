@@ -202,6 +202,14 @@ class Store:
         with self.lock(lock, describe=f"makes {self.entry(kind, key)}"):
             self._set_aside(self.entry(kind, key), lock)
 
+    def clear(self, kind: str) -> None:
+        """Remove all entries of `kind`; for `work`, what no build holds at the moment."""
+        for path in sorted(self.entry(kind, "").iterdir()):
+            lock = path.name if kind == "work" else f"{kind}-{path.name}"
+            # What somebody uses stays.
+            with contextlib.suppress(MachineError), self.lock(lock, wait=False):
+                self._set_aside(path, lock)
+
     def _discard_scratch_of(self, lock: str) -> None:
         for path in self.directory("tmp").glob(f"{lock}.*"):
             self.discard(path)

@@ -151,12 +151,18 @@ def entries(twins: Sequence[Twin], policy: Policy, toolchain: Toolchain) -> dict
 
 
 def pair(
-    twins: Sequence[Twin], target: Tree, policy: Policy, toolchain: Toolchain, *, removed: frozenset[str] = frozenset()
+    twins: Sequence[Twin],
+    target: Tree,
+    policy: Policy,
+    toolchain: Toolchain,
+    *,
+    removed: frozenset[str] = frozenset(),
+    added: frozenset[str] = frozenset(),
 ) -> Pairs:
     """Which of `twins` stand in for which files of the tree `target`.
 
-    removed: names of tools or of programs that the recipe takes away. A group of tools of which one member cannot
-    have a twin has none at all.
+    removed: names of tools, groups or programs that the recipe takes away. added: optional tools that it wants.
+    A group of tools of which one member cannot have a twin has none at all.
     """
     refused: dict[str, Refused] = {}
     kept: list[tuple[Twin, Entry]] = []
@@ -164,6 +170,8 @@ def pair(
     for path, (twin, entry) in entries(twins, policy, toolchain).items():
         place = target.find(path)
         if place is None or target.owners.get(path) is None:
+            continue
+        if policy.tools[twin.tool].optional and twin.tool not in added:
             continue
         reason = _why_not(twin, place, path, target, policy, toolchain, removed)
         if reason is None:

@@ -175,7 +175,9 @@ def test_needed_is_in_the_tree_under_another_name(tree: Path, links: dict[str, s
 
 def test_a_library_for_another_machine_is_no_help(tree: Path) -> None:
     install(tree, "armhf-pie")
-    shutil.copy(DATA / "arm64-static", tree / "usr/lib/libhalf.so.1")
+    data = bytearray((DATA / "libhalf.so.1").read_bytes())
+    data[18:20] = (183).to_bytes(2, "little")
+    (tree / "usr/lib/libhalf.so.1").write_bytes(data)
     assert rules(tree) == [("usr/bin/armhf-pie", "needed"), ("usr/lib/libhalf.so.1", "machine")]
 
 

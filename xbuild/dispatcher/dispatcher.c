@@ -149,6 +149,17 @@ static void park_preloads(char **envp, char from, char to, char from2, char to2)
     }
 }
 
+/* A twin that sets LD_... does not know of the parked one, which is the older of the two then. */
+static void forget_older_preloads(char **envp)
+{
+    char **kept = envp;
+    for (char **e = envp; *e; e++)
+        if (!(names(*e, "XB_PRELOAD") && find_env(envp, "LD_PRELOAD")) &&
+            !(names(*e, "XB_AUDIT") && find_env(envp, "LD_AUDIT")))
+            *kept++ = *e;
+    *kept = NULL;
+}
+
 static void run_twin(const struct slot *slot, char **argv, char **envp)
 {
     const char *program = TABLE + slot->exec;
@@ -235,6 +246,7 @@ __attribute__((noreturn, used)) void begin(long *stack)
             fd = (int)aux[1];
     if (count < 3 || table->magic != TABLE_MAGIC)
         fail("the dispatcher is not called by binfmt_misc: ", count ? argv[0] : "");
+    forget_older_preloads(envp);
     if (fd >= 0) {
         const struct slot *slot = find_twin(fd);
         call(SYS_close, fd, 0, 0);

@@ -1,7 +1,7 @@
 /* A library that some twins load before libc. It answers, for the twin alone, as the target would:
  *   uname(2)                   MACHINE (a macro: what uname -m says on the target)
  *   readlink /proc/self/exe    the path of the target's own file, without our private directory
- *   dlopen of /some/plugin.so  the native one of the same name below the private directory, where there is one
+ *   dlopen of /some/plugin.so  the native one of the same real path below the private directory, where there is one
  */
 #include <stddef.h>
 #include <stdint.h>
@@ -24,8 +24,8 @@ extern int access(const char *path, int mode);
 extern void *memmove(void *to, const void *from, size_t n);
 extern int strncmp(const char *a, const char *b, size_t n);
 extern int strcmp(const char *a, const char *b);
-extern size_t strlen(const char *s);
 extern char *strcpy(char *to, const char *from);
+extern char *realpath(const char *path, char *resolved);
 
 int uname(char *names)
 {
@@ -57,11 +57,12 @@ long readlink(const char *path, char *buffer, size_t size)
 void *dlopen(const char *path, int flags)
 {
     static void *(*real)(const char *, int);
-    char native[4096] = PRIVATE;
+    char whole[4096], native[4096 + sizeof PRIVATE] = PRIVATE;
     if (!real)
         real = (void *(*)(const char *, int))(uintptr_t)dlsym(RTLD_NEXT, "dlopen");
-    if (path && path[0] == '/' && strlen(path) < sizeof native - sizeof PRIVATE) {
-        strcpy(native + sizeof PRIVATE - 1, path);
+    /* Plugins are found through links, as in /usr/lib/bfd-plugins. */
+    if (path && path[0] == '/' && realpath(path, whole)) {
+        strcpy(native + sizeof PRIVATE - 1, whole);
         if (!access(native, R_OK))
             return real(native, flags);
     }

@@ -24,10 +24,14 @@ class Tool(Model):
     target_file: str | None = Field(None, description="Where a native file stands in the target root (template)")
     group: str | None = Field(None, description="Tools of one group are substituted together or not at all")
     width: Literal["any", "target"] = Field("any", description="`target`: a 32-bit target gets the 32-bit twin")
+    optional: bool = Field(False, description="Substituted only if the recipe's `twins: {add: [...]}` names it")
     library: bool = Field(False, description="A library that a twin opens by path, not a program")
     shim: bool = Field(False, description="Asks uname(2), /proc/self/exe or dlopens by path: answered by the shim")
     replace_strings: dict[str, str] = Field(
         default_factory=dict, description="Strings compiled into it, and the shorter ones that take their place"
+    )
+    include_table: str | None = Field(
+        None, description="A gcc compiler proper, made to search as a native one; its C++ directory of the target"
     )
     default_env: tuple[str, ...] = Field((), description="Identity variables it gets unless they are set")
     set_env: dict[str, str] = Field(default_factory=dict, description="Variables it always gets")

@@ -36,6 +36,8 @@ def _new_user_namespace(talk: socket.socket) -> None:
     os.setresgid(0, 0, 0)
     os.setresuid(0, 0, 0)
     os.setgroups([])
+    # The change of user made us undumpable (prctl(2)); then nobody inside could follow /proc/1/root.
+    sys_.prctl(sys_.PR_SET_DUMPABLE, 1)
 
 
 def _die_with_parent() -> None:
@@ -104,7 +106,7 @@ def _run_as_init(spec: dict[str, Any], talk: socket.socket) -> int:
             talk.close()
             _exec(spec)
         except BaseException as error:
-            print(f"xbuild: cannot run {spec['command'][0]}: {error}", file=sys.stderr)
+            os.write(2, f"xbuild: cannot run {spec['command'][0]}: {error}\n".encode())
             os._exit(127)
     while True:
         pid, status = os.wait()

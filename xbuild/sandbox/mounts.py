@@ -21,6 +21,8 @@ def _place(root: str, path: str, *, directory: bool) -> str:
     """
     place = Path(root)
     parts = Path(path).parts[1:]
+    if not path.startswith("/") or ".." in parts:
+        raise OSError(f"mount point {path} is not an absolute path without `..`")
     for number, part in enumerate(parts):
         place = place / part
         if place.is_symlink():

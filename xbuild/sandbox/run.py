@@ -80,6 +80,9 @@ def started(
     output: where stdout and stderr go (None: our stderr; with `interactive` our own three streams).
     """
     id_map = idmap.find()
+    if output is not None and sandbox.uid:
+        # /dev/stdout and /dev/stderr open the file anew, as a user inside who is not its owner.
+        os.fchmod(output.fileno(), 0o666)
     ours, theirs = socket.socketpair()
     with ours, tempfile.TemporaryFile() as spec:
         spec.write(json.dumps(_spec(sandbox, command)).encode())
@@ -156,12 +159,24 @@ def machine_view(*, network: bool = False, env: Mapping[str, str] | None = None)
 
 def remove_tree(path: Path) -> None:
     """Remove the directory `path` and all below it, whoever inside owns it. A missing one is fine."""
-    if path.is_symlink() or path.exists():
-        # chmod first: overlayfs leaves work directories of mode 000.
-        script = 'chmod -R u+rwX -- "$1" 2>/dev/null; rm -rf -- "$1"'
-        run(machine_view(), ["sh", "-c", script, "sh", path], check=os.geteuid() != 0)
-        if os.geteuid() == 0:
-            process.run(["rm", "-rf", "--", path])
+    if not (path.is_symlink() or path.exists()):
+        return
+    if os.geteuid() == 0:
+        process.run(["rm", "-rf", "--", path])
+        return
+    # chmod first: overlayfs leaves work directories of mode 000.
+    script = 'chmod -R u+rwX -- "$1" 2>/dev/null; rm -rf -- "$1"'
+    run(machine_view(), ["sh", "-c", script, "sh", path])
+
+
+def give_tree(uid: int, trees: Sequence[Path]) -> None:
+    """Make the user `uid` inside the owner of the directories `trees` and of all below them."""
+    if os.geteuid() == 0:
+        # What root itself wrote has an owner that the namespace does not know.
+        first = idmap.find().root[0]
+        process.run(["chown", "-hR", f"{first + uid}:{first + uid}", "--", *trees])
+    else:
+        run(machine_view(), ["chown", "-hR", f"{uid}:{uid}", "--", *trees])
 
 
 def _spec(sandbox: Sandbox, command: Sequence[str | Path]) -> dict[str, object]:

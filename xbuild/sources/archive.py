@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import calendar
 import contextlib
+import errno
+import itertools
 import lzma
+import os
+import shutil
 import stat
 import tarfile
 import tempfile
@@ -12,7 +16,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO
 
 from xbuild import process
 from xbuild.errors import SourceError
@@ -21,11 +25,25 @@ from xbuild.store import writing_below
 _ZSTANDARD = b"\x28\xb5\x2f\xfd"
 """RFC 8878, 3.1.1: the magic number of a Zstandard frame."""
 
-_ALL_ERRORS: Literal[2] = 2
-"""tarfile's errorlevel at which a hard link to nothing, or a mode that cannot be set, is an error too."""
+_MAX_LINKS = 40
+"""Links that Linux follows in one path (path_resolution(7)); with more it says ELOOP."""
 
-# KeyError: what tarfile raises for a hard link to a member that is not there.
-_DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError, KeyError)
+_NO_LINK = (errno.EINVAL, errno.ENOENT, errno.ENOTDIR)
+"""What readlink(2) says of what is there but no link, and of what is not there."""
+
+_CONFLICTS = (errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
+"""What system calls say if members do not go together, as a file and a directory of one name."""
+
+_DAMAGE = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    ValueError,
+    # A time that no file can have.
+    OverflowError,
+)
 
 
 def unpack(archive: Path, destination: Path, strip: int = 1, name: str | None = None) -> None:
@@ -38,14 +56,14 @@ def unpack(archive: Path, destination: Path, strip: int = 1, name: str | None = 
     try:
         with writing_below(destination), _as_tar(archive, destination) as tar:
             count = _extract(tar, destination, strip)
-    except tarfile.FilterError as error:
+    except _Refused as error:
         hint = "an honest archive has no such member: check where it came from"
         raise SourceError(f"{what}: refused: {error}", hint=hint) from error
     except _DAMAGE as error:
         raise _damaged(what, error) from error
     except OSError as error:
         # gzip and bz2 tell damage by an OSError without a number.
-        if error.errno is not None:
+        if error.errno is not None and error.errno not in _CONFLICTS:
             raise
         raise _damaged(what, error) from error
     if not count:
@@ -70,9 +88,9 @@ def _as_tar(archive: Path, scratch: Path) -> Iterator[tarfile.TarFile]:
             else:
                 _zip_to_tar(archive, plain)
             plain.seek(0)
-            yield stack.enter_context(tarfile.open(fileobj=plain, mode="r:", errorlevel=_ALL_ERRORS))
+            yield stack.enter_context(tarfile.open(fileobj=plain, mode="r:"))
         else:
-            yield stack.enter_context(tarfile.open(archive, "r:*", errorlevel=_ALL_ERRORS))
+            yield stack.enter_context(tarfile.open(archive, "r:*"))
 
 
 def _decompress_zstandard(archive: Path, plain: IO[bytes]) -> None:
@@ -106,24 +124,147 @@ def _zip_to_tar(archive: Path, plain: IO[bytes]) -> None:
                     tar.addfile(member, stream)
 
 
+class _Refused(Exception):
+    """A member would lie or lead outside the destination, or is neither file, directory nor link."""
+
+
 def _stripped(name: str, strip: int) -> str:
     return "/".join([part for part in name.split("/") if part not in ("", ".")][strip:])
 
 
+def _followed(base: Path, path: str) -> Path:
+    """Where the kernel gets to by `path` from the directory `base`, which has no links in its own path.
+
+    What is not there yet counts as a directory. Raises OSError if this cannot be known; os.path.realpath then
+    guesses, and an archive can bring that about with names that become too long.
+    """
+    place, todo, links = base, path.split("/")[::-1], 0
+    while todo:
+        part = todo.pop()
+        if part == "..":
+            place = place.parent
+        elif part not in ("", "."):
+            try:
+                target = os.fspath((place / part).readlink())
+            except OSError as error:
+                if error.errno not in _NO_LINK:
+                    raise
+                place /= part
+                continue
+            links += 1
+            if links > _MAX_LINKS:
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+            place = Path("/") if target.startswith("/") else place
+            todo += target.split("/")[::-1]
+    return place
+
+
+class _Tree:
+    """The directory that members are unpacked into; each sees the links that those before it have made."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root.resolve()
+        self._mtimes: dict[Path, float] = {}
+        self._links: dict[Path, str] = {}
+
+    def add(self, tar: tarfile.TarFile, member: tarfile.TarInfo, name: str, strip: int) -> None:
+        """Unpack `member` as `name`; a hard link names another member, so it loses `strip` components too."""
+        place = _followed(self._root, name) if member.isdir() else self._unfollowed(name)
+        if not place.is_relative_to(self._root):
+            message = f"{name!r} would be extracted to {str(place)!r}, which is outside the destination"
+            raise _Refused(message)
+        if member.isdir():
+            self._make_directory(place)
+            # Set at the end: what comes into it changes it.
+            self._mtimes[place] = member.mtime
+            return
+        if not (member.isreg() or member.issym() or member.islnk()):
+            raise _Refused(f"{name!r} is a special file")
+        self._make_directory(place.parent)
+        if member.issym():
+            self._make_link(place, name, member.linkname)
+        elif member.islnk():
+            self._make_hard_link(place, name, _stripped(member.linkname, strip))
+        else:
+            _make_file(tar, member, place)
+
+    def finish(self) -> None:
+        """Do what can only be done when all members are there."""
+        for place, name in self._links.items():
+            # A later link can have changed where an earlier one leads.
+            if place.is_symlink():
+                self._check_link(place, name, os.fspath(place.readlink()))
+        for place, mtime in self._mtimes.items():
+            os.utime(place, (mtime, mtime))
+
+    def _unfollowed(self, name: str) -> Path:
+        head, _, last = name.rpartition("/")
+        return _followed(self._root, name) if last == ".." else _followed(self._root, head) / last
+
+    def _make_directory(self, place: Path) -> None:
+        missing = list(itertools.takewhile(lambda path: not path.is_dir(), (place, *place.parents)))
+        for path in reversed(missing):
+            path.mkdir()
+            # Whatever the umask: the build runs as another user.
+            path.chmod(0o755)
+
+    def _check_link(self, place: Path, name: str, target: str) -> None:
+        if target.startswith("/"):
+            raise _Refused(f"{name!r} is a link to an absolute path")
+        try:
+            end = _followed(place.parent, target)
+        except OSError as error:
+            # A loop leads nowhere, and some packages' tests have one.
+            if error.errno == errno.ELOOP:
+                return
+            raise _Refused(f"{name!r} is a link to what cannot be followed: {error.strerror}") from error
+        self._check_end(name, end)
+
+    def _check_end(self, name: str, end: Path) -> None:
+        if not end.is_relative_to(self._root):
+            raise _Refused(f"{name!r} would link to {str(end)!r}, which is outside the destination")
+
+    def _make_link(self, place: Path, name: str, target: str) -> None:
+        if not target:
+            raise tarfile.ReadError(f"{name!r} is a link to nothing")
+        self._check_link(place, name, target)
+        place.unlink(missing_ok=True)
+        place.symlink_to(target)
+        self._links[place] = name
+
+    def _make_hard_link(self, place: Path, name: str, target: str) -> None:
+        source = self._unfollowed(target)
+        self._check_end(name, source)
+        if source.is_symlink():
+            # A relative link leads elsewhere from another directory.
+            self._check_link(place, name, os.fspath(source.readlink()))
+            self._links[place] = name
+        elif not source.is_file():
+            raise tarfile.ReadError(f"linkname {target!r} not found")
+        if source != place:
+            place.unlink(missing_ok=True)
+            os.link(source, place, follow_symlinks=False)
+
+
+def _make_file(tar: tarfile.TarFile, member: tarfile.TarInfo, place: Path) -> None:
+    # What is there can be a link, or have another name: only this name gets the new contents.
+    place.unlink(missing_ok=True)
+    contents = tar.extractfile(member)
+    assert contents is not None
+    with contents, place.open("xb") as stream:
+        shutil.copyfileobj(contents, stream)
+    mode = member.mode & 0o755 if member.mode & 0o100 else member.mode & 0o644
+    place.chmod(mode | 0o600)
+    os.utime(place, (member.mtime, member.mtime))
+
+
 def _extract(tar: tarfile.TarFile, destination: Path, strip: int) -> int:
+    # Not by tarfile's extractall: its filters came with Python 3.11.4, and their rules differ by version.
+    tree = _Tree(destination)
     count = 0
-
-    def adapt(member: tarfile.TarInfo, path: str) -> tarfile.TarInfo | None:
-        nonlocal count
-        name = _stripped(member.name, strip)
-        if not name:
-            return None
-        # A hard link names another member, so it loses the same components; a symbolic link starts at itself.
-        link = _stripped(member.linkname, strip) if member.islnk() else member.linkname
-        safe = tarfile.data_filter(member.replace(name=name, linkname=link, deep=False), path)
-        count += 1
-        # Whatever the umask: the build runs as another user.
-        return safe.replace(mode=0o755, deep=False) if safe.isdir() else safe
-
-    tar.extractall(destination, filter=adapt)
+    for member in tar:
+        if name := _stripped(member.name, strip):
+            tree.add(tar, member, name, strip)
+            count += 1
+    tree.finish()
     return count

@@ -20,7 +20,6 @@ _TREE_TIME = 315532800
 """1980-01-01 00:00 UTC, the mtime of all files of a path tree: the earliest that zip archives can hold."""
 # What git sets for the hooks and commands it runs, and what would lead us into that other repository.
 _GIT_REPOSITORY = (
-    "GIT_DIR",
     "GIT_WORK_TREE",
     "GIT_INDEX_FILE",
     "GIT_OBJECT_DIRECTORY",
@@ -32,8 +31,7 @@ _GIT_REPOSITORY = (
 )
 # Below 1000 bytes/s for 20 s counts as dead, as for downloads; and git must not stop to ask for a password.
 _GIT_FETCH = {"GIT_TERMINAL_PROMPT": "0", "GIT_HTTP_LOW_SPEED_LIMIT": "1000", "GIT_HTTP_LOW_SPEED_TIME": "20"}
-# What the user set (attributes, line endings, tar.umask) would change the bytes of the archive.
-_GIT_ARCHIVE = {"GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_NOSYSTEM": "1", "GIT_ATTR_NOSYSTEM": "1"}
+_GIT_OWN = {"GIT_CONFIG_NOSYSTEM": "1", "GIT_ATTR_NOSYSTEM": "1"}
 
 
 def archive_commit(repository: str, commit: str, target: Path) -> None:
@@ -45,7 +43,9 @@ def archive_commit(repository: str, commit: str, target: Path) -> None:
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f"{target.stem}.") as directory:
         git = ["git", "--git-dir", directory]
         users = {name: value for name, value in os.environ.items() if name not in _GIT_REPOSITORY}
-        own = {name: value for name, value in users.items() if not name.startswith("GIT_")} | _GIT_ARCHIVE
+        # What the user set (attributes, line endings, tar.umask) would change the bytes of the archive.
+        own = {name: value for name, value in users.items() if not name.startswith("GIT_")}
+        own |= _GIT_OWN | {"HOME": directory, "XDG_CONFIG_HOME": directory}
         process.run([*git, "init", "--bare", "--quiet"], env=own, capture=True)
         environment = users | _GIT_FETCH
         fetch = [*git, "fetch", "--quiet", "--no-write-fetch-head"]
@@ -56,7 +56,7 @@ def archive_commit(repository: str, commit: str, target: Path) -> None:
                 every = [*fetch, "--tags", "--", repository, "+refs/heads/*:refs/heads/*"]
                 process.run(every, env=environment, capture=True)
             archive = [*git, "archive", "--format=tar", f"--output={target}", commit]
-            process.run(archive, env=own | {"HOME": directory}, capture=True)
+            process.run(archive, env=own, capture=True)
         except PhaseError as error:
             lines = [line.replace(repository, shown(repository)) for line in error.details]
             hint = "check the network and that the repository has the commit"

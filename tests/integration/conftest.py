@@ -1,0 +1,152 @@
+"""What the integration tests share: a place that sandboxes can use, and a real armhf root."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from xbuild import paths, twins
+from xbuild.debian import Tree
+from xbuild.dispatcher.table import Entry
+from xbuild.errors import MachineError
+from xbuild.model.load import load_toolchain
+from xbuild.model.policy import Policy
+from xbuild.model.toolchain import Toolchain
+from xbuild.roots import Natives, Roots
+from xbuild.sandbox import idmap
+from xbuild.sandbox.mounts import Bind, Devices, Mount, Overlay, Proc, Tmpfs
+from xbuild.sandbox.run import Sandbox, capture, machine_view, remove_tree, run
+from xbuild.store import Store
+from xbuild.yamlfile import load_model
+
+PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
+ENV = {"PATH": PATH, "LC_ALL": "C.UTF-8"}
+
+
+@dataclass(frozen=True)
+class Armhf:
+    """The armhf target: its root's layers, what is native behind it, and the pairs between the two."""
+
+    roots: Roots
+    toolchain: Toolchain
+    policy: Policy
+    natives: Natives
+    layers: tuple[Path, ...]
+    pairs: twins.Pairs
+
+
+@dataclass(frozen=True)
+class Target:
+    """A target root of its own for one test, on which everything can be tried."""
+
+    armhf: Armhf
+    place: Path
+    dispatcher: Path
+
+    @property
+    def upper(self) -> Path:
+        """Where the changes to the root go."""
+        return self.place / "upper"
+
+    def traced(self) -> list[str]:
+        """The paths of the programs that ran emulated so far."""
+        return (self.place / "trace").read_text().splitlines()
+
+    def sandbox(self, env: Mapping[str, str] | None = None, *, uid: int = 0, cwd: str = "/") -> Sandbox:
+        """The sandbox that `run` starts commands in; env: besides PATH and the locale."""
+        lowers = tuple(str(layer) for layer in self.armhf.layers)
+        mounts: tuple[Mount, ...] = (
+            Overlay(lowers, str(self.upper), str(self.place / "work")),
+            Proc(),
+            Devices(),
+            Tmpfs("/tmp", "1777"),
+            Bind(str(self.armhf.natives.private), paths.PRIVATE, readonly=True),
+            Bind(str(self.place / "trace"), f"{paths.PRIVATE}/trace"),
+        )
+        return Sandbox(
+            mounts=mounts,
+            mount_point=self.place / "root",
+            registrations=self.armhf.roots.registrations(self.dispatcher),
+            env={**ENV, **(env or {})},
+            cwd=cwd,
+            uid=uid,
+            gid=uid,
+        )
+
+    def run(self, *command: str, env: Mapping[str, str] | None = None, uid: int = 0) -> tuple[int, str]:
+        """Run `command` in the root; give its returncode and what it said."""
+        returncode, said = capture(self.sandbox(env, uid=uid), command)
+        return returncode, said.decode()
+
+    def says(self, *command: str, env: Mapping[str, str] | None = None, uid: int = 0) -> str:
+        """What `command`, which must succeed, says; without the last newline."""
+        returncode, said = self.run(*command, env=env, uid=uid)
+        assert returncode == 0, said
+        return said.removesuffix("\n")
+
+    def sh(self, script: str, env: Mapping[str, str] | None = None, *, uid: int = 0) -> str:
+        """What the shell script, which must succeed, says."""
+        return self.says("sh", "-euc", script, env=env, uid=uid)
+
+
+@pytest.fixture(scope="session")
+def sandboxes_work() -> None:
+    """Skips, with the reason, on a machine that cannot have sandboxes."""
+    try:
+        run(machine_view(), ["true"])
+    except MachineError as error:
+        pytest.skip(f"{error.message}; {error.hint}")
+
+
+@pytest.fixture
+def place(sandboxes_work: None) -> Iterator[Path]:
+    """An empty directory that root inside owns. Unlike tmp_path, every id inside can reach it."""
+    path = Path(tempfile.mkdtemp(prefix="xbuild-test-"))
+    path.chmod(0o755)
+    idmap.own(path)
+    yield path
+    remove_tree(path)
+
+
+@pytest.fixture(scope="session")
+def armhf(sandboxes_work: None) -> Armhf:
+    """The armhf target from the store, made if it is not there (that takes minutes and the network)."""
+    toolchain = load_toolchain("armhf", paths.PACKAGE.parent)
+    policy = load_model(paths.POLICIES / "default.yml", Policy)
+    roots = Roots(Store(paths.cache(), remove_tree), toolchain, policy)
+    natives, layers = roots.natives(), roots.layers(())
+    return Armhf(roots, toolchain, policy, natives, layers, twins.pair(natives.twins, Tree(layers), policy, toolchain))
+
+
+def make_target(armhf: Armhf, place: Path, entries: Sequence[Entry]) -> Target:
+    """A target root below `place` whose dispatcher knows `entries`."""
+    for name in ("upper", "work", "root"):
+        idmap.own(_made(place / name))
+    (place / "trace").touch()
+    (place / "trace").chmod(0o666)
+    return Target(armhf, place, armhf.roots.dispatcher(entries, place / "dispatcher"))
+
+
+def _made(path: Path) -> Path:
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def target(armhf: Armhf, place: Path) -> Target:
+    """A target root with all its twins."""
+    return make_target(armhf, place, armhf.pairs.entries)
+
+
+@pytest.fixture
+def emulated(armhf: Armhf, sandboxes_work: None) -> Iterator[Target]:
+    """A target root without a single twin."""
+    path = Path(tempfile.mkdtemp(prefix="xbuild-test-"))
+    path.chmod(0o755)
+    idmap.own(path)
+    yield make_target(armhf, path, ())
+    remove_tree(path)

@@ -1,0 +1,178 @@
+"""The table of twins, read back the way table.h and dispatcher.c tell."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import struct
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from xbuild import paths
+from xbuild.dispatcher import table
+from xbuild.dispatcher.table import Entry, Rules, encode, fnv1a, install
+from xbuild.errors import XbuildError
+
+PATHS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=30).map("/".__add__)
+HEADER = (paths.DISPATCHER / "table.h").read_text()
+C_TYPES = {"uint32_t": ctypes.c_uint32, "int64_t": ctypes.c_int64}
+
+
+def c_struct(name: str) -> type[ctypes.Structure]:
+    """The struct of that name in table.h."""
+    found = re.search(rf"struct {name} \{{(.*?)\n\}};", re.sub(r"/\*.*?\*/", "", HEADER, flags=re.DOTALL), re.DOTALL)
+    assert found is not None
+    members = [(field, C_TYPES[kind]) for kind, field in re.findall(r"(\w+)\s+(\w+);", found[1])]
+    return type(name, (ctypes.Structure,), {"_fields_": members})
+
+
+Head, Slot, Record = c_struct("table"), c_struct("slot"), c_struct("rules")
+
+
+class Reader:
+    """Finds twins as dispatcher.c does."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.head = Head.from_buffer_copy(data)
+
+    def text(self, at: int) -> str:
+        return self.data[at : self.data.index(b"\0", at)].decode()
+
+    def texts(self, at: int) -> tuple[str, ...]:
+        found: list[str] = []
+        while at and self.data[at]:
+            found.append(self.text(at))
+            at = self.data.index(b"\0", at) + 1
+        return tuple(found)
+
+    def find(self, path: str) -> Entry | None:
+        value = fnv1a(path)
+        number = value & self.head.slot_mask
+        while True:
+            slot = Slot.from_buffer_copy(self.data, self.head.slots + number * ctypes.sizeof(Slot))
+            if not slot.path:
+                return None
+            if slot.hash == value and self.text(slot.path) == path:
+                return self.entry(slot)
+            number = (number + 1) & self.head.slot_mask
+
+    def entry(self, slot: ctypes.Structure) -> Entry:
+        size = None if slot.size < 0 else slot.size
+        changed = (slot.ctime_sec, slot.ctime_nsec)
+        return Entry(self.text(slot.path), self.text(slot.exec), self.rules(slot.rules), size, changed)
+
+    def rules(self, at: int) -> Rules:
+        if not at:
+            return Rules()
+        record = Record.from_buffer_copy(self.data, at)
+        variables = [dict(item.split("=", 1) for item in self.texts(at)) for at in (record.set_env, record.default_env)]
+        return Rules(
+            self.texts(record.emulate_args),
+            self.texts(record.emulate_env),
+            self.texts(record.other_args),
+            self.text(record.other) if record.other else None,
+            *variables,
+        )
+
+
+def read(entries: list[Entry], trace: str | None = None) -> Reader:
+    return Reader(encode(entries, qemu="/.xbuild/qemu", far_qemu="/proc/1/root/qemu", trace=trace))
+
+
+def test_constants_are_those_of_the_header() -> None:
+    magic = re.search(r"TABLE_MAGIC (0x[0-9a-f]+)u", HEADER)
+    size = re.search(r"TABLE_SIZE \((\d+) \* (\d+)\)", HEADER)
+    assert magic is not None
+    assert size is not None
+    assert int(magic[1], 16) == table.MAGIC
+    assert int(size[1]) * int(size[2]) == table.SIZE
+
+
+@pytest.mark.parametrize(("text", "value"), [("", 0x811C9DC5), ("a", 0xE40C292C), ("foobar", 0xBF9CF968)])
+def test_fnv1a(text: str, value: int) -> None:
+    # The test vectors of draft-eastlake-fnv, appendix C.
+    assert fnv1a(text) == value
+
+
+def test_an_entry_comes_back_whole() -> None:
+    rules = Rules(("-v", "-print-*"), ("LIBRARY_PATH",), ("-flto*",), "/o", {"B": "2=2", "A": ""}, {"C": "x y"})
+    full = Entry("/usr/bin/gcc", "/.xbuild/gcc", rules, 5_000_000_000, (1_700_000_000, 999_999_999))
+    plain = Entry("/usr/bin/sed", "/.xbuild/sed")
+    reader = read([full, plain])
+    assert reader.find("/usr/bin/gcc") == full
+    assert reader.find("/usr/bin/sed") == plain
+    assert reader.find("/usr/bin/gc") is None
+
+
+def test_an_empty_file_is_not_any_file() -> None:
+    assert read([Entry("/a", "/b", size=0)]).find("/a") == Entry("/a", "/b", size=0)
+
+
+def test_the_header() -> None:
+    reader = read([], trace="/.xbuild/trace")
+    assert reader.head.magic == table.MAGIC
+    assert [reader.text(at) for at in (reader.head.qemu, reader.head.far_qemu, reader.head.trace)] == [
+        "/.xbuild/qemu",
+        "/proc/1/root/qemu",
+        "/.xbuild/trace",
+    ]
+    assert read([]).head.trace == 0
+
+
+def test_arguments_without_another_program_are_left_out() -> None:
+    found = read([Entry("/a", "/b", Rules(other_args=("-flto",), emulate_args=("-v",)))]).find("/a")
+    assert found == Entry("/a", "/b", Rules(emulate_args=("-v",)))
+
+
+@given(st.sets(PATHS, max_size=60), st.sets(PATHS, max_size=20))
+def test_just_the_paths_that_are_in_it_are_found(known: set[str], others: set[str]) -> None:
+    reader = read([Entry(path, f"/.xbuild{path}", size=len(path)) for path in known])
+    for path in known:
+        assert reader.find(path) == Entry(path, f"/.xbuild{path}", size=len(path))
+    for path in others - known:
+        assert reader.find(path) is None
+
+
+@given(st.permutations([Entry(f"/usr/bin/{name}", "/x") for name in "abcdef"]))
+def test_the_order_of_entries_does_not_show(entries: list[Entry]) -> None:
+    assert read(entries).data == read(sorted(entries, key=lambda entry: entry.path)).data
+
+
+@given(st.integers(0, 300))
+def test_at_most_half_of_the_slots_are_taken(count: int) -> None:
+    slots = read([Entry(f"/{number}", "/x") for number in range(count)]).head.slot_mask + 1
+    assert slots & (slots - 1) == 0
+    assert slots > 2 * count
+
+
+def test_too_many_entries() -> None:
+    entries = [Entry(f"/usr/bin/{number}", f"/.xbuild/{number}") for number in range(5000)]
+    with pytest.raises(XbuildError, match=r"table of 5000 twins needs \d+ bytes; there is room for 262144"):
+        read(entries)
+
+
+def elf_with_section(name: str, size: int) -> bytes:
+    """An ELF file with one section of `size` 'x' besides the table of names (elf(5))."""
+    names = b"\0" + name.encode() + b"\0.shstrtab\0"
+    contents_at = 64
+    names_at = contents_at + size
+    sections_at = names_at + len(names)
+    section = struct.Struct("<IIQQQQIIQQ")
+    ident = b"\x7fELF\2\1\1".ljust(16, b"\0")
+    head = ident + struct.pack("<HHIQQQIHHHHHH", 2, 62, 1, 0, 0, sections_at, 0, 64, 56, 0, 64, 3, 2)
+    sections = section.pack(*[0] * 10) + section.pack(1, 1, 2, 0, contents_at, size, 0, 0, 1, 0)
+    sections += section.pack(len(name) + 2, 3, 0, 0, names_at, len(names), 0, 0, 1, 0)
+    return head + b"x" * size + names + sections
+
+
+def test_install_fills_the_section_and_nothing_else(tmp_path: Path) -> None:
+    program = elf_with_section(table.SECTION, 100)
+    (tmp_path / "compiled").write_bytes(program)
+    install(tmp_path / "compiled", tmp_path / "made", b"table")
+    made = (tmp_path / "made").read_bytes()
+    assert made == program.replace(b"x" * 100, b"table".ljust(100, b"\0"))
+    assert (tmp_path / "made").stat().st_mode & 0o777 == 0o755

@@ -1,0 +1,1 @@
+"""The command line: invoke tasks that only translate between words and calls."""

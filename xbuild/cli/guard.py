@@ -1,0 +1,51 @@
+"""Where every error ends: shown once, in its own words, with the exit code that the README documents."""
+
+from __future__ import annotations
+
+import functools
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from typing import ParamSpec
+
+from invoke import Exit
+
+from xbuild import log
+from xbuild.errors import EXIT_BUG, EXIT_INTERRUPTED, XbuildError
+
+P = ParamSpec("P")
+
+
+class _Terminated(BaseException):
+    """SIGTERM or SIGHUP: end in order, as for ^C."""
+
+
+def _terminate(number: int, _frame: object) -> None:
+    raise _Terminated(number)
+
+
+def guarded(task: Callable[P, int | None]) -> Callable[P, None]:
+    """Make `task` end the program with the right exit code; what it returns is an exit code too (None: 0)."""
+
+    @functools.wraps(task)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> None:
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, _terminate)
+        try:
+            code = task(*args, **kwargs)
+        except XbuildError as error:
+            log.error(error)
+            code = error.exit_code
+        except (KeyboardInterrupt, _Terminated):
+            log.warn("interrupted; the same command goes on where this one stopped")
+            code = EXIT_INTERRUPTED
+        except (Exit, SystemExit):
+            raise
+        except Exception:
+            log.warn(f"{traceback.format_exc()}\nthis is a bug in xbuild; please report it with the lines above")
+            code = EXIT_BUG
+        if code:
+            sys.exit(code)
+
+    return wrapper

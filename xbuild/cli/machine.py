@@ -1,0 +1,54 @@
+"""Tasks about the machine and the store."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from invoke import Context, task
+
+from xbuild import log
+from xbuild.build import open_store
+from xbuild.cli.guard import guarded
+from xbuild.doctor import examine
+from xbuild.errors import EXIT_MACHINE
+from xbuild.store import KINDS
+
+
+@task(auto_shortflags=False, help={"json": "one JSON object on stdout", "offline": "ask nothing of the network"})
+@guarded
+def doctor(c: Context, json: bool = False, offline: bool = False) -> int:
+    """Examine the machine by doing what a build does; name what is missing."""
+    log.configure(json=json)
+    probes = examine(open_store().root, offline=offline)
+    good = all(probe.status != "fail" for probe in probes)
+    if json:
+        log.result({"ok": good, "probes": [asdict(probe) for probe in probes]})
+    else:
+        log.table(("", "probe", "found"), [(probe.status, probe.name, probe.text) for probe in probes])
+        for probe in probes:
+            if probe.status != "ok" and probe.hint:
+                log.output(f"{probe.name}: {probe.hint}")
+    return 0 if good else EXIT_MACHINE
+
+
+@task(
+    auto_shortflags=False,
+    help={
+        "roots": "also roots, layers and twins: the next build makes them anew",
+        "downloads": "also downloaded sources",
+        "everything": "the whole store",
+    },
+)
+@guarded
+def clean(c: Context, roots: bool = False, downloads: bool = False, everything: bool = False) -> None:
+    """Remove work places and artifacts from the store; with options more."""
+    log.configure()
+    store = open_store()
+    kinds = ["work", "artifacts"]
+    kinds += ["roots", "layers", "twins"] if roots or everything else []
+    kinds += ["downloads"] if downloads or everything else []
+    store.sweep()
+    with log.step(f"remove {', '.join(kinds)}"):
+        for kind in KINDS:
+            if kind in kinds and (store.root / kind).is_dir():
+                store.clear(kind)

@@ -1,0 +1,175 @@
+"""The tasks. Each translates its words into one call and says what came of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from invoke import Collection, Context, task
+
+from xbuild import log, paths
+from xbuild.build import Builder, Options, Result
+from xbuild.cli.development import lint, schema, test
+from xbuild.cli.guard import guarded
+from xbuild.cli.machine import clean, doctor
+from xbuild.doctor import require
+from xbuild.environment import MODES
+from xbuild.errors import EXIT_USAGE, UsageError
+from xbuild.model.load import load_recipe, load_toolchain, recipe_names, toolchain_names
+from xbuild.plan import Action
+from xbuild.yamlfile import did_you_mean
+
+_COMMON = {
+    "recipe": "name of a file in recipes/ (or a path)",
+    "target": "name of a file in toolchains/: armhf, arm64, amd64 ...",
+    "mode": "substituted (native tools stand in, the default) or emulated (nothing does)",
+    "suite": "another release of the distribution, e.g. bookworm",
+}
+
+
+def _builder(recipe: str, target: str, mode: str, suite: str, **more: Any) -> Builder:
+    if mode not in MODES:
+        raise UsageError(f"unknown mode {mode!r}{did_you_mean(mode, MODES)}", hint=f"modes: {', '.join(MODES)}")
+    chosen = next(known for known in MODES if known == mode)
+    return Builder(recipe, target, Options(mode=chosen, suite=suite or None, **more))
+
+
+def _show_plan(actions: list[Action]) -> None:
+    log.table(("step", "", "reason"), [(action.name, action.verdict, action.reason) for action in actions])
+
+
+def _summary(result: Result) -> None:
+    rows = [(name, log.human_time(seconds)) for name, seconds in result.parts]
+    total = sum(seconds for _, seconds in result.parts)
+    log.table(("part", "time"), [*rows, ("total", log.human_time(total))])
+    facts = result.as_json()
+    log.output(f"{facts['artifact']}  {log.human_size(facts['bytes'])}  sha256 {facts['sha256']}")
+
+
+@task(
+    positional=["recipe"],
+    auto_shortflags=False,
+    help={
+        **_COMMON,
+        "jobs": "compilers at once (default: as many as there are cores)",
+        "from": "begin with this phase, in the tree that is there",
+        "keep": "keep the build tree after success",
+        "plan": "print what would be done and why; do nothing",
+        "json": "one JSON object on stdout, nothing else there",
+        "verbose": "tell more",
+        "yes": "install what the machine lacks without asking",
+    },
+)
+@guarded
+def build(
+    c: Context,
+    recipe: str,
+    target: str = "armhf",
+    mode: str = "substituted",
+    suite: str = "",
+    jobs: int = 0,
+    from_: str = "",
+    keep: bool = False,
+    plan: bool = False,
+    json: bool = False,
+    verbose: bool = False,
+    yes: bool = False,
+) -> None:
+    """Build a recipe for a target; the artifact comes to dist/."""
+    log.configure(json=json, verbose=int(verbose))
+    builder = _builder(recipe, target, mode, suite, jobs=jobs, start=from_ or None, keep=keep)
+    if plan:
+        actions = builder.actions()
+        if json:
+            log.result({"plan": [vars(action) for action in actions]})
+        else:
+            _show_plan(actions)
+        return
+    require(native=builder.toolchain.native, assume_yes=yes)
+    result = builder.build()
+    if json:
+        log.result(result.as_json())
+    else:
+        _summary(result)
+
+
+@task(positional=["recipe"], auto_shortflags=False, help={**_COMMON, "json": "one JSON object on stdout"})
+@guarded
+def why(
+    c: Context, recipe: str, target: str = "armhf", mode: str = "substituted", suite: str = "", json: bool = False
+) -> None:
+    """Tell what a build would do and which inputs changed since the last one."""
+    log.configure(json=json)
+    builder = _builder(recipe, target, mode, suite)
+    facts = builder.facts()
+    actions = builder.actions()
+    if json:
+        log.result({"plan": [vars(action) for action in actions], "changes": list(facts.changes)})
+        return
+    _show_plan(actions)
+    for line in facts.changes:
+        log.output(f"changed: {line}")
+
+
+@task(positional=["recipe"], auto_shortflags=False, help={**_COMMON, "phase": "only the log of this phase"})
+@guarded
+def log_(
+    c: Context, recipe: str, target: str = "armhf", mode: str = "substituted", suite: str = "", phase: str = ""
+) -> None:
+    """Print the logs of the last build that failed or was kept."""
+    builder = _builder(recipe, target, mode, suite)
+    files = sorted(builder.place.logs.glob("*.log"))
+    chosen = [file for file in files if not phase or file.stem.partition("-")[2] == phase]
+    if not chosen:
+        known = ", ".join(file.stem.partition("-")[2] for file in files)
+        hint = f"there are logs of: {known}" if known else "logs stay after a failure, or with --keep"
+        raise UsageError(f"no log of {builder.title}" + (f", phase {phase!r}" if phase else ""), hint=hint)
+    for file in chosen:
+        log.output(f"==> {file}")
+        log.output(file.read_text(errors="replace").rstrip("\n"))
+
+
+@task(
+    auto_shortflags=False,
+    optional=["recipe"],
+    positional=["recipe"],
+    help={**_COMMON, "recipe": "a recipe, for its environment; without one the bare target root"},
+)
+@guarded
+def shell(
+    c: Context, recipe: str = "", target: str = "armhf", mode: str = "substituted", suite: str = ""
+) -> int:
+    """Open a shell as a build has it, also of a failed one; or run the command after `--`."""
+    log.configure()
+    builder = _builder(recipe or str(paths.PACKAGE / "bare.yml"), target, mode, suite)
+    require(native=builder.toolchain.native)
+    words = str(c.remainder).strip()
+    return builder.shell(["sh", "-c", words] if words else [])
+
+
+@task(auto_shortflags=False, name="list", help={"json": "one JSON object on stdout"})
+@guarded
+def list_(c: Context, json: bool = False) -> None:
+    """List recipes and targets."""
+    log.configure(json=json)
+    project = paths.project()
+    targets = [load_toolchain(name, project) for name in toolchain_names(project)]
+    native = next(toolchain for toolchain in targets if toolchain.native)
+    recipes = [load_recipe(name, native, project) for name in recipe_names(project)]
+    if json:
+        log.result(
+            {
+                "recipes": [{"name": known.name, "version": known.version} for known in recipes],
+                "targets": [known.name for known in targets],
+            }
+        )
+        return
+    log.table(("recipe", "version", "summary"), [(known.name, known.version, known.summary) for known in recipes])
+    log.table(("target", "summary"), [(known.name, known.summary) for known in targets])
+
+
+namespace = Collection("xbuild")
+for _task in (build, why, shell, list_, clean, doctor, test, lint, schema):
+    namespace.add_task(_task)
+namespace.add_task(log_, name="log")
+
+__all__ = ["EXIT_USAGE", "namespace"]

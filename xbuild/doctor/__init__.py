@@ -1,0 +1,76 @@
+"""Whether this machine can run xbuild: found out by trying, with what to do where it cannot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from xbuild import install, paths
+from xbuild.doctor import machine, trials
+from xbuild.doctor.probe import Probe
+from xbuild.errors import MachineError
+
+__all__ = ["Probe", "examine", "reason_not_runnable", "require"]
+
+
+def examine(store_root: Path, *, offline: bool = False) -> list[Probe]:
+    """Everything that can be asked, in the order to be shown; takes about a second, leaves nothing behind.
+
+    store_root: the store's directory, which need not exist. offline: do not ask for a package mirror.
+    """
+    namespace = trials.user_namespace()
+    works = namespace.status == "ok"
+    # A warning says that namespaces can be had, but not used for lack of ids.
+    allowed = namespace.status != "fail"
+    binfmt = trials.private_binfmt() if works else trials.not_tried("private binfmt_misc", namespace.name)
+    found = [machine.distribution(), machine.kernel(), machine.architecture()]
+    found += [machine.programs(), machine.git(), machine.subordinate_ids(), *machine.settings(works=allowed)]
+    found += [machine.binfmt_module(works=binfmt.status == "ok"), machine.confinement(works=allowed)]
+    found += [namespace, trials.id_maps() if works else trials.not_tried("id maps", namespace.name), binfmt]
+    found += _in_cache(store_root, namespaces=works, binfmt=binfmt.status == "ok")
+    return found if offline else [*found, machine.package_mirror()]
+
+
+def _in_cache(store_root: Path, *, namespaces: bool, binfmt: bool) -> list[Probe]:
+    try:
+        with trials.scrap(store_root) as place:
+            cache = trials.cache(store_root, place, works=namespaces)
+            usable = namespaces and cache.status != "fail"
+            return [
+                trials.arm_program(place, store_root)
+                if usable and binfmt
+                else trials.not_tried("ARM programs", "a private binfmt_misc and the cache directory"),
+                trials.i386_program(place)
+                if cache.status != "fail"
+                else trials.not_tried("32-bit x86 programs", "the cache directory"),
+                trials.overlay(place)
+                if usable
+                else trials.not_tried("overlay", "user namespaces and the cache directory"),
+                cache,
+            ]
+    except OSError as error:
+        return [trials.cache_refused(store_root, error)]
+
+
+def require(*, native: bool = False, assume_yes: bool = False) -> None:
+    """Look, at the start of a build, for what can be seen without trying.
+
+    native: the target is the machine itself, so nothing is emulated. assume_yes: install what is missing
+    without asking; else the user is asked, where that can be. Raises MachineError with all that is missing
+    then; its hint is the command for the first of it.
+    """
+    if install.may_offer(assume_yes=assume_yes):
+        install.offer(install.missing_packages(), assume_yes=assume_yes)
+        install.offer_subordinate_ids(assume_yes=assume_yes)
+    asked = [machine.architecture(), machine.programs(), machine.subordinate_ids()]
+    asked += [] if native else [machine.kernel()]
+    faults = [probe for probe in asked if probe.status == "fail"]
+    if faults:
+        first, *others = faults
+        details = [f"{probe.line()} ({probe.hint})" if probe.hint else probe.line() for probe in others]
+        raise MachineError(first.line(), details=details, hint=first.hint)
+
+
+def reason_not_runnable() -> str | None:
+    """The first thing, as `examine` says it, for which builds cannot work here; None if they can."""
+    found = examine(paths.cache(), offline=True)
+    return next((probe.line() for probe in found if probe.status == "fail"), None)

@@ -1,0 +1,221 @@
+"""Questions that are answered by looking: cheap enough for the start of every build, but for the mirror."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from xbuild import install, mirror, paths, process
+from xbuild.doctor.probe import Probe
+from xbuild.errors import MachineError, XbuildError
+from xbuild.model.load import load_toolchain, toolchain_names
+from xbuild.sandbox import idmap
+
+TESTED = {("debian", "12"), ("debian", "13"), ("ubuntu", "24.04")}
+"""ID and VERSION_ID, as in os-release(5), of the distributions that xbuild is tested on."""
+
+KERNEL = (6, 7)
+"""The first Linux whose user namespaces have a binfmt_misc of their own (its commit 21ca59b365c0)."""
+
+
+def parse_os_release(text: str) -> dict[str, str]:
+    """The assignments of a file as in os-release(5)."""
+    found = {}
+    for line in text.splitlines():
+        name, equals, value = line.strip().partition("=")
+        if equals and not name.startswith("#"):
+            try:
+                found[name] = "".join(shlex.split(value))
+            except ValueError:
+                found[name] = value
+    return found
+
+
+def distribution(files: tuple[Path, ...] = (Path("/etc/os-release"), Path("/usr/lib/os-release"))) -> Probe:
+    """Is it one that xbuild is tested on?"""
+    text = next((file.read_text(errors="replace") for file in files if file.exists()), "")
+    values = parse_os_release(text)
+    name = values.get("PRETTY_NAME") or values.get("ID") or "unknown"
+    if (values.get("ID"), values.get("VERSION_ID")) in TESTED:
+        return Probe("distribution", "ok", name)
+    hint = "Debian 12, Debian 13 and Ubuntu 24.04 are supported; elsewhere packages may have other names"
+    return Probe("distribution", "warn", f"{name}: not tested", hint)
+
+
+def parse_kernel(release: str) -> tuple[int, int] | None:
+    """(6, 12) of `6.12.43+deb13-amd64`; None if it does not start so."""
+    found = re.match(r"(\d+)\.(\d+)", release)
+    return (int(found[1]), int(found[2])) if found else None
+
+
+def kernel(release: str | None = None) -> Probe:
+    """Is it new enough for a private binfmt_misc? release: as `uname -r` says it; None: this machine's."""
+    release = os.uname().release if release is None else release
+    version = parse_kernel(release)
+    if version is not None and version >= KERNEL:
+        return Probe("kernel", "ok", f"Linux {release}")
+    text = (
+        f"Linux {release}: a private binfmt_misc needs {KERNEL[0]}.{KERNEL[1]}; "
+        "here only the target amd64 can be built (using a system-wide registration is planned)"
+    )
+    command = install.as_root(["apt-get", "install", "-t", "bookworm-backports", "linux-image-amd64"])
+    hint = (
+        f"Debian 12, with bookworm-backports in its apt sources: {process.show(command)}; "
+        "the kernels of Debian 13 and Ubuntu 24.04 are new enough"
+    )
+    return Probe("kernel", "fail", text, hint)
+
+
+def architecture(machine: str | None = None) -> Probe:
+    """Is it x86-64? machine: as `uname -m` says it; None: this machine's."""
+    machine = os.uname().machine if machine is None else machine
+    if machine == "x86_64":
+        return Probe("architecture", "ok", machine)
+    return Probe("architecture", "fail", f"{machine}: xbuild runs on x86-64 only", "use an x86-64 machine")
+
+
+def programs() -> Probe:
+    """Are the programs and files there that every build needs?"""
+    missing = install.missing()
+    if not missing:
+        return Probe("programs", "ok", " ".join(need.package for need in install.NEEDS))
+    text = "; ".join(f"no {', '.join(lacking)} (package {package})" for package, lacking in missing.items())
+    return Probe("programs", "fail", text, install.apt_command(list(missing)))
+
+
+def git() -> Probe:
+    """Is git there, which only recipes with a git source need?"""
+    if not install.GIT.lacking():
+        return Probe("git", "ok", "there, for recipes with a git source")
+    text = "not there; only recipes with a git source need it"
+    return Probe("git", "warn", text, install.apt_command([install.GIT.package]))
+
+
+def subordinate_ids() -> Probe:
+    """Has the caller a range of ids that is wide enough for a root?"""
+    try:
+        ids = idmap.find(install.SUBUID, install.SUBGID)
+    except MachineError as error:
+        try:
+            hint = process.show(install.as_root(install.subordinate_command()))
+        except MachineError as nothing_free:
+            hint = f"{nothing_free.message}: {nothing_free.hint}"
+        return Probe("subordinate ids", "fail", error.message, hint)
+    (uid, uids), (gid, gids) = ids.uids[-1][1:], ids.gids[-1][1:]
+    return Probe("subordinate ids", "ok", f"{uids} uids from {uid}, {gids} gids from {gid}")
+
+
+@dataclass(frozen=True)
+class _Setting:
+    """A kernel setting. bad: the value that stands in the way. remedy: the one that does not.
+
+    root_too: whether it also binds root.
+    """
+
+    name: str
+    bad: str
+    remedy: str
+    root_too: bool = False
+
+    def probe(self, proc: Path, *, works: bool) -> Probe | None:
+        file = proc / "sys" / self.name.replace(".", "/")
+        try:
+            value = file.read_text().strip()
+        except OSError:
+            return None
+        text = f"{self.name} = {value}"
+        if value != self.bad or (os.geteuid() == 0 and not self.root_too):
+            return Probe("setting", "ok", text)
+        if works:
+            return Probe("setting", "ok", f"{text}, yet user namespaces work here")
+        command = process.show(install.as_root(["sysctl", "-w", f"{self.name}={self.remedy}"]))
+        hint = f"{command}; to keep it, write {self.name}={self.remedy} into /etc/sysctl.d/60-xbuild.conf"
+        return Probe("setting", "fail", f"{text} forbids user namespaces", hint)
+
+
+_SETTINGS = (
+    _Setting("kernel.apparmor_restrict_unprivileged_userns", "1", "0"),
+    _Setting("kernel.unprivileged_userns_clone", "0", "1"),
+    # What the kernel allows depends on its memory; any number well above one per sandbox will do.
+    _Setting("user.max_user_namespaces", "0", "10000", root_too=True),
+)
+
+
+def settings(*, works: bool, proc: Path = Path("/proc")) -> list[Probe]:
+    """The kernel settings that can stand in the way of user namespaces, with their values.
+
+    works: whether user namespaces were found to work, so that no setting can be at fault.
+    proc: where /proc is.
+    """
+    return [probe for setting in _SETTINGS if (probe := setting.probe(proc, works=works))]
+
+
+def binfmt_module(*, works: bool, proc: Path = Path("/proc")) -> Probe:
+    """Does the kernel know binfmt_misc? works: whether a private one works. proc: where /proc is."""
+    known = "binfmt_misc" in (proc / "filesystems").read_text().split()
+    if known or works:
+        return Probe("fs.binfmt_misc", "ok", "the kernel has it")
+    text = "the kernel has no binfmt_misc, or its module is not loaded"
+    return Probe("fs.binfmt_misc", "fail", text, process.show(install.as_root(["modprobe", "binfmt_misc"])))
+
+
+def confinement(*, works: bool, proc: Path = Path("/proc"), root: Path = Path("/")) -> Probe:
+    """Does a container, a seccomp filter or no_new_privs hold us?
+
+    works, proc: as in `settings`. root: where / is.
+    """
+    status = dict(
+        line.split(":\t", 1) for line in (proc / "self/status").read_text().splitlines() if ":\t" in line
+    )
+    held = _containers(root, os.environ)
+    if status.get("Seccomp") == "2":
+        held.append("seccomp filter")
+    if status.get("NoNewPrivs") == "1":
+        held.append("no_new_privs")
+    if not held:
+        return Probe("confinement", "ok", "none: no container, no seccomp filter")
+    text = ", ".join(held)
+    if works:
+        return Probe("confinement", "ok", f"{text}, yet user namespaces work here")
+    hint = (
+        "start the container with --security-opt seccomp=unconfined --security-opt apparmor=unconfined "
+        "--security-opt systempaths=unconfined, and without no-new-privileges"
+    )
+    # No more than a guess: the answer that counts is that of the trial.
+    return Probe("confinement", "warn", f"{text}: may be what forbids user namespaces", hint)
+
+
+def _containers(root: Path, environment: Mapping[str, str]) -> list[str]:
+    markers = {"docker container": ".dockerenv", "podman container": "run/.containerenv"}
+    found = [name for name, file in markers.items() if (root / file).exists()]
+    if not found and (kind := environment.get("container")):
+        found.append(f"{kind} container")
+    return found
+
+
+def package_mirror() -> Probe:
+    """Does a package mirror that we know of serve what the toolchains ask for? Uses the network."""
+    served: list[str] = []
+    missing: list[str] = []
+    try:
+        for name in toolchain_names(paths.project()):
+            toolchain = load_toolchain(name, paths.project())
+            suite, wanted = toolchain.distribution.suite, toolchain.architecture
+            address = mirror.find(suite, wanted)
+            # An address from the setting is taken without asking.
+            found = address is not None and mirror.serves(address, suite, wanted)
+            (served if found else missing).append(f"{suite} for {wanted}")
+    except XbuildError as error:
+        return Probe("package mirror", "warn", f"not asked: {error.message}", error.hint)
+    if not missing:
+        return Probe("package mirror", "ok", f"serves {', '.join(served)}")
+    if os.environ.get(mirror.SETTING):
+        text = f"{mirror.SETTING} does not serve {', '.join(missing)}, or does not answer"
+        return Probe("package mirror", "warn", text, f"name another by {mirror.SETTING}, or unset it")
+    text = f"no mirror in the machine's apt sources serves {', '.join(missing)}"
+    text += ": mmdebstrap's default is used, not tried"
+    return Probe("package mirror", "warn", text, f"{mirror.SETTING}=ADDRESS names a mirror to use")

@@ -1,0 +1,265 @@
+"""Questions that are answered by doing, in throw-away namespaces and a throw-away directory."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from xbuild import log, process
+from xbuild.binfmt import magic_mask, registration
+from xbuild.doctor import programs
+from xbuild.doctor.probe import Probe
+from xbuild.elf import ElfError, read_elf
+from xbuild.errors import MachineError
+from xbuild.model.toolchain import Elf
+from xbuild.sandbox import idmap
+from xbuild.sandbox import run as sandboxes
+from xbuild.sandbox.mounts import Overlay
+
+FREE = 8 * 10**9
+"""Bytes: roots, layers and twins of one target take about half of it, a build of CPython the rest."""
+
+SECONDS = 20
+"""How long one trial may take; each takes well below one second on a machine where it works."""
+
+_ENTRY = "xbuild-doctor"
+_BINFMT = "/proc/sys/fs/binfmt_misc"
+_ARM = Elf(
+    machine="ARM", elf_class=32, data="little", float_abi="hard", interpreter="/lib/ld-linux-armhf.so.3"
+)
+_ANOTHER_PLACE = "name another directory by XBUILD_CACHE, on a local file system such as ext4, xfs or btrfs"
+
+_DELETE_LOWER = """
+cd "$1"
+rm -r directory
+mkdir directory
+test -z "$(ls directory)"
+echo changed > file
+"""
+
+
+def not_tried(name: str, needs: str) -> Probe:
+    """The answer to a question that can only be asked once `needs` works."""
+    return Probe(name, "warn", f"not tried: it needs {needs}")
+
+
+@contextlib.contextmanager
+def scrap(store_root: Path) -> Iterator[Path]:
+    """A directory on the file system of the cache, owned by root inside, removed at the end.
+
+    It lies in the cache itself, or where that would be made. Raises OSError if it cannot be made.
+    """
+    nearest = next(place for place in (store_root, *store_root.parents) if place.exists())
+    # Without links on the way: the sandbox refuses those.
+    path = Path(tempfile.mkdtemp(prefix=".xbuild-doctor-", dir=nearest.resolve()))
+    try:
+        yield _own(path)
+    finally:
+        for directory, _, _ in os.walk(path):
+            for name in Path(directory).iterdir():
+                # overlayfs leaves work directories of mode 000.
+                if name.is_dir() and not name.is_symlink():
+                    name.chmod(0o700)
+        shutil.rmtree(path)
+
+
+def _own(path: Path) -> Path:
+    """As idmap.own, but leaves `path` ours where no id can be had: then no sandbox starts anyway."""
+    with contextlib.suppress(MachineError, OSError):
+        idmap.own(path)
+    return path
+
+
+def user_namespace() -> Probe:
+    """Can we make one, with mounts of its own?"""
+    name = "user namespaces"
+    if not _maps_can_be_had():
+        return _plain_user_namespace()
+    try:
+        returncode, said = _capture(sandboxes.machine_view(), ["true"])
+    except MachineError as error:
+        return Probe(name, "fail", error.message, "see the settings and the confinement in this list")
+    except OSError as error:
+        # Root writes the maps himself.
+        text = f"ids cannot be mapped: {error.strerror}"
+        return Probe(name, "fail", text, "root of this container has too few ids: run xbuild outside of it")
+    if returncode != 0:
+        text = f"`true` in one: {process.describe_exit(returncode)}: {_tail(said)}"
+        return Probe(name, "fail", text, "see the confinement in this list")
+    return Probe(name, "ok", "made one, with mounts, processes and network of its own")
+
+
+def _maps_can_be_had() -> bool:
+    try:
+        idmap.find()
+    except MachineError:
+        return False
+    return os.geteuid() == 0 or shutil.which("newuidmap") is not None
+
+
+def _plain_user_namespace() -> Probe:
+    # Without a range of ids no sandbox starts; but the settings must not be blamed for that.
+    name = "user namespaces"
+    try:
+        done = process.run(["unshare", "--user", "true"], capture=True, check=False)
+    except MachineError as error:
+        return not_tried(name, f"ids to map; {error.message}")
+    if done.returncode == 0:
+        text = "can be made, but are of no use without subordinate ids and newuidmap"
+        return Probe(name, "warn", text)
+    return Probe(name, "fail", _tail(done.stderr), "see the settings and the confinement in this list")
+
+
+def id_maps() -> Probe:
+    """Do the ids inside stand for those that idmap.find promises?"""
+    maps = idmap.find()
+    command = ["cat", "/proc/self/uid_map", "/proc/self/gid_map"]
+    try:
+        _, said = _capture(sandboxes.machine_view(), command)
+    except MachineError as error:
+        return Probe("id maps", "fail", error.message, error.hint)
+    lines = [tuple(int(word) for word in line.split()) for line in said.decode().splitlines()]
+    if lines == [*maps.uids, *maps.gids]:
+        return Probe("id maps", "ok", f"{idmap.IDS} uids and gids; root inside is uid {maps.root[0]}")
+    return Probe("id maps", "fail", f"wanted {[*maps.uids, *maps.gids]}, got {lines}")
+
+
+def private_binfmt() -> Probe:
+    """Can a namespace have its own binfmt_misc, with an entry?"""
+    # In a namespace that is thrown away: one that ever had an instance no longer sees its ancestors'.
+    name = "private binfmt_misc"
+    sandbox = replace(sandboxes.machine_view(), registrations=(_line("/bin/true", "F"),))
+    try:
+        returncode, said = _capture(sandbox, ["cat", f"{_BINFMT}/{_ENTRY}"])
+    except MachineError as error:
+        return Probe(name, "fail", error.message, "see kernel and fs.binfmt_misc in this list")
+    if returncode != 0 or not said.startswith(b"enabled"):
+        return Probe(name, "fail", f"an entry was registered and is not there: {_tail(said)}")
+    return Probe(name, "ok", "mounted one and registered an entry")
+
+
+def arm_program(place: Path, store_root: Path) -> Probe:
+    """Does an ARM program run, or, without any qemu, reach the registered program? place: from `scrap`."""
+    name = "ARM programs"
+    program = _write(place / "arm", programs.arm())
+    qemu = find_qemu(store_root)
+    try:
+        line = _line("/bin/echo", "FP") if qemu is None else _line(str(qemu), "F")
+        sandbox = replace(sandboxes.machine_view(), registrations=(line,))
+        returncode, said = _capture(sandbox, [program])
+    except MachineError as error:
+        return Probe(name, "fail", error.message, error.hint)
+    if qemu is not None and returncode == programs.EXIT:
+        return Probe(name, "ok", f"ran one with {qemu}")
+    if qemu is None and returncode == 0 and str(program).encode() in said:
+        text = "one reaches the registered program; not run: no qemu yet (the first build brings one)"
+        return Probe(name, "ok", text)
+    text = f"with {qemu or '/bin/echo'} registered: {process.describe_exit(returncode)}: {_tail(said)}"
+    return Probe(name, "fail", text, "invoke clean --roots makes the store's qemu anew" if qemu else None)
+
+
+def find_qemu(store_root: Path) -> Path | None:
+    """A static qemu-arm of a native root in the store, else the machine's own, else None."""
+    for candidate in sorted((store_root / "roots").glob("*/root/usr/bin/qemu-arm")):
+        # One that needs libraries would take the machine's, not its root's.
+        with contextlib.suppress(OSError, ElfError):
+            if read_elf(candidate).is_static:
+                return candidate.resolve()
+    found = shutil.which("qemu-arm-static") or shutil.which("qemu-arm")
+    return Path(found) if found else None
+
+
+def i386_program(place: Path) -> Probe:
+    """Do 32-bit x86 programs run? place: from `scrap`."""
+    name = "32-bit x86 programs"
+    program = _write(place / "i386", programs.i386())
+    try:
+        returncode = process.run([program], capture=True, check=False).returncode
+    except OSError as error:
+        text = f"{error.strerror}: the target armhf needs them, for its compiler's twins"
+        hint = "boot a kernel with CONFIG_IA32_EMULATION, without ia32_emulation=0 on its command line"
+        return Probe(name, "fail", text, hint)
+    if returncode != programs.EXIT:
+        text = f"one that exits with {programs.EXIT} gave: {process.describe_exit(returncode)}"
+        return Probe(name, "fail", text)
+    return Probe(name, "ok", "ran one")
+
+
+def overlay(place: Path) -> Probe:
+    """Does an overlay work in the cache, even when a lower directory is deleted? place: from `scrap`."""
+    for name in ("lower/directory", "upper", "work", "merged"):
+        (place / name).mkdir(parents=True)
+    for name in ("lower/directory/old", "lower/file"):
+        (place / name).write_text("old\n")
+    for path in place.rglob("*"):
+        idmap.own(path)
+    merged = str(place / "merged")
+    layer = Overlay((str(place / "lower"),), str(place / "upper"), str(place / "work"), merged)
+    view = sandboxes.machine_view()
+    sandbox = replace(view, mounts=(*view.mounts, layer))
+    try:
+        returncode, said = _capture(sandbox, ["sh", "-euc", _DELETE_LOWER, "sh", merged])
+    except MachineError as error:
+        return Probe("overlay", "fail", error.message, _ANOTHER_PLACE)
+    if returncode != 0 or (place / "lower/file").read_text() != "old\n":
+        return Probe("overlay", "fail", f"changing files in it failed: {_tail(said)}", _ANOTHER_PLACE)
+    return Probe("overlay", "ok", "mounted one in the cache and deleted a lower directory")
+
+
+def cache_refused(store_root: Path, error: OSError) -> Probe:
+    """The answer to `cache` when there can be no directory for trials."""
+    return Probe("cache directory", "fail", f"{store_root}: {error.strerror}", _ANOTHER_PLACE)
+
+
+def cache(store_root: Path, place: Path, *, works: bool) -> Probe:
+    """Is the store's directory of use? place: from `scrap`. works: whether user namespaces do."""
+    name = "cache directory"
+    if os.statvfs(place).f_flag & os.ST_NOEXEC:
+        return Probe(name, "fail", f"{store_root} is on a file system mounted noexec", _ANOTHER_PLACE)
+    if works:
+        script = 'cd "$1" && : > probe && rm probe'
+        try:
+            returncode, said = _capture(sandboxes.machine_view(), ["sh", "-c", script, "sh", place])
+        except MachineError as error:
+            return Probe(name, "fail", f"{store_root}: {error.message}", _ANOTHER_PLACE)
+        if returncode != 0:
+            text = f"{store_root}: root of a sandbox cannot write there: {_tail(said)}"
+            hint = "open every directory above it to others (chmod o+x), or name another by XBUILD_CACHE"
+            return Probe(name, "fail", text, hint)
+    free = shutil.disk_usage(place).free
+    text = f"{store_root}: {log.human_size(free)} free"
+    if free < FREE:
+        hint = "free some space (invoke clean), or name another directory by XBUILD_CACHE"
+        return Probe(name, "warn", f"{text}; a target and a large build want {log.human_size(FREE)}", hint)
+    return Probe(name, "ok", text)
+
+
+def _capture(sandbox: sandboxes.Sandbox, command: Sequence[str | Path]) -> tuple[int, bytes]:
+    # As sandboxes.capture, but a trial that hangs is an answer too.
+    with tempfile.TemporaryFile() as output:
+        with sandboxes.started(sandbox, command, output=output) as running:
+            if running.child.wait(SECONDS) is None:
+                raise MachineError(f"no answer within {SECONDS} s from {process.show(command)}")
+            returncode = running.result()
+        output.seek(0)
+        return returncode, output.read()
+
+
+def _line(interpreter: str, flags: str) -> str:
+    magic, mask = magic_mask(_ARM)
+    return registration(_ENTRY, magic, mask, interpreter, flags)
+
+
+def _write(path: Path, data: bytes) -> Path:
+    path.write_bytes(data)
+    path.chmod(0o755)
+    return path
+
+
+def _tail(said: bytes) -> str:
+    return " ".join(said.decode(errors="replace").split())[-300:] or "it said nothing"

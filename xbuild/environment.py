@@ -1,0 +1,189 @@
+"""The environment of one build: its place in the store, its sandbox, its variables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from xbuild.model.load import load_presets
+from xbuild.model.recipe import Recipe
+from xbuild.model.toolchain import Toolchain
+from xbuild.paths import BUILD, PRIVATE
+from xbuild.roots import BUILDER
+from xbuild.sandbox import idmap
+from xbuild.sandbox.mounts import Bind, Devices, Mount, Overlay, Proc
+from xbuild.sandbox.run import Sandbox, give_tree, machine_view, network_files, run
+
+Mode = Literal["substituted", "emulated"]
+MODES: tuple[Mode, ...] = ("substituted", "emulated")
+
+_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
+_SCRATCH = ("tmp", "var/tmp", "run")
+"""Directories of a root that a build can write to, besides its own."""
+
+
+@dataclass(frozen=True)
+class WorkPlace:
+    """The directory outside that one build works in; it survives a failure, for a shell and for resuming."""
+
+    path: Path
+
+    @property
+    def build(self) -> Path:
+        """What is /build inside: src, obj, dest, run."""
+        return self.path / "build"
+
+    @property
+    def source(self) -> Path:
+        """The unpacked source."""
+        return self.build / "src"
+
+    @property
+    def dest(self) -> Path:
+        """What the install phase installs into."""
+        return self.build / "dest"
+
+    @property
+    def scripts(self) -> Path:
+        """The phases' scripts, /build/run inside."""
+        return self.build / "run"
+
+    @property
+    def logs(self) -> Path:
+        """One log a phase."""
+        return self.path / "logs"
+
+    @property
+    def state(self) -> Path:
+        """What has been done here, as JSON."""
+        return self.path / "state.json"
+
+    @property
+    def trace(self) -> Path:
+        """The paths of the programs that ran emulated, one line each time."""
+        return self.path / "trace"
+
+    @property
+    def dispatcher(self) -> Path:
+        """The dispatcher with this build's table."""
+        return self.path / "dispatcher"
+
+    def make(self) -> None:
+        """Make the directories that are missing, with the owners that the builder inside needs."""
+        for path in (self.path, self.build, self.logs, self.scripts, self.path / "root"):
+            path.mkdir(parents=True, exist_ok=True)
+        for name in _SCRATCH:
+            place = self.path / "scratch" / name.replace("/", "-")
+            if not place.exists():
+                place.mkdir(parents=True)
+                place.chmod(0o1777)
+        for path in (self.path / "root", self.build):
+            idmap.own(path)
+        self.trace.touch()
+        self.trace.chmod(0o666)
+
+    def give_to_builder(self, *names: str) -> None:
+        """Make the builder own these directories below /build, which are made if they are missing."""
+        for name in names:
+            (self.build / name).mkdir(exist_ok=True)
+        give_tree(BUILDER, [self.build / name for name in names])
+
+    def empty_dest(self) -> None:
+        """Make the install directory anew, empty."""
+        script = 'rm -rf -- "$1" && mkdir -- "$1" && chown "$2:$2" -- "$1"'
+        run(machine_view(), ["sh", "-euc", script, "sh", self.dest, str(BUILDER)])
+
+
+@dataclass(frozen=True)
+class Root:
+    """What a build sees as `/`. layers: directories outside, topmost first. private: the private tree, if any.
+
+    registrations: for the private binfmt_misc.
+    """
+
+    layers: tuple[Path, ...]
+    private: Path | None
+    registrations: tuple[str, ...]
+
+
+def sandbox(
+    root: Root,
+    place: WorkPlace,
+    env: Mapping[str, str],
+    *,
+    cwd: str = BUILD,
+    network: bool = False,
+    over: Sequence[Path] = (),
+) -> Sandbox:
+    """The sandbox of the build at `place`: the root read-only, /build and the scratch directories writable.
+
+    cwd: inside. network: the machine's, else none but the loopback. over: directories laid over the root.
+    """
+    mounts: list[Mount] = [Overlay(tuple(str(layer) for layer in (*over, *root.layers)), None, None)]
+    mounts += [Proc(), Devices(), Bind(str(place.build), BUILD)]
+    for name in _SCRATCH:
+        mounts.append(Bind(str(place.path / "scratch" / name.replace("/", "-")), f"/{name}"))
+    if root.private:
+        mounts.append(Bind(str(root.private), PRIVATE, readonly=True))
+        mounts.append(Bind(str(place.trace), f"{PRIVATE}/trace"))
+    if network:
+        mounts += network_files()
+    return Sandbox(
+        mounts=tuple(mounts),
+        mount_point=place.path / "root",
+        registrations=root.registrations,
+        env=env,
+        cwd=cwd,
+        uid=BUILDER,
+        gid=BUILDER,
+        network=network,
+        locked=True,
+    )
+
+
+def build_directory(recipe: Recipe) -> str:
+    """Where, inside, the recipe is configured and compiled."""
+    in_tree = load_presets()[recipe.build.preset].build_directory == "in-tree"
+    return f"{BUILD}/src" if in_tree else f"{BUILD}/obj"
+
+
+def fixed_variables(toolchain: Toolchain) -> dict[str, str]:
+    """The variables that are the same for every recipe."""
+    return {
+        "PATH": _PATH,
+        "HOME": BUILD,
+        "USER": "builder",
+        "LOGNAME": "builder",
+        "SHELL": "/bin/sh",
+        "TERM": "dumb",
+        "LANG": "C.UTF-8",
+        "LC_ALL": "C.UTF-8",
+        "TZ": "UTC",
+        **toolchain.identity,
+    }
+
+
+def variables(recipe: Recipe, toolchain: Toolchain, *, epoch: int, jobs: int) -> dict[str, str]:
+    """The whole environment of the recipe's phases.
+
+    epoch: seconds since 1970, for SOURCE_DATE_EPOCH. jobs: how many compilers may run at once.
+    """
+    preset = load_presets()[recipe.build.preset]
+    return {
+        **fixed_variables(toolchain),
+        "NAME": recipe.name,
+        "VERSION": recipe.version,
+        "TARGET": toolchain.name,
+        "TARGET_TRIPLET": toolchain.triplet,
+        "PREFIX": "/usr",
+        "LIBDIR": f"/usr/lib/{toolchain.triplet}",
+        "DESTDIR": f"{BUILD}/dest",
+        "SRCDIR": f"{BUILD}/src",
+        "BUILDDIR": build_directory(recipe),
+        "JOBS": str(jobs),
+        "SOURCE_DATE_EPOCH": str(epoch),
+        **preset.environment(recipe.build.options),
+        **recipe.env,
+    }

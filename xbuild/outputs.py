@@ -1,0 +1,170 @@
+"""What a build promises: every ELF file checked, every output there and giving its answer, packed, described."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from xbuild import __name__ as tool
+from xbuild.artifact import pack
+from xbuild.check import check_tree
+from xbuild.debian import Tree
+from xbuild.digest import file_sha256
+from xbuild.elf import ElfError, read_elf
+from xbuild.environment import Root, WorkPlace, sandbox
+from xbuild.errors import CheckError
+from xbuild.model.output import Output
+from xbuild.model.recipe import Recipe
+from xbuild.model.toolchain import Toolchain
+from xbuild.sandbox.run import capture, machine_view, run
+from xbuild.twins import Twin
+
+# chown takes the set-user-id bits away, also when root does it (chown(2)), so they are noted and given back.
+_TAKE = """
+find "$1" -type f -perm /6000 -printf '%m\\0%p\\0' > "$2"
+chown -hR 0:0 "$1"
+chmod -R u+rX "$1"
+xargs -0 -r -n 2 chmod < "$2"
+"""
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Which programs ran: twins by the target path they stood in for; emulated ones with how often."""
+
+    native: frozenset[str]
+    emulated: Mapping[str, int]
+
+
+def usage_of(place: WorkPlace, native: frozenset[str]) -> Usage:
+    """What the trace of a work place tells, and which twins were seen to run."""
+    lines = place.trace.read_text(errors="replace").splitlines()
+    return Usage(native, Counter(lines))
+
+
+def take_over(place: WorkPlace) -> None:
+    """Make root inside, who is the user outside, the owner of what was installed."""
+    notes = place.path / "modes"
+    notes.touch()
+    notes.chmod(0o666)
+    run(machine_view(), ["sh", "-euc", _TAKE, "sh", place.dest, notes])
+
+
+def verify(
+    recipe: Recipe, toolchain: Toolchain, place: WorkPlace, root: Root, env: Mapping[str, str]
+) -> None:
+    """Check everything that was installed. Raises CheckError with all that is wrong."""
+    tree = Tree(root.layers)
+    findings = check_tree(place.dest, toolchain, _library_finder(tree, toolchain))
+    faults = [f"{finding.path}: {finding.message}" for finding in findings]
+    for output in recipe.outputs:
+        faults += _output_faults(output, toolchain, place, root, env)
+    if faults:
+        raise CheckError(
+            f"{recipe.name} {recipe.version} for {toolchain.name}: {len(faults)} faults in what was built",
+            details=faults[:40],
+        )
+
+
+def _library_finder(tree: Tree, toolchain: Toolchain) -> Callable[[str], bool]:
+    folders = (f"/usr/lib/{toolchain.triplet}", "/usr/lib")
+    return lambda soname: any(tree.real_path(f"{folder}/{soname}") for folder in folders)
+
+
+def _output_faults(
+    output: Output, toolchain: Toolchain, place: WorkPlace, root: Root, env: Mapping[str, str]
+) -> list[str]:
+    found = sorted(path for path in place.dest.glob(output.path) if path.exists() or path.is_symlink())
+    if not found:
+        return [f"{output.path}: the recipe promises it, but it was not installed"]
+    faults = []
+    for path in found:
+        shown = str(path.relative_to(place.dest))
+        if fault := _kind_fault(path, output.kind):
+            faults.append(f"{shown}: {fault}")
+        elif output.run is not None:
+            faults += _run_faults(output, f"/{shown}", toolchain, place, root, env)
+    return faults
+
+
+def _kind_fault(path: Path, kind: str) -> str | None:
+    if kind == "file":
+        return None
+    if kind == "static-library":
+        with path.open("rb") as stream:
+            return None if stream.read(8) == b"!<arch>\n" else "is no static library"
+    if kind == "executable" and path.open("rb").read(2) == b"#!":
+        return None
+    try:
+        info = read_elf(path)
+    except ElfError as error:
+        return error.message
+    if kind == "shared-library":
+        return None if info.e_type == "DYN" else f"is no shared library, but ELF type {info.e_type}"
+    runs = info.interpreter is not None or info.is_static
+    return None if runs else "is no executable"
+
+
+def _run_faults(
+    output: Output, program: str, toolchain: Toolchain, place: WorkPlace, root: Root, env: Mapping[str, str]
+) -> list[str]:
+    """Run the installed program as it would run on the target, in the root with the installed files laid over it."""
+    libraries = {f"/{path.parent.relative_to(place.dest)}" for path in place.dest.glob("usr/lib/**/*.so*")}
+    own = [folder for folder in ("/usr/lib", f"/usr/lib/{toolchain.triplet}") if folder in libraries]
+    # The root may hold a library of the same name in a directory that comes first; the recipe's own is meant.
+    with_libraries = {**env, **({"LD_LIBRARY_PATH": ":".join(own)} if own else {})}
+    where = sandbox(root, place, with_libraries, cwd="/", over=[place.dest])
+    returncode, said = capture(where, [program, *(output.run or ())])
+    text = said.decode(errors="replace")
+    shown = " ".join([program, *(output.run or ())])
+    last = (text.strip().splitlines() or ["nothing"])[-1]
+    if returncode != 0:
+        return [f"{shown}: ended with {returncode} and said: {last}"]
+    if output.prints is not None and output.prints not in text:
+        return [f"{shown}: was to print {output.prints!r} and said: {last}"]
+    return []
+
+
+def finish(
+    recipe: Recipe,
+    toolchain: Toolchain,
+    place: WorkPlace,
+    destination: Path,
+    name: str,
+    *,
+    epoch: int,
+    facts: Mapping[str, Any],
+    twins: Sequence[Twin],
+    usage: Usage,
+) -> None:
+    """Pack the install directory into `destination`/`name`.tar.zst, and write `name`.manifest.json beside it.
+
+    facts: what the caller knows of the build (mode, phases, inputs); they go into the manifest as they are.
+    """
+    archive = destination / f"{name}.tar.zst"
+    pack(place.dest, archive, epoch)
+    manifest = {
+        "schema": 1,
+        "made-by": tool,
+        "name": recipe.name,
+        "version": recipe.version,
+        "license": recipe.license,
+        "target": toolchain.name,
+        "triplet": toolchain.triplet,
+        "source-date-epoch": epoch,
+        "artifact": {"file": archive.name, "bytes": archive.stat().st_size, "sha256": file_sha256(archive)},
+        "sources": [source.model_dump(mode="json", by_alias=True, exclude_defaults=True) for source in recipe.sources],
+        "twins": [
+            {"path": twin.target_path, "architecture": twin.architecture, "package": twin.package,
+             "version": twin.version, "ran": twin.target_path in usage.native}
+            for twin in twins
+        ],
+        "ran-native": sorted(usage.native),
+        "ran-emulated": dict(sorted(usage.emulated.items())),
+        **facts,
+    }  # fmt: skip
+    (destination / f"{name}.manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")

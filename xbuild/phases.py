@@ -1,0 +1,188 @@
+"""Runs the steps of a build in its sandbox, with a log each, and remembers what was done."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from xbuild import log, process
+from xbuild.environment import Root, WorkPlace, sandbox
+from xbuild.errors import PhaseError
+from xbuild.model.recipe import Recipe
+from xbuild.paths import BUILD
+from xbuild.plan import Done, Step, directory_of
+from xbuild.sandbox.run import capture, run_logged
+
+_TAIL = 20
+_MOST = 200_000
+
+_HINTS: tuple[tuple[str, str], ...] = (
+    (r"No space left on device", "the disk is full; `invoke clean` frees what the store can make again"),
+    (
+        r"fatal error: (\S+): No such file",
+        "header {0} is missing: put the package that has it into depends.packages",
+    ),
+    (r"(?:/bin/ld|ld): cannot find -l(\S+)", "library {0} is missing: put its -dev package into depends.packages"),
+    (r"(\S+): (?:command )?not found", "program {0} is missing: put its package into depends.packages"),
+    (r"(?:Could not resolve|Temporary failure in name resolution)", "a phase has no network; only `build.fetch` has"),
+    (r"wrong ELF class|cannot execute binary file", "try the same with --mode emulated; if that works, report it"),
+)
+
+
+@dataclass(frozen=True)
+class Record:
+    """What the state file says about a step. seconds: how long it took."""
+
+    name: str
+    key: str
+    status: str
+    seconds: float
+
+
+class Progress:
+    """The state file of a work place."""
+
+    def __init__(self, place: WorkPlace) -> None:
+        self._place = place
+        self.records: list[Record] = []
+        self.epoch = 0
+        self.resumed = False
+        try:
+            value = json.loads(place.state.read_text())
+            self.records = [Record(**record) for record in value["records"]]
+            self.epoch, self.resumed = int(value["epoch"]), bool(value["resumed"])
+        except (OSError, ValueError, KeyError, TypeError):
+            # Absent, or cut short by a crash: then nothing was done.
+            self.records = []
+
+    def done(self) -> tuple[Done, ...]:
+        """The records as the plan wants them."""
+        return tuple(Done(record.name, record.key, record.status) for record in self.records)
+
+    def start_at(self, number: int) -> None:
+        """Forget the steps from `number` on: they run now."""
+        self.resumed = self.resumed or number > 0
+        self.records = self.records[:number]
+        self.save()
+
+    def add(self, step: Step, status: str, seconds: float) -> None:
+        """Note the end of a step."""
+        self.records.append(Record(step.name, step.key, status, round(seconds, 3)))
+        self.save()
+
+    def save(self) -> None:
+        """Write the state file, whole or not at all."""
+        value = {
+            "records": [asdict(record) for record in self.records],
+            "epoch": self.epoch,
+            "resumed": self.resumed,
+        }
+        beside = self._place.state.with_suffix(".new")
+        beside.write_text(json.dumps(value, indent=1))
+        beside.replace(self._place.state)
+
+
+def log_path(place: WorkPlace, number: int, name: str) -> Path:
+    """The log of the step with this number and name."""
+    return place.logs / f"{number:02d}-{name}.log"
+
+
+def last_lines(file: Path) -> list[str]:
+    """The last lines of a log, without colours."""
+    with file.open("rb") as stream:
+        stream.seek(max(0, file.stat().st_size - _MOST))
+        text = stream.read().decode(errors="replace")
+    return re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines()[-_TAIL:]
+
+
+def hint_for(lines: Sequence[str]) -> str | None:
+    """What usually helps against what the last lines of a log say."""
+    for line in reversed(lines):
+        for pattern, hint in _HINTS:
+            if match := re.search(pattern, line):
+                return hint.format(*match.groups())
+    return None
+
+
+def run_phase(
+    recipe: Recipe, step: Step, number: int, place: WorkPlace, root: Root, env: Mapping[str, str], title: str
+) -> float:
+    """Run one phase; give the seconds it took. Raises PhaseError, without the commands that help, if it fails."""
+    assert step.phase is not None
+    script = place.scripts / f"{number:02d}-{step.name}.sh"
+    script.write_text(step.phase.script)
+    file = log_path(place, number, step.name)
+    file.write_bytes(b"")
+    if step.name == "install":
+        place.empty_dest()
+    where = sandbox(root, place, env, cwd=directory_of(recipe, step), network=step.phase.network)
+    for line in where.describe():
+        log.detail(line)
+    limit = float(recipe.idle_limit)
+    if step.name == "check" and recipe.check:
+        limit = min(limit, float(recipe.check.timeout))
+
+    def on_idle(seconds: float) -> None:
+        log.warn(f"{step.name} has said nothing and used no CPU for {log.human_time(seconds)}; log: {file}")
+
+    started = time.monotonic()
+    deadline = _deadline(recipe, step)
+    command = ["sh", "-eu", f"{BUILD}/run/{script.name}"]
+    if deadline is not None:
+        command = ["timeout", "--kill-after=10", str(deadline), *command]
+    with log.step(step.name):
+        returncode = run_logged(where, command, file, idle_limit=limit, on_idle=on_idle)
+    seconds = time.monotonic() - started
+    if returncode == 0:
+        return seconds
+    ending = f"ended after {log.human_time(limit)} without output and CPU use"
+    if returncode is not None:
+        ending = process.describe_exit(returncode)
+        if deadline is not None and returncode in (124, 137) and seconds >= deadline:
+            ending = f"ended after its time limit of {log.human_time(deadline)}"
+    lines = last_lines(file)
+    message = f"{title}: phase {step.name!r} failed after {log.human_time(seconds)} ({ending})"
+    raise PhaseError(message, details=[*lines, "", f"log:    {file}"], hint=hint_for(lines))
+
+
+def _deadline(recipe: Recipe, step: Step) -> int | None:
+    return recipe.check.timeout if step.name == "check" and recipe.check else None
+
+
+_APPLY = 'for patch; do patch -p1 --batch --forward -i "$patch"; done'
+
+
+def unpack(
+    place: WorkPlace, fill: Callable[[Path], None], patches: Sequence[Path], root: Root, env: Mapping[str, str]
+) -> int:
+    """Fill the source directory anew by `fill`, apply `patches`; give SOURCE_DATE_EPOCH: the newest file's time.
+
+    Raises PhaseError if a patch does not apply.
+    """
+    place.source.mkdir()
+    fill(place.source)
+    times = [int(path.lstat().st_mtime) for path in place.source.rglob("*") if not path.is_dir()]
+    epoch = min(max(times, default=0), int(time.time()))
+    place.give_to_builder("src", "obj", "dest")
+    if patches:
+        inside = [f"{BUILD}/run/{shutil.copy(patch, place.scripts / patch.name).name}" for patch in patches]
+        where = sandbox(root, place, env, cwd=f"{BUILD}/src")
+        returncode, said = capture(where, ["sh", "-euc", _APPLY, "sh", *inside])
+        if returncode != 0:
+            lines = said.decode(errors="replace").splitlines()
+            raise PhaseError("a patch does not apply", details=lines[-_TAIL:], hint="is it made for this version?")
+    return epoch
+
+
+def keep_copy(source: Path, destination: Path) -> Path:
+    """Copy the file `source` to `destination`, which appears only when complete."""
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    beside = destination.with_name(f".{destination.name}.new")
+    shutil.copyfile(source, beside)
+    beside.replace(destination)
+    return destination
