@@ -24,7 +24,7 @@ from xbuild.plan import UNPACK, Action, Facts, Step, artifact_value, first_step,
 from xbuild.roots import Roots
 from xbuild.sandbox import run as sandboxes
 from xbuild.sources import FetchContext, fetch, lay_out
-from xbuild.store import Store, diff_values
+from xbuild.store import Store, diff_values, writing_below
 from xbuild.yamlfile import did_you_mean, load_model
 
 
@@ -194,7 +194,7 @@ class Builder:
         if not all(facts.things.values()):
             # What the roots will hold is not known yet, so no key is: all steps are to be run.
             wanted = [Step(name, "") for name in (UNPACK, *(phase.name for phase in self.phases))]
-            return plan(wanted, replace(facts, done=()))
+            return plan(wanted, replace(facts, done=()), start=self.options.start)
         return plan(steps(self.recipe, self.phases, self.value()), facts, start=self.options.start)
 
     def build(self) -> Result:
@@ -203,7 +203,8 @@ class Builder:
             names = [phase.name for phase in self.phases]
             suggestion = did_you_mean(self.options.start, names)
             raise UsageError(f"no phase {self.options.start!r} in this recipe{suggestion}", hint=", ".join(names))
-        with self.store.lock(self.place.path.name, describe=f"builds {self.title}"):
+        lock = self.store.lock(self.place.path.name, describe=f"builds {self.title}")
+        with lock, writing_below(self.store.root):
             with self._part("roots"):
                 self.roots.layers(self.packages)
                 value = self.value()
@@ -228,14 +229,16 @@ class Builder:
         root = self.root
         self._tell_refused()
         by_program = {
-            root.private / twin.program.removeprefix(paths.PRIVATE + "/"): twin for twin in self.pairs.twins if root.private
+            root.private / twin.program.removeprefix(f"{paths.PRIVATE}/"): twin
+            for twin in self.pairs.twins
+            if root.private
         }
         with usage.watching(by_program) as watch:
             for number, step in enumerate(wanted[first:], first):
                 self._step(number, step, progress, root, archives)
             ran = frozenset(by_program[path].target_path for path in watch.opened())
         env = self.variables(progress.epoch)
-        with self._part("check"), log.step("check outputs"):
+        with self._part("check outputs"), log.step("check outputs"):
             outputs.take_over(self.place)
             outputs.verify(self.recipe, self.toolchain, self.place, root, env)
         entry = self._store(key, value, progress, ran)
@@ -311,6 +314,11 @@ class Builder:
             )
 
     def _fetch(self) -> list[Path]:
+        downloads = self.store.root / "downloads"
+        if all((downloads / f"sha256-{source.sha256}").exists() for source in self.recipe.sources):
+            # Without a look for mirrors, which takes its time where there is no network.
+            context = FetchContext(self.store, (), self.project)
+            return [fetch(source, context) for source in self.recipe.sources]
         mirrors = [address] if (address := self.roots.mirror()) else []
         base = self.store.get("roots", key_of(self.roots.base_value()))
         mirrors += mirror.of_root(base / "root") if base else []
@@ -356,20 +364,12 @@ class Builder:
 
     def _result(self, entry: Path, status: str, ran: Sequence[tuple[str, float]]) -> Result:
         dist = self.project / "dist"
-        copies = [
+        artifact, manifest = (
             phases.keep_copy(entry / f"{self.file_name}{ending}", dist / f"{self.file_name}{ending}")
             for ending in (".tar.zst", ".manifest.json")
-        ]
-        return Result(
-            self.recipe.name,
-            self.recipe.version,
-            self.toolchain.name,
-            self.mode_name,
-            status,
-            *copies,
-            parts=self.parts,
-            phases=list(ran),
         )
+        names = (self.recipe.name, self.recipe.version, self.toolchain.name, self.mode_name)
+        return Result(*names, status, artifact, manifest, self.parts, list(ran))
 
     @contextmanager
     def _part(self, name: str) -> Iterator[None]:

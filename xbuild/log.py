@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import json as json_
+import os
 import re
+import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -240,7 +242,12 @@ def output(text: str) -> None:
     """Write `text`, a result for people, to stdout; in json mode to stderr: stdout then holds one object."""
     stream = sys.stderr if _state.json else sys.stdout
     with paused():
-        print(_clean(text), file=stream, flush=True)
+        try:
+            print(_clean(text), file=stream, flush=True)
+        except BrokenPipeError:
+            # The reader has seen enough (`| head`). What Python flushes at its end must not find the pipe again.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            sys.exit(128 + signal.SIGPIPE)
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

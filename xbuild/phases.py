@@ -170,7 +170,9 @@ def unpack(
     epoch = min(max(times, default=0), int(time.time()))
     place.give_to_builder("src", "obj", "dest")
     if patches:
-        inside = [f"{BUILD}/run/{shutil.copy(patch, place.scripts / patch.name).name}" for patch in patches]
+        for patch in patches:
+            shutil.copy(patch, place.scripts)
+        inside = [f"{BUILD}/run/{patch.name}" for patch in patches]
         where = sandbox(root, place, env, cwd=f"{BUILD}/src")
         returncode, said = capture(where, ["sh", "-euc", _APPLY, "sh", *inside])
         if returncode != 0:

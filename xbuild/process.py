@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import shlex
 import signal
 import subprocess
@@ -93,10 +94,16 @@ class Child:
 
     def wait(self, seconds: float | None = None) -> int | None:
         """Its returncode (as in `Completed`), or None if it still runs after `seconds`."""
-        try:
-            return self._process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            return None
+        # Popen.wait with a timeout looks again and again; a pidfd is told (pidfd_open(2)).
+        descriptor = os.pidfd_open(self._process.pid) if self._process.poll() is None else None
+        if descriptor is not None:
+            try:
+                ended = select.select([descriptor], [], [], seconds)[0]
+            finally:
+                os.close(descriptor)
+            if not ended:
+                return None
+        return self._process.wait()
 
     def kill(self) -> None:
         """End it at once and wait until it is gone."""
@@ -170,12 +177,15 @@ def watch(child: Child, log: Path, *, idle_limit: float, on_idle: Callable[[floa
     step = min(5.0, idle_limit / 4)
     # Up to two ticks (20 ms) a step is what waking up to look around costs, not work.
     noise = 2
-    last, since, told = (log.stat().st_size, cpu_ticks(child.pid)), time.monotonic(), False
+    size, ticks, since, told = log.stat().st_size, 0, time.monotonic(), False
     while (returncode := child.wait(step)) is None:
-        now = (log.stat().st_size, cpu_ticks(child.pid))
-        if now[0] != last[0] or abs(now[1] - last[1]) > noise:
+        if (now := log.stat().st_size) != size:
+            size, since, told = now, time.monotonic(), False
+            continue
+        used = cpu_ticks(child.pid)
+        if abs(used - ticks) > noise:
             since, told = time.monotonic(), False
-        last = now
+        ticks = used
         idle = time.monotonic() - since
         if idle >= idle_limit:
             child.kill()

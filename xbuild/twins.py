@@ -136,8 +136,8 @@ def _rules(tool: Tool, twin: Twin, other: Twin | None, toolchain: Toolchain) -> 
 def entries(twins: Sequence[Twin], policy: Policy, toolchain: Toolchain) -> dict[str, tuple[Twin, Entry]]:
     """The dispatcher's entries by target path, for any file at that path: the choice among widths is made here."""
     by_path: dict[str, dict[str, Twin]] = {}
-    for twin in twins:
-        by_path.setdefault(twin.target_path, {})[twin.architecture] = twin
+    for known in twins:
+        by_path.setdefault(known.target_path, {})[known.architecture] = known
     chosen: dict[str, tuple[Twin, Entry]] = {}
     for path, choices in by_path.items():
         matched = next((twin for name, twin in choices.items() if WIDTHS[name] == toolchain.elf.elf_class), None)

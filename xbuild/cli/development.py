@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from invoke import Context, task
+from invoke.context import Context
+from invoke.tasks import task
 
 from xbuild import log, paths, process
 from xbuild.cli.guard import guarded
@@ -20,11 +21,12 @@ def _run(*command: str | Path) -> int:
 
 
 @task(
+    name="test",
     auto_shortflags=False,
     help={"suite": "unit, integration, e2e or all (the default)", "match": "only tests whose names match (pytest -k)"},
 )
 @guarded
-def test(c: Context, suite: str = "all", match: str = "") -> int:
+def run_tests(_c: Context, suite: str = "all", match: str = "") -> int:
     """Run the tests."""
     log.configure()
     try:
@@ -39,7 +41,7 @@ def test(c: Context, suite: str = "all", match: str = "") -> int:
 
 @task(auto_shortflags=False)
 @guarded
-def lint(c: Context) -> int:
+def lint(_c: Context) -> int:
     """Run ruff and mypy."""
     log.configure()
     codes = [_run(sys.executable, "-m", *words) for words in (("ruff", "check", "."), ("mypy",))]
@@ -48,7 +50,7 @@ def lint(c: Context) -> int:
 
 @task(auto_shortflags=False)
 @guarded
-def schema(c: Context) -> None:
+def schema(_c: Context) -> None:
     """Write docs/schema from the models."""
     log.configure()
     write_schemas(_CHECKOUT / "docs" / "schema")

@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable
 from typing import ParamSpec
 
-from invoke import Exit
+from invoke.exceptions import Exit
 
 from xbuild import log
 from xbuild.errors import EXIT_BUG, EXIT_INTERRUPTED, XbuildError

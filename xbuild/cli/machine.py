@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from invoke import Context, task
+from invoke.context import Context
+from invoke.tasks import task
 
 from xbuild import log
 from xbuild.build import open_store
@@ -16,7 +17,7 @@ from xbuild.store import KINDS
 
 @task(auto_shortflags=False, help={"json": "one JSON object on stdout", "offline": "ask nothing of the network"})
 @guarded
-def doctor(c: Context, json: bool = False, offline: bool = False) -> int:
+def doctor(_c: Context, json: bool = False, offline: bool = False) -> int:
     """Examine the machine by doing what a build does; name what is missing."""
     log.configure(json=json)
     probes = examine(open_store().root, offline=offline)
@@ -40,7 +41,7 @@ def doctor(c: Context, json: bool = False, offline: bool = False) -> int:
     },
 )
 @guarded
-def clean(c: Context, roots: bool = False, downloads: bool = False, everything: bool = False) -> None:
+def clean(_c: Context, roots: bool = False, downloads: bool = False, everything: bool = False) -> None:
     """Remove work places and artifacts from the store; with options more."""
     log.configure()
     store = open_store()

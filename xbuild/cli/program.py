@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from collections.abc import Sequence
 from importlib.metadata import version
 
-from invoke import Program
 from invoke.exceptions import ParseError
+from invoke.program import Program
 
 from xbuild import log
 from xbuild.cli.tasks import namespace
@@ -14,19 +16,41 @@ from xbuild.errors import EXIT_USAGE, UsageError
 from xbuild.yamlfile import did_you_mean
 
 
+def help_first(words: Sequence[str]) -> list[str]:
+    """The command line `words` with `--help` moved before the command: invoke takes it for a recipe after it."""
+    own = list(words[: words.index("--")] if "--" in words else words)
+    command = next((word for word in own[1:] if word in namespace.task_names), None)
+    return [own[0], "--help", command] if command and {"--help", "-h"} & set(own) else list(words)
+
+
+def usage_error(fault: ParseError) -> UsageError:
+    """What invoke's parser says, in our words and with a suggestion."""
+    unknown = re.fullmatch(r"No idea what '(.*)' is!", str(fault))
+    if unknown is None:
+        return UsageError(str(fault), hint="`xbuild --help COMMAND` shows what a command takes")
+    word = unknown[1].partition("=")[0]
+    if not word.startswith("-"):
+        suggestion = did_you_mean(word, namespace.task_names)
+        return UsageError(f"unknown command {word!r}{suggestion}", hint="`xbuild --list` shows the commands")
+    context = fault.context
+    suggestion = did_you_mean(word, context.flags) if context else ""
+    command = context.name if context and context.name else "COMMAND"
+    return UsageError(f"unknown option {word!r}{suggestion}", hint=f"`xbuild --help {command}` shows the options")
+
+
 class XbuildProgram(Program):
-    """invoke's Program; a word that is no task ends with our exit code and a suggestion."""
+    """invoke's Program; a word that it does not know ends with our exit code and a suggestion."""
+
+    def parse_core(self, argv: list[str] | None) -> None:
+        """Parse the options before the command."""
+        super().parse_core(help_first(sys.argv if argv is None else argv))
 
     def parse_tasks(self) -> None:
         """Parse the words after the core options."""
         try:
             super().parse_tasks()
         except ParseError as error:
-            words = [word for word in sys.argv[1:] if not word.startswith("-")]
-            known = list(namespace.task_names)
-            first = words[0] if words else ""
-            suggestion = "" if first in known else did_you_mean(first, known)
-            log.error(UsageError(f"{error}{suggestion}", hint="`xbuild --list` shows the commands"))
+            log.error(usage_error(error))
             sys.exit(EXIT_USAGE)
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from invoke import Collection, Context, task
+from invoke.collection import Collection
+from invoke.context import Context
+from invoke.tasks import task
 
 from xbuild import log, paths
 from xbuild.build import Builder, Options, Result
-from xbuild.cli.development import lint, schema, test
+from xbuild.cli.development import lint, run_tests, schema
 from xbuild.cli.guard import guarded
 from xbuild.cli.machine import clean, doctor
+from xbuild.cli.measure import bench
 from xbuild.doctor import require
 from xbuild.environment import MODES
 from xbuild.errors import EXIT_USAGE, UsageError
@@ -27,10 +30,20 @@ _COMMON = {
 
 
 def _builder(recipe: str, target: str, mode: str, suite: str, **more: Any) -> Builder:
+    if recipe.startswith("-"):
+        # invoke takes any word for the recipe as long as there is none.
+        raise UsageError(f"there is no recipe before {recipe!r}", hint="`--help COMMAND` shows what a command takes")
     if mode not in MODES:
         raise UsageError(f"unknown mode {mode!r}{did_you_mean(mode, MODES)}", hint=f"modes: {', '.join(MODES)}")
     chosen = next(known for known in MODES if known == mode)
     return Builder(recipe, target, Options(mode=chosen, suite=suite or None, **more))
+
+
+def _jobs(text: str) -> int:
+    # Not left to invoke, which would show a traceback.
+    if text and not (text.isascii() and text.isdigit() and int(text)):
+        raise UsageError(f"--jobs must be a number from 1 on, not {text!r}")
+    return int(text or 0)
 
 
 def _show_plan(actions: list[Action]) -> None:
@@ -61,12 +74,12 @@ def _summary(result: Result) -> None:
 )
 @guarded
 def build(
-    c: Context,
+    _c: Context,
     recipe: str,
     target: str = "armhf",
     mode: str = "substituted",
     suite: str = "",
-    jobs: int = 0,
+    jobs: str = "",
     from_: str = "",
     keep: bool = False,
     plan: bool = False,
@@ -76,7 +89,7 @@ def build(
 ) -> None:
     """Build a recipe for a target; the artifact comes to dist/."""
     log.configure(json=json, verbose=int(verbose))
-    builder = _builder(recipe, target, mode, suite, jobs=jobs, start=from_ or None, keep=keep)
+    builder = _builder(recipe, target, mode, suite, jobs=_jobs(jobs), start=from_ or None, keep=keep)
     if plan:
         actions = builder.actions()
         if json:
@@ -95,7 +108,7 @@ def build(
 @task(positional=["recipe"], auto_shortflags=False, help={**_COMMON, "json": "one JSON object on stdout"})
 @guarded
 def why(
-    c: Context, recipe: str, target: str = "armhf", mode: str = "substituted", suite: str = "", json: bool = False
+    _c: Context, recipe: str, target: str = "armhf", mode: str = "substituted", suite: str = "", json: bool = False
 ) -> None:
     """Tell what a build would do and which inputs changed since the last one."""
     log.configure(json=json)
@@ -113,7 +126,7 @@ def why(
 @task(positional=["recipe"], auto_shortflags=False, help={**_COMMON, "phase": "only the log of this phase"})
 @guarded
 def log_(
-    c: Context, recipe: str, target: str = "armhf", mode: str = "substituted", suite: str = "", phase: str = ""
+    _c: Context, recipe: str, target: str = "armhf", mode: str = "substituted", suite: str = "", phase: str = ""
 ) -> None:
     """Print the logs of the last build that failed or was kept."""
     builder = _builder(recipe, target, mode, suite)
@@ -130,17 +143,16 @@ def log_(
 
 @task(
     auto_shortflags=False,
-    optional=["recipe"],
     positional=["recipe"],
-    help={**_COMMON, "recipe": "a recipe, for its environment; without one the bare target root"},
+    help={**_COMMON, "recipe": "a recipe, for its environment; bare: the target root alone"},
 )
 @guarded
 def shell(
-    c: Context, recipe: str = "", target: str = "armhf", mode: str = "substituted", suite: str = ""
+    c: Context, recipe: str, target: str = "armhf", mode: str = "substituted", suite: str = ""
 ) -> int:
     """Open a shell as a build has it, also of a failed one; or run the command after `--`."""
     log.configure()
-    builder = _builder(recipe or str(paths.PACKAGE / "bare.yml"), target, mode, suite)
+    builder = _builder(str(paths.PACKAGE / "bare.yml") if recipe == "bare" else recipe, target, mode, suite)
     require(native=builder.toolchain.native)
     words = str(c.remainder).strip()
     return builder.shell(["sh", "-c", words] if words else [])
@@ -148,7 +160,7 @@ def shell(
 
 @task(auto_shortflags=False, name="list", help={"json": "one JSON object on stdout"})
 @guarded
-def list_(c: Context, json: bool = False) -> None:
+def list_(_c: Context, json: bool = False) -> None:
     """List recipes and targets."""
     log.configure(json=json)
     project = paths.project()
@@ -168,7 +180,7 @@ def list_(c: Context, json: bool = False) -> None:
 
 
 namespace = Collection("xbuild")
-for _task in (build, why, shell, list_, clean, doctor, test, lint, schema):
+for _task in (build, bench, why, shell, list_, clean, doctor, run_tests, lint, schema):
     namespace.add_task(_task)
 namespace.add_task(log_, name="log")
 

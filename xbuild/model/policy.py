@@ -35,7 +35,7 @@ class Tool(Model):
     )
     default_env: tuple[str, ...] = Field((), description="Identity variables it gets unless they are set")
     set_env: dict[str, str] = Field(default_factory=dict, description="Variables it always gets")
-    emulate_args: tuple[str, ...] = Field((), description="Arguments (`*` at the end: prefix) that ask for the target's")
+    emulate_args: tuple[str, ...] = Field((), description="Arguments (`*` ends a prefix) that ask for the target's")
     emulate_env: tuple[str, ...] = Field((), description="Variables that ask for the target's own program")
     target_width_args: tuple[str, ...] = Field((), description="Arguments that ask for the twin of the target's width")
 

@@ -71,7 +71,7 @@ def find(subuid: Path = Path("/etc/subuid"), subgid: Path = Path("/etc/subgid"))
             amount = "no subordinate ids" if found is None else f"only {found[1]} subordinate ids"
             raise MachineError(
                 f"user {names[0]} has {amount} in {file}; {IDS - 1} are needed",
-                hint=f"sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {names[0]}",
+                hint="invoke doctor gives the command that adds a free range",
             )
     assert uids is not None
     assert gids is not None
@@ -83,7 +83,14 @@ def apply(id_map: IdMap, pid: int) -> None:
     for name, lines in (("uid", id_map.uids), ("gid", id_map.gids)):
         if os.geteuid() == 0:
             text = "".join(f"{inside} {outside} {count}\n" for inside, outside, count in lines)
-            Path(f"/proc/{pid}/{name}_map").write_text(text)
+            try:
+                Path(f"/proc/{pid}/{name}_map").write_text(text)
+            except OSError as error:
+                ranges = ", ".join(f"{outside} to {outside + count - 1}" for _, outside, count in lines)
+                raise MachineError(
+                    f"root may not map the {name}s {ranges}: {error.strerror}",
+                    hint="is this a container without these ids? A line for root in /etc/subuid names others",
+                ) from error
             continue
         words = [str(number) for line in lines for number in line]
         done = process.run([f"new{name}map", str(pid), *words], capture=True, check=False)

@@ -164,8 +164,10 @@ def to_json(mount: Mount) -> dict[str, Any]:
 
 def from_json(value: dict[str, Any]) -> Mount:
     """The inverse of `to_json`."""
-    fields = {name: tuple(item) if isinstance(item, list) else item for name, item in value.items()}
-    return _KINDS[fields.pop("kind")](**fields)
+    fields: dict[str, Any] = {name: tuple(item) if isinstance(item, list) else item for name, item in value.items()}
+    kind: Any = _KINDS[fields.pop("kind")]
+    mount: Mount = kind(**fields)
+    return mount
 
 
 def _escape(path: str) -> str:

@@ -87,8 +87,8 @@ def started(
     with ours, tempfile.TemporaryFile() as spec:
         spec.write(json.dumps(_spec(sandbox, command)).encode())
         spec.seek(0)
-        arguments = [sys.executable, "-I", "-S", _ENTER, str(spec.fileno()), str(theirs.fileno())]
         fds = (spec.fileno(), theirs.fileno())
+        arguments: list[process.Argument] = [sys.executable, "-I", "-S", _ENTER, *map(str, fds)]
         with process.started(
             arguments, env=os.environ, pass_fds=fds, output=output, interactive=interactive
         ) as child:

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from xbuild import paths
+from xbuild.dispatcher.table import SIZE
+from xbuild.errors import RecipeError
+from xbuild.model.load import load_toolchain
+from xbuild.model.policy import Policy, Tool
+from xbuild.yamlfile import load_model
+
+PROJECT = Path(__file__).parents[2]
+TRIPLET = "arm-linux-gnueabihf"
+
+
+@pytest.fixture(scope="module")
+def default() -> Policy:
+    return load_model(paths.POLICIES / "default.yml", Policy)
+
+
+def of_file(policy: Policy, path: str, package: str = "") -> tuple[str, str] | None:
+    """The tool that takes a native file, and the place of the twin."""
+    for name, tool in policy.tools.items():
+        if (place := tool.target_path(path, package, TRIPLET)) is not None:
+            return name, place
+    return None
+
+
+@pytest.mark.parametrize(
+    ("native", "package", "tool", "place"),
+    [
+        ("/usr/bin/bash", "bash", "bash", "/usr/bin/bash"),
+        (f"/usr/bin/{TRIPLET}-gcc-14", "x", "gcc", f"/usr/bin/{TRIPLET}-gcc-14"),
+        (f"/usr/bin/{TRIPLET}-g++-14", "x", "gcc", f"/usr/bin/{TRIPLET}-g++-14"),
+        (f"/usr/bin/{TRIPLET}-as", "x", "binutils", f"/usr/bin/{TRIPLET}-as"),
+        (f"/usr/bin/{TRIPLET}-ld.bfd", "x", "ld", f"/usr/bin/{TRIPLET}-ld.bfd"),
+        (f"/usr/libexec/gcc-cross/{TRIPLET}/14/cc1plus", "x", "cc1", f"/usr/libexec/gcc/{TRIPLET}/14/cc1plus"),
+        (f"/usr/lib/gcc-cross/{TRIPLET}/12/cc1", "x", "cc1", f"/usr/lib/gcc/{TRIPLET}/12/cc1"),
+        (f"/usr/libexec/gcc-cross/{TRIPLET}/14/lto1", "x", "lto1", f"/usr/libexec/gcc/{TRIPLET}/14/lto1"),
+    ],
+)
+def test_places(default: Policy, native: str, package: str, tool: str, place: str) -> None:
+    assert of_file(default, native, package) == (tool, place)
+
+
+@pytest.mark.parametrize(
+    ("native", "package"),
+    [
+        ("/usr/bin/perl", "perl-base"),
+        ("/usr/bin/x86_64-linux-gnu-gcc-14", "gcc-14"),
+        (f"/usr/bin/{TRIPLET}-gcc-14.old", "x"),
+        ("/usr/bin/sub/bash", "bash"),
+        ("/usr/share/bash", "bash"),
+        ("/usr/bin/gcc", "gcc"),
+    ],
+)
+def test_what_is_no_tool(default: Policy, native: str, package: str) -> None:
+    assert of_file(default, native, package) is None
+
+
+@pytest.mark.parametrize("name", ["uname", "arch", "getconf", "ldd", "ldconfig", "dpkg", "perl", "python3", "lscpu"])
+def test_what_answers_about_the_machine_has_no_twin(default: Policy, name: str) -> None:
+    assert not default.may_have_twin(f"/usr/bin/{name}")
+    assert default.may_have_twin(f"/usr/bin/not-{name}")
+
+
+def test_the_compilers_are_one_group(default: Policy) -> None:
+    for name in ("gcc", "cc1", "lto1", "collect2", "lto-plugin", "binutils", "ld"):
+        assert default.group_of(name) == "compilers"
+    assert default.group_of("sed") == "sed"
+
+
+@pytest.mark.parametrize("argument", ["-v", "-###", "-dumpmachine", "-print-search-dirs", "-march=native"])
+def test_questions_to_the_compiler_are_emulated(default: Policy, argument: str) -> None:
+    patterns = default.tools["gcc"].emulate_args
+    assert any(argument == p or (p.endswith("*") and argument.startswith(p[:-1])) for p in patterns)
+
+
+def test_a_star_stands_only_at_the_end(default: Policy) -> None:
+    # The dispatcher takes any other for itself.
+    patterns = [p for tool in default.tools.values() for p in (*tool.emulate_args, *tool.target_width_args)]
+    assert [pattern for pattern in patterns if "*" in pattern[:-1]] == []
+    assert sum(len(pattern) + 1 for pattern in patterns) < SIZE
+
+
+@pytest.mark.parametrize("target", ["armhf", "arm64"])
+def test_every_identity_is_one_that_the_target_has(default: Policy, target: str) -> None:
+    wanted = {name for tool in default.tools.values() for name in tool.default_env}
+    assert wanted == set(load_toolchain(target, PROJECT).identity)
+
+
+@pytest.mark.parametrize(
+    ("version", "plain"),
+    [
+        ("14.2.0-19", "14.2.0-19"),
+        ("14.2.0-19cross1", "14.2.0-19"),
+        ("14.2.0-19cross1+b2", "14.2.0-19"),
+        ("5.2.37-2+b5", "5.2.37-2"),
+        ("12.2.0-14+deb12u1", "12.2.0-14+deb12u1"),
+        ("1+b1-2", "1+b1-2"),
+    ],
+)
+def test_plain_version(default: Policy, version: str, plain: str) -> None:
+    assert default.plain_version(version) == plain
+
+
+@given(st.text("+b12cros-.", max_size=12))
+def test_plain_version_only_shortens(version: str) -> None:
+    policy = load_model(paths.POLICIES / "default.yml", Policy)
+    assert version.startswith(policy.plain_version(version))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({}, "one of packages, files, native-files is needed"),
+        ({"native-files": ["/x"]}, "native-files and target-file go together"),
+        ({"packages": ["x"], "target-file": "/y"}, "native-files and target-file go together"),
+        ({"packages": ["x"], "width": "half"}, "any"),
+        ({"packages": ["x"], "sihm": True}, "sihm"),
+    ],
+)
+def test_bad_tools(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=re.escape(message)):
+        Tool.model_validate(fields)
+
+
+def test_a_bad_policy_is_told_by_line(tmp_path: Path) -> None:
+    text = (paths.POLICIES / "default.yml").read_text().replace("  sed: {packages: [sed]}", "  sed: {package: [sed]}")
+    (tmp_path / "bad.yml").write_text(text)
+    with pytest.raises(RecipeError) as caught:
+        load_model(tmp_path / "bad.yml", Policy)
+    line = next(number for number, line in enumerate(text.splitlines(), 1) if "{package: [sed]}" in line)
+    assert any(f"bad.yml:{line}:" in detail and "packages" in detail for detail in caught.value.details)
+
+
+def test_the_triplet_is_no_pattern() -> None:
+    tool = Tool.model_validate({"files": ["/usr/bin/{triplet}-as"]})
+    assert tool.target_path("/usr/bin/a.b-as", "", "a.b") == "/usr/bin/a.b-as"
+    assert tool.target_path("/usr/bin/axb-as", "", "a.b") is None
