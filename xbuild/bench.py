@@ -58,7 +58,7 @@ def compare(recipes: Sequence[str], targets: Sequence[str], *, emulated: bool, o
 def rows(runs: Sequence[Run]) -> list[tuple[str, ...]]:
     """A table of `runs`: seconds, and the ratio to the same recipe's native build where there is one."""
     native = {run.recipe: run for run in runs if run.mode == "native"}
-    found = []
+    found: list[tuple[str, ...]] = []
     for run in runs:
         base = native.get(run.recipe)
         for phase, seconds in run.seconds.items():

@@ -22,6 +22,7 @@ from xbuild.model.policy import Policy
 from xbuild.model.recipe import Recipe
 from xbuild.plan import UNPACK, Action, Facts, Step, artifact_value, first_step, plan, steps, work_name
 from xbuild.roots import Roots
+from xbuild.sandbox import idmap
 from xbuild.sandbox import run as sandboxes
 from xbuild.sources import FetchContext, fetch, lay_out
 from xbuild.store import Store, diff_values, writing_below
@@ -283,21 +284,36 @@ class Builder:
         words += ["--suite", self.options.suite] if self.options.suite else []
         return process.show(words)
 
-    def shell(self, command: Sequence[str]) -> int:
-        """Run `command` (interactively a shell if it is empty) as a phase would run; give its exit code."""
+    def shell(self, command: Sequence[str], *, artifact: bool = False) -> int:
+        """Run `command` (interactively a shell if it is empty) as a phase would run; give its exit code.
+
+        artifact: lay the finished artifact over the root. Raises UsageError if there is none.
+        """
         with self.store.lock(self.place.path.name, wait=False, describe=f"builds {self.title}"):
             self.place.make()
             self.place.give_to_builder("src", "obj", "dest")
             progress = phases.Progress(self.place)
-            env = self.variables(progress.epoch)
-            interactive = not command
-            where = sandbox(self.root, self.place, {**env, "TERM": os.environ.get("TERM", "dumb")}, cwd=paths.BUILD)
+            env = {**self.variables(progress.epoch), "TERM": os.environ.get("TERM", "dumb")}
+            over = [self._unpacked_artifact()] if artifact else []
+            where = sandbox(self.root, self.place, env, cwd=paths.BUILD, over=over)
             words = list(command) if command else ["bash", "--norc", "-i"]
             with log.paused():
                 code = sandboxes.run(where, words, interactive=True, check=False)
-            if not progress.records and not interactive:
+            if not progress.records and command:
                 self.store.discard(self.place.path)
             return code if code >= 0 else 128 - code
+
+    def _unpacked_artifact(self) -> Path:
+        found = self.store.get("artifacts", key_of(self.value()))
+        if found is None:
+            raise UsageError(f"there is no artifact of {self.title}", hint=f"invoke build {self.command_line()}")
+        directory = self.place.path / "artifact"
+        self.store.discard(directory)
+        directory.mkdir()
+        idmap.own(directory)
+        archive = found / f"{self.file_name}.tar.zst"
+        sandboxes.run(sandboxes.machine_view(), ["tar", "--zstd", "-xf", archive, "-C", directory])
+        return directory
 
     def _ways_out(self) -> list[str]:
         words = self.command_line()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +15,7 @@ from xbuild.artifact import pack
 from xbuild.check import check_tree
 from xbuild.debian import Tree
 from xbuild.digest import file_sha256
-from xbuild.elf import ElfError, read_elf
+from xbuild.elf import ARCHIVE_MAGIC, ElfError, read_elf
 from xbuild.environment import Root, WorkPlace, sandbox
 from xbuild.errors import CheckError
 from xbuild.model.output import Output
@@ -78,26 +79,36 @@ def _library_finder(tree: Tree, toolchain: Toolchain) -> Callable[[str], bool]:
 def _output_faults(
     output: Output, toolchain: Toolchain, place: WorkPlace, root: Root, env: Mapping[str, str]
 ) -> list[str]:
-    found = sorted(path for path in place.dest.glob(output.path) if path.exists() or path.is_symlink())
+    # Path.glob leaves out a link whose target this machine does not have.
+    found = sorted(glob.glob(output.path, root_dir=place.dest, recursive=True))  # noqa: PTH207
     if not found:
         return [f"{output.path}: the recipe promises it, but it was not installed"]
+    # A link's target is meant as the installed system sees it, not this machine.
+    tree = Tree((place.dest, *root.layers))
     faults = []
-    for path in found:
-        shown = str(path.relative_to(place.dest))
-        if fault := _kind_fault(path, output.kind):
+    for shown in found:
+        if fault := _kind_fault(tree, f"/{shown}", output.kind):
             faults.append(f"{shown}: {fault}")
         elif output.run is not None:
             faults += _run_faults(output, f"/{shown}", toolchain, place, root, env)
     return faults
 
 
-def _kind_fault(path: Path, kind: str) -> str | None:
+def _kind_fault(tree: Tree, name: str, kind: str) -> str | None:
     if kind == "file":
         return None
+    path = tree.find(tree.real_path(name) or name)
+    if path is None or path.is_symlink():
+        return "is a link that leads nowhere"
+    if path.is_dir():
+        return "is a directory"
+    if kind == "executable" and not path.stat().st_mode & 0o111:
+        return "is not executable: no permission to run it"
+    with path.open("rb") as stream:
+        start = stream.read(8)
     if kind == "static-library":
-        with path.open("rb") as stream:
-            return None if stream.read(8) == b"!<arch>\n" else "is no static library"
-    if kind == "executable" and path.open("rb").read(2) == b"#!":
+        return None if start == ARCHIVE_MAGIC else "is no static library"
+    if kind == "executable" and start.startswith(b"#!"):
         return None
     try:
         info = read_elf(path)

@@ -27,7 +27,7 @@ _HINTS: tuple[tuple[str, str], ...] = (
         r"fatal error: (\S+): No such file",
         "header {0} is missing: put the package that has it into depends.packages",
     ),
-    (r"(?:/bin/ld|ld): cannot find -l(\S+)", "library {0} is missing: put its -dev package into depends.packages"),
+    (r"(?:/bin/ld|ld): cannot find -l([^\s:]+)", "library {0} is missing: put its -dev package into depends.packages"),
     (r"(\S+): (?:command )?not found", "program {0} is missing: put its package into depends.packages"),
     (r"(?:Could not resolve|Temporary failure in name resolution)", "a phase has no network; only `build.fetch` has"),
     (r"wrong ELF class|cannot execute binary file", "try the same with --mode emulated; if that works, report it"),

@@ -44,6 +44,16 @@ for architecture in $ARCHITECTURES; do
     ldconfig -X -f directories -C "$PRIVATE/$architecture/c"
 done
 rm -r sources directories
+# A twin that cannot start would go unseen: the dispatcher then takes qemu. Exit codes from 126 on: not run, or killed.
+while read -r program; do
+    code=0
+    timeout 10 "$program" --version < /dev/null > said 2>&1 || code=$?
+    if [ "$code" -ge 126 ]; then
+        echo "the twin $program does not run (exit code $code): $(cat said)"
+        exit 1
+    fi
+done < programs
+rm programs said
 """
 
 
@@ -96,6 +106,8 @@ def make(staging: Path, trees: Mapping[str, Path], policy: Policy, toolchain: To
         "PRIVATE": paths.PRIVATE,
         "ARCHITECTURES": " ".join(trees),
     }
+    programs = [twin.program for twin in found if not policy.tools[twin.tool].library]
+    (staging / "programs").write_text("".join(program + "\n" for program in programs))
     run_native(trees["amd64"], staging, _COMPILE, env)
     twins.save(found, staging / "twins.json")
 

@@ -72,7 +72,8 @@ def run(
             stderr=subprocess.PIPE if capture else None,
             check=False,
         )
-    except FileNotFoundError as error:
+    except (FileNotFoundError, PermissionError) as error:
+        # execvp(3) says EACCES if a directory of PATH may not be searched and the program is in no other.
         raise MachineError(f"program not found: {error.filename}", hint="invoke doctor names its package") from error
     result = Completed(done.returncode, done.stdout or b"", done.stderr or b"")
     if check and done.returncode != 0:

@@ -12,14 +12,13 @@ import pytest
 from xbuild import paths, twins
 from xbuild.debian import Tree
 from xbuild.dispatcher.table import Entry
-from xbuild.errors import MachineError
 from xbuild.model.load import load_toolchain
 from xbuild.model.policy import Policy
 from xbuild.model.toolchain import Toolchain
 from xbuild.roots import Natives, Roots
 from xbuild.sandbox import idmap
 from xbuild.sandbox.mounts import Bind, Devices, Mount, Overlay, Proc, Tmpfs
-from xbuild.sandbox.run import Sandbox, capture, machine_view, remove_tree, run
+from xbuild.sandbox.run import Sandbox, capture, remove_tree
 from xbuild.store import Store
 from xbuild.yamlfile import load_model
 
@@ -93,17 +92,8 @@ class Target:
         return self.says("sh", "-euc", script, env=env, uid=uid)
 
 
-@pytest.fixture(scope="session")
-def sandboxes_work() -> None:
-    """Skips, with the reason, on a machine that cannot have sandboxes."""
-    try:
-        run(machine_view(), ["true"])
-    except MachineError as error:
-        pytest.skip(f"{error.message}; {error.hint}")
-
-
 @pytest.fixture
-def place(sandboxes_work: None) -> Iterator[Path]:
+def place(runnable: None) -> Iterator[Path]:
     """An empty directory that root inside owns. Unlike tmp_path, every id inside can reach it."""
     path = Path(tempfile.mkdtemp(prefix="xbuild-test-"))
     path.chmod(0o755)
@@ -113,7 +103,7 @@ def place(sandboxes_work: None) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def armhf(sandboxes_work: None) -> Armhf:
+def armhf(runnable: None) -> Armhf:
     """The armhf target from the store, made if it is not there (that takes minutes and the network)."""
     toolchain = load_toolchain("armhf", paths.PACKAGE.parent)
     policy = load_model(paths.POLICIES / "default.yml", Policy)
@@ -143,7 +133,7 @@ def target(armhf: Armhf, place: Path) -> Target:
 
 
 @pytest.fixture
-def emulated(armhf: Armhf, sandboxes_work: None) -> Iterator[Target]:
+def emulated(armhf: Armhf, runnable: None) -> Iterator[Target]:
     """A target root without a single twin."""
     path = Path(tempfile.mkdtemp(prefix="xbuild-test-"))
     path.chmod(0o755)

@@ -11,14 +11,8 @@ import pytest
 from xbuild import doctor, paths
 from xbuild.doctor import trials
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("runnable")]
 
-
-@pytest.fixture(scope="module", autouse=True)
-def runnable() -> None:
-    reason = doctor.reason_not_runnable()
-    if reason is not None:
-        pytest.skip(reason)
 
 
 def examine_with(prefix: list[str], store_root: Path) -> dict[str, tuple[str, str]]:

@@ -267,7 +267,7 @@ def test_remove_tree(native: Path, place: Path) -> None:
     remove_tree(place / "upper")
 
 
-def test_the_machine_view(sandboxes_work: None) -> None:
+def test_the_machine_view(runnable: None) -> None:
     assert says(machine_view(), f"ls -d '{Path(__file__).parent}'; id -u").split()[1] == "0"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from invoke.collection import Collection
@@ -14,6 +15,7 @@ from xbuild.cli.development import lint, run_tests, schema
 from xbuild.cli.guard import guarded
 from xbuild.cli.machine import clean, doctor
 from xbuild.cli.measure import bench
+from xbuild.cli.words import allow_missing_words
 from xbuild.doctor import require
 from xbuild.environment import MODES
 from xbuild.errors import EXIT_USAGE, UsageError
@@ -144,18 +146,35 @@ def log_(
 @task(
     auto_shortflags=False,
     positional=["recipe"],
-    help={**_COMMON, "recipe": "a recipe, for its environment; bare: the target root alone"},
+    help={
+        **_COMMON,
+        "recipe": "a recipe, for its environment; without one the target root alone",
+        "artifact": "lay the recipe's finished artifact over the root",
+    },
 )
 @guarded
 def shell(
-    c: Context, recipe: str, target: str = "armhf", mode: str = "substituted", suite: str = ""
+    c: Context,
+    recipe: str,
+    target: str = "armhf",
+    mode: str = "substituted",
+    suite: str = "",
+    artifact: bool = False,
 ) -> int:
     """Open a shell as a build has it, also of a failed one; or run the command after `--`."""
     log.configure()
     builder = _builder(str(paths.PACKAGE / "bare.yml") if recipe == "bare" else recipe, target, mode, suite)
     require(native=builder.toolchain.native)
-    words = str(c.remainder).strip()
-    return builder.shell(["sh", "-c", words] if words else [])
+    return builder.shell(_command(c), artifact=artifact)
+
+
+def _command(c: Context) -> list[str]:
+    """The words after `--`, of which a single one is shell text."""
+    if not c.remainder:
+        return []
+    # invoke has joined them by spaces, so that quoted words would fall apart.
+    words = sys.argv[sys.argv.index("--") + 1 :]
+    return ["sh", "-c", *words] if len(words) == 1 else words
 
 
 @task(auto_shortflags=False, name="list", help={"json": "one JSON object on stdout"})
@@ -179,6 +198,7 @@ def list_(_c: Context, json: bool = False) -> None:
     log.table(("target", "summary"), [(known.name, known.summary) for known in targets])
 
 
+allow_missing_words()
 namespace = Collection("xbuild")
 for _task in (build, bench, why, shell, list_, clean, doctor, run_tests, lint, schema):
     namespace.add_task(_task)

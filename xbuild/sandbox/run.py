@@ -8,6 +8,7 @@ import os
 import socket
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,8 @@ from xbuild.sandbox import idmap
 from xbuild.sandbox.mounts import Bind, Mount, Proc, to_json
 
 _ENTER = Path(__file__).with_name("enter.py")
+# Whoever is root inside can read the environment of the sandbox's first process: it holds nothing of the user's.
+_BARE = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
 _USERNS_HINT = "run `invoke doctor`: it names the kernel or AppArmor setting that stands in the way"
 
 
@@ -90,7 +93,7 @@ def started(
         fds = (spec.fileno(), theirs.fileno())
         arguments: list[process.Argument] = [sys.executable, "-I", "-S", _ENTER, *map(str, fds)]
         with process.started(
-            arguments, env=os.environ, pass_fds=fds, output=output, interactive=interactive
+            arguments, env=_BARE, pass_fds=fds, output=output, interactive=interactive
         ) as child:
             theirs.close()
             greeting = ours.recv(4096)
@@ -142,10 +145,33 @@ def run_logged(
 
     idle_limit: seconds without output and without CPU use after which it is ended; see process.watch.
     """
-    with log.open("ab") as output, started(sandbox, command, output=output) as running:
+    with _piped_to(log) as output, started(sandbox, command, output=output) as running:
+        output.close()
         if process.watch(running.child, log, idle_limit=idle_limit, on_idle=on_idle) is None:
             return None
         return running.result()
+
+
+@contextlib.contextmanager
+def _piped_to(log: Path) -> Iterator[IO[bytes]]:
+    """A pipe whose other end is appended to the file `log`, until all who write to it are gone.
+
+    Not the file itself: a script's `> /dev/stderr` would empty it.
+    """
+    reading, writing = os.pipe()
+
+    def pump() -> None:
+        with open(reading, "rb", buffering=0) as source, log.open("ab", buffering=0) as file:  # noqa: PTH123
+            while chunk := source.read(65536):
+                file.write(chunk)
+
+    thread = threading.Thread(target=pump)
+    thread.start()
+    try:
+        with open(writing, "wb", buffering=0) as output:  # noqa: PTH123
+            yield output
+    finally:
+        thread.join()
 
 
 def machine_view(*, network: bool = False, env: Mapping[str, str] | None = None) -> Sandbox:

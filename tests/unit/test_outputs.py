@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from xbuild.environment import Root, WorkPlace
+from xbuild.errors import CheckError
+from xbuild.model.load import load_recipe, load_toolchain
+from xbuild.model.output import Output
+from xbuild.outputs import Usage, finish, usage_of, verify
+from xbuild.twins import Twin
+
+DATA = Path(__file__).parent / "data"
+PROJECT = Path(__file__).parents[2]
+ARMHF = load_toolchain("armhf", PROJECT)
+LUA = load_recipe("lua", ARMHF, PROJECT)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> WorkPlace:
+    found = WorkPlace(tmp_path / "work")
+    found.dest.mkdir(parents=True)
+    return found
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Root:
+    """A root that has the one library that the programs of tests/unit/data need."""
+    library = tmp_path / "base" / "usr/lib/arm-linux-gnueabihf/libhalf.so.1"
+    library.parent.mkdir(parents=True)
+    shutil.copy(DATA / "libhalf.so.1", library)
+    return Root((tmp_path / "base",), None, ())
+
+
+def install(place: WorkPlace, path: str, contents: str, mode: int = 0o755) -> None:
+    """Put a file of tests/unit/data, a link (`-> target`), or text to `path`."""
+    file = place.dest / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if contents.startswith("-> "):
+        file.symlink_to(contents[3:])
+        return
+    if (DATA / contents).is_file():
+        shutil.copy(DATA / contents, file)
+    else:
+        file.write_text(contents)
+    file.chmod(mode)
+
+
+def faults(place: WorkPlace, root: Root, *outputs: Output) -> list[str]:
+    """What `verify` finds wrong with a recipe that promises `outputs`."""
+    try:
+        verify(LUA.model_copy(update={"outputs": outputs}), ARMHF, place, root, {})
+    except CheckError as error:
+        assert f"{len(error.details)} faults" in error.message
+        return list(error.details)
+    return []
+
+
+@pytest.mark.parametrize(
+    ("kind", "contents"),
+    [
+        ("executable", "armhf-pie"),
+        ("executable", "armhf-static"),
+        ("executable", "armhf-static-pie"),
+        ("executable", "#!/bin/sh\n"),
+        ("shared-library", "libhalf.so.1"),
+        ("static-library", "armhf.a"),
+        ("file", "text"),
+        ("file", "armhf-pie"),
+        ("file", "-> nowhere"),
+    ],
+)
+def test_what_was_promised(place: WorkPlace, root: Root, kind: Any, contents: str) -> None:
+    install(place, "usr/it", contents)
+    assert faults(place, root, Output(path="usr/it", kind=kind)) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "contents", "fault"),
+    [
+        ("executable", "text", "not an ELF file"),
+        ("executable", "libhalf.so.1", "is no executable"),
+        ("executable", "armhf.o", "is no executable"),
+        ("executable", "armhf.a", "not an ELF file"),
+        ("shared-library", "armhf-static", "is no shared library, but ELF type EXEC"),
+        ("shared-library", "armhf.o", "is no shared library, but ELF type REL"),
+        ("shared-library", "text", "not an ELF file"),
+        ("static-library", "armhf.o", "is no static library"),
+        ("static-library", "", "is no static library"),
+        ("static-library", "-> nowhere.a", "is a link that leads nowhere"),
+        ("executable", "-> it", "is a link that leads nowhere"),
+        ("executable", "-> .", "is a directory"),
+    ],
+)
+def test_what_is_something_else(place: WorkPlace, root: Root, kind: Any, contents: str, fault: str) -> None:
+    install(place, "usr/it", contents)
+    (found,) = faults(place, root, Output(path="usr/it", kind=kind))
+    assert found.startswith("usr/it: ")
+    assert fault in found
+
+
+@pytest.mark.parametrize("contents", ["armhf-pie", "#!/bin/sh\n"])
+def test_without_the_permission_to_run(place: WorkPlace, root: Root, contents: str) -> None:
+    install(place, "usr/bin/it", contents, 0o644)
+    (found,) = faults(place, root, Output(path="usr/bin/it", kind="executable"))
+    assert "is not executable" in found
+
+
+def test_links_are_those_of_the_installed_system(place: WorkPlace, root: Root) -> None:
+    # /usr/lib/it.so is not this machine's, and what is in the root will be there too.
+    install(place, "opt/it.so", "-> /usr/lib/it.so")
+    install(place, "usr/lib/it.so", "-> arm-linux-gnueabihf/libhalf.so.1")
+    assert faults(place, root, Output(path="opt/it.so", kind="shared-library")) == []
+    install(place, "opt/sh", "-> /bin/sh")
+    assert faults(place, root, Output(path="opt/sh", kind="executable")) == ["opt/sh: is a link that leads nowhere"]
+
+
+def test_a_missing_output(place: WorkPlace, root: Root) -> None:
+    install(place, "usr/bin/it", "armhf-pie")
+    outputs = [Output(path=path) for path in ("usr/bin/other", "usr/bin/it", "usr/lib/*.so")]
+    assert faults(place, root, *outputs) == [
+        f"{path}: the recipe promises it, but it was not installed" for path in ("usr/bin/other", "usr/lib/*.so")
+    ]
+
+
+def test_all_that_a_pattern_finds_is_looked_at(place: WorkPlace, root: Root) -> None:
+    install(place, "usr/lib/a.a", "armhf.a")
+    install(place, "usr/lib/b.a", "text")
+    install(place, "usr/lib/c.a", "text")
+    found = faults(place, root, Output(path="usr/lib/*.a", kind="static-library"))
+    assert found == ["usr/lib/b.a: is no static library", "usr/lib/c.a: is no static library"]
+
+
+def test_files_that_nobody_promised_are_checked_too(place: WorkPlace, root: Root) -> None:
+    install(place, "usr/bin/it", "armhf-pie")
+    install(place, "usr/bin/wrong", "amd64-static")
+    (found,) = faults(place, root, Output(path="usr/bin/it", kind="executable"))
+    assert found.startswith("usr/bin/wrong: ")
+
+
+def test_needed_libraries_may_be_in_the_root(place: WorkPlace, root: Root, tmp_path: Path) -> None:
+    install(place, "usr/bin/it", "armhf-pie")
+    output = Output(path="usr/bin/it", kind="executable")
+    assert faults(place, root, output) == []
+    (found,) = faults(place, Root((tmp_path / "empty",), None, ()), output)
+    assert "libhalf.so.1" in found
+
+
+def test_usage_of(place: WorkPlace) -> None:
+    place.trace.write_bytes(b"/usr/bin/perl\n/usr/bin/gcc\n/usr/bin/perl\n/odd \xff\n")
+    usage = usage_of(place, frozenset({"/usr/bin/sed"}))
+    assert usage.native == {"/usr/bin/sed"}
+    assert usage.emulated == {"/usr/bin/perl": 2, "/usr/bin/gcc": 1, "/odd \ufffd": 1}
+
+
+@pytest.mark.skipif(shutil.which("zstd") is None, reason="needs zstd")
+def test_finish(place: WorkPlace, tmp_path: Path) -> None:
+    install(place, "usr/bin/it", "armhf-pie")
+    twins = [
+        Twin("sed", "/usr/bin/sed", "amd64", "sed", "4.9-2", "/usr/bin/sed"),
+        Twin("as", "/usr/bin/as", "i386", "binutils", "2.44-3", "/usr/bin/as"),
+    ]
+    usage = Usage(frozenset({"/usr/bin/sed"}), {"/usr/bin/perl": 2, "/usr/bin/gcc": 1})
+    facts = {"mode": "substituted", "resumed": False}
+    finish(LUA, ARMHF, place, tmp_path, "lua-5", epoch=1700000000, facts=facts, twins=twins, usage=usage)
+    manifest = json.loads((tmp_path / "lua-5.manifest.json").read_text())
+    archive = tmp_path / "lua-5.tar.zst"
+    assert manifest["artifact"]["bytes"] == archive.stat().st_size > 0
+    assert (manifest["name"], manifest["target"], manifest["mode"]) == ("lua", "armhf", "substituted")
+    assert [(twin["path"], twin["architecture"], twin["ran"]) for twin in manifest["twins"]] == [
+        ("/usr/bin/sed", "amd64", True),
+        ("/usr/bin/as", "i386", False),
+    ]
+    assert manifest["ran-native"] == ["/usr/bin/sed"]
+    assert manifest["ran-emulated"] == {"/usr/bin/perl": 2, "/usr/bin/gcc": 1}
+    assert manifest["sources"][0]["sha256"] == LUA.sources[0].sha256
+    assert str(tmp_path) not in (tmp_path / "lua-5.manifest.json").read_text()
