@@ -326,7 +326,7 @@ class Builder:
         if odd:
             log.warn(
                 f"{len(odd)} tools run emulated because native and target root differ, e.g. {odd[0].path}: "
-                f"{odd[0].reason}; `invoke clean --roots` makes both anew"
+                f"{odd[0].reason} (--verbose lists them; if one root is older, `invoke clean --roots` makes both anew)"
             )
 
     def _fetch(self) -> list[Path]:

@@ -45,10 +45,7 @@ class _Table:
                     entry = self.data.find(wanted, entry + 1)
                 if entry >= 0:
                     return entry
-        raise MachineError(
-            f"the compiler's table of include directories has no known entry for {directory}",
-            hint="this gcc is not one that xbuild knows; --mode emulated works with any",
-        )
+        raise MachineError(f"the compiler's table of include directories has no known entry for {directory}")
 
 
 def as_native(program: bytes, cxx_directory: str) -> bytes:

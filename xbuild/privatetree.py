@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from xbuild import paths, twins
+from xbuild import log, paths, twins
 from xbuild.debian import Tree
 from xbuild.elf import read_elf, with_interpreter
 from xbuild.errors import MachineError
@@ -122,7 +122,13 @@ def _copy(tree: Tree, architecture: str, private: Path, policy: Policy, toolchai
         # What the 64-bit root has is enough where the width does not show.
         if architecture == "i386" and tool.width == "any" and not tool.target_width_args:
             continue
-        _write(directory / twin.target_path.lstrip("/"), _program(tree, twin, policy, toolchain))
+        try:
+            program = _program(tree, twin, policy, toolchain)
+        except (MachineError, ValueError) as error:
+            # The target's own runs, emulated: slow, but right.
+            log.warn(f"no twin for {twin.target_path}: {error}")
+            continue
+        _write(directory / twin.target_path.lstrip("/"), program)
         for name, real in twins.closure(tree, twin.source, triplet).items():
             if not (directory / "lib" / name).exists():
                 _write(directory / "lib" / name, _contents(tree, real))

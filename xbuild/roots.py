@@ -180,7 +180,7 @@ class Roots:
         magic, mask = magic_mask(self.toolchain.elf)
         # F: opened now, so that it works in any chroot. P: argv[0] kept. O: the opened file itself is handed over.
         # The name is the one by which mmdebstrap asks whether the F flag is set.
-        name = Path(self.toolchain.qemu.binary).name
+        name = Path(self.toolchain.qemu.binary).name.removesuffix("-static")
         return (registration(name, magic, mask, str(dispatcher), "FPO"),)
 
     def dispatcher(

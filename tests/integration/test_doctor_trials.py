@@ -14,7 +14,6 @@ from xbuild.doctor import trials
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("runnable")]
 
 
-
 def examine_with(prefix: list[str], store_root: Path) -> dict[str, tuple[str, str]]:
     """Status and text by name, of what a process started with `prefix` finds."""
     script = (

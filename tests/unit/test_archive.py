@@ -1,4 +1,4 @@
-"""What hostile, odd and honest archives come to; the kinds of archives are tested with the sources."""
+"""What hostile, odd and honest archives come to; the kinds of archives are tested in test_unpack."""
 
 import io
 import os

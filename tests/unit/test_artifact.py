@@ -51,17 +51,17 @@ def test_same_tree_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert (tmp_path / "one.tar.zst").read_bytes() == (tmp_path / "two.tar.zst").read_bytes()
 
 
-@pytest.mark.parametrize("threads", [1, 3])
-def test_the_number_of_processors_does_not_matter(tmp_path: Path, threads: int) -> None:
+def test_the_number_of_processors_does_not_matter(tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     tree.mkdir()
     # More than one thread's share, which is 8 MiB at this level.
-    (tree / "big").write_bytes(b"".join(b"%d\n" % (number * number) for number in range(1_000_000)))
+    (tree / "big").write_bytes(b"".join(b"%d\n" % (number * number) for number in range(800_000)))
     pack(tree, tmp_path / "tree.tar.zst", EPOCH)
     unpack(tmp_path / "tree.tar.zst", tmp_path)
     plain, again = tmp_path / "plain.tar", tmp_path / "again.zst"
-    subprocess.run(["zstd", f"-{LEVEL}", f"-T{threads}", "-q", plain, "-o", again], check=True)
-    assert again.read_bytes() == (tmp_path / "tree.tar.zst").read_bytes()
+    for threads in (1, 3):
+        subprocess.run(["zstd", f"-{LEVEL}", f"-T{threads}", "-qf", plain, "-o", again], check=True)
+        assert again.read_bytes() == (tmp_path / "tree.tar.zst").read_bytes()
 
 
 def test_entries(tmp_path: Path) -> None:

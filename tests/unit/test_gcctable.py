@@ -91,9 +91,8 @@ def test_it_is_not_done_twice() -> None:
 @pytest.mark.parametrize("missing", [LOCAL, CXX])
 def test_a_table_without_an_entry_is_refused(missing: str) -> None:
     left = tuple(entry for entry in DEBIAN if entry[0] != missing)
-    with pytest.raises(MachineError, match=f"no known entry for {missing.replace('+', '.')}") as caught:
+    with pytest.raises(MachineError, match=f"no known entry for {missing.replace('+', '.')}"):
         as_native(compiler(left), CXX)
-    assert "--mode emulated" in str(caught.value.hint)
 
 
 @pytest.mark.parametrize(

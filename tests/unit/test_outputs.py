@@ -55,7 +55,6 @@ def faults(place: WorkPlace, root: Root, *outputs: Output) -> list[str]:
     try:
         verify(LUA.model_copy(update={"outputs": outputs}), ARMHF, place, root, {})
     except CheckError as error:
-        assert f"{len(error.details)} faults" in error.message
         return list(error.details)
     return []
 

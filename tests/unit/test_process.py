@@ -106,12 +106,12 @@ def test_watch_ends_the_idle(tmp_path: Path) -> None:
 
 
 def test_watch_lets_the_busy_be(tmp_path: Path) -> None:
-    assert watch(tmp_path, BUSY.format(3) + "raise SystemExit(7)", 1.5)[:2] == (7, [])
+    assert watch(tmp_path, BUSY.format(2) + "raise SystemExit(7)", 1)[:2] == (7, [])
 
 
 def test_watch_lets_the_talking_be(tmp_path: Path) -> None:
-    code = "import time\nfor _ in range(15): print('x', flush=True); time.sleep(0.2)"
-    assert watch(tmp_path, code, 1.5)[:2] == (0, [])
+    code = "import time\nfor _ in range(10): print('x', flush=True); time.sleep(0.2)"
+    assert watch(tmp_path, code, 1)[:2] == (0, [])
 
 
 def test_watch_gives_what_ends_by_itself(tmp_path: Path) -> None:

@@ -55,11 +55,30 @@ def test_armhf() -> None:
     assert not armhf.native
 
 
-def test_with_suite_changes_the_suite_only() -> None:
+def differences(one: Toolchain, other: Toolchain) -> set[str]:
+    return {name for name in type(one).model_fields if getattr(one, name) != getattr(other, name)}
+
+
+def test_another_suite() -> None:
+    armhf = load_toolchain("armhf", CHECKOUT)
+    other = armhf.with_suite("forky")
+    assert other.distribution.suite == "forky"
+    assert differences(armhf, other) == {"distribution"}
+    assert other.with_suite(armhf.distribution.suite) == armhf
+
+
+def test_another_suite_with_another_emulator() -> None:
     armhf = load_toolchain("armhf", CHECKOUT)
     other = armhf.with_suite("bookworm")
-    assert other.distribution.suite == "bookworm"
-    assert other.with_suite(armhf.distribution.suite) == armhf
+    assert differences(armhf, other) == {"distribution", "qemu", "native_root"}
+    assert armhf.qemu is not None
+    assert armhf.native_root is not None
+    assert other.qemu == armhf.suites["bookworm"].qemu
+    assert other.native_root is not None
+    assert set(other.native_root.packages) ^ set(armhf.native_root.packages) == {
+        armhf.qemu.package,
+        armhf.suites["bookworm"].qemu.package,
+    }
 
 
 def test_unknown_target(project: Path) -> None:

@@ -14,7 +14,7 @@ from xbuild.cli.guard import guarded
 
 
 @task(
-    positional=["recipes"],
+    positional=[],
     auto_shortflags=False,
     help={
         "recipes": "names, separated by commas",

@@ -56,6 +56,12 @@ class WordSizeRoot(Model):
     packages: tuple[Package, ...] = Field(description="The cross compiler")
 
 
+class SuiteChange(Model):
+    """What is otherwise for one release of the distribution."""
+
+    qemu: Qemu = Field(description="Its emulator there")
+
+
 class Toolchain(Model):
     """One target."""
 
@@ -78,6 +84,7 @@ class Toolchain(Model):
         description="Variables with which native tools answer about the machine as the target's own do"
     )
     uname_machine: str = Field(description="What `uname -m` says")
+    suites: dict[Suite, SuiteChange] = Field({}, description="What is otherwise for other releases")
     policy: Name | None = Field(None, description="Which tools get twins: a file in xbuild/policies")
 
     @model_validator(mode="after")
@@ -95,5 +102,12 @@ class Toolchain(Model):
 
     def with_suite(self, suite: str) -> Toolchain:
         """This toolchain for another release of the distribution."""
-        distribution = self.distribution.model_copy(update={"suite": suite})
-        return self.model_copy(update={"distribution": distribution})
+        update: dict[str, object] = {
+            "distribution": self.distribution.model_copy(update={"suite": suite}),
+        }
+        change = self.suites.get(suite)
+        if change is not None and self.native_root is not None and self.qemu is not None:
+            others = [package for package in self.native_root.packages if package != self.qemu.package]
+            update["qemu"] = change.qemu
+            update["native_root"] = NativeRoot(packages=(*others, change.qemu.package))
+        return self.model_copy(update=update)

@@ -1,0 +1,78 @@
+"""A disk that is full: the cache on a small file system of its own, in a namespace."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from command_line import CHECKOUT, Xbuild
+
+from xbuild.sandbox.mounts import Proc
+from xbuild.sandbox.run import Sandbox, capture
+
+pytestmark = pytest.mark.e2e
+
+_MEBIBYTES = 64
+
+# The caller is root in here, so xbuild in it takes root's range of ids, which is to be the one that is there. The
+# roots come in as they are; what the builds write goes to the small file system.
+_SMALL = """
+echo root:0:65536 > "$1/ids"
+for file in /etc/subuid /etc/subgid; do mount --bind "$1/ids" "$file"; done
+mkdir "$1/cache"
+mount -t tmpfs -o size=$2,mode=755 small "$1/cache"
+for kind in roots layers twins; do
+    mkdir "$1/cache/$kind"
+    mount --rbind "$3/$kind" "$1/cache/$kind"
+done
+export XBUILD_CACHE="$1/cache"
+shift 3
+"""
+_BUILD = '"$@" build tiny --target armhf || echo "code $?"\n'
+
+
+def on_a_small_disk(xbuild: Xbuild, tmp_path: Path, script: str) -> str:
+    """What `script` says, with a cache of _MEBIBYTES; its words `"$@"` start xbuild."""
+    env = xbuild.environment({"PATH": os.environ["PATH"]})
+    command = ["sh", "-euc", _SMALL + script, "sh", tmp_path, f"{_MEBIBYTES}m", xbuild.cache]
+    where = Sandbox(mounts=(Proc(),), env=env, cwd=str(CHECKOUT), network=True)
+    # The roots of the shared cache have to be there already: a small disk cannot hold them.
+    xbuild("shell", "--target", "armhf", "--", "true")
+    _, said = capture(where, [*command, sys.executable, "-m", "invoke"])
+    return said.decode()
+
+
+def test_a_phase_that_fills_the_disk(xbuild: Xbuild, tmp_path: Path) -> None:
+    xbuild.recipe(build={"compile": f"dd if=/dev/zero of=big bs=1M count={2 * _MEBIBYTES}; echo 42 > answer"})
+    mended = xbuild.project / "mended.yml"
+    mended.write_text(xbuild.recipe("tiny").read_text())
+    xbuild.recipe(build={"compile": f"dd if=/dev/zero of=big bs=1M count={2 * _MEBIBYTES}; echo 42 > answer"})
+    again = f'cp "{mended}" "{xbuild.project}/recipes/tiny.yml"\n' + _BUILD
+    said = on_a_small_disk(xbuild, tmp_path, _BUILD + again)
+    assert "No space left on device" in said
+    assert "hint: the disk is full; `invoke clean` frees what the store can make again" in said
+    assert said.count("code 3\n") == 1
+    # The same command after the recipe was mended, with no space made by hand.
+    assert "dist/tiny-1-armhf.tar.zst" in said.partition("code 3\n")[2]
+
+
+def test_a_source_that_does_not_fit(xbuild: Xbuild, tmp_path: Path) -> None:
+    xbuild.recipe(files={"big": b"\0" * (_MEBIBYTES << 20)})
+    said = on_a_small_disk(xbuild, tmp_path, _BUILD)
+    assert "error: disk full: " in said
+    assert "hint: free some space, or run: invoke clean" in said
+    assert said.endswith("code 4\n")
+    assert "Traceback" not in said
+
+
+def test_an_artifact_that_does_not_fit(xbuild: Xbuild, tmp_path: Path) -> None:
+    install = 'install -D -m 644 answer "$DESTDIR/usr/share/answer"'
+    install += f'; head -c {_MEBIBYTES * 6 // 10}M /dev/urandom > "$DESTDIR/usr/share/noise"'
+    xbuild.recipe(build={"install": install})
+    said = on_a_small_disk(xbuild, tmp_path, _BUILD)
+    assert "disk full: " in said
+    assert said.endswith("code 4\n")
+    assert "Traceback" not in said
+    assert not (xbuild.project / "dist").exists()

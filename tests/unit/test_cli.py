@@ -1,0 +1,277 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from invoke.program import Program
+
+from xbuild.cli.program import XbuildProgram, help_first
+from xbuild.cli.tasks import namespace
+from xbuild.errors import MachineError
+
+PROJECT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended, and what it wrote."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def value(self) -> Any:
+        """The one JSON object on stdout."""
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty store; the recipes and targets are this project's."""
+    monkeypatch.setenv("XBUILD_PROJECT", str(PROJECT))
+    monkeypatch.setenv("XBUILD_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever starts a process fails."""
+
+    def refuse(*arguments: Any, **options: Any) -> None:
+        raise AssertionError(f"a process was started: {arguments}")
+
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    monkeypatch.setattr(os, "fork", refuse)
+
+
+@pytest.fixture
+def restored() -> Iterator[None]:
+    """What a command changes in its process is as before afterwards."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    bytecode = sys.dont_write_bytecode
+    yield
+    sys.dont_write_bytecode = bytecode
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+Run = Callable[..., Ended]
+
+
+def run_with(program: Program, capsys: pytest.CaptureFixture[str]) -> Run:
+    def run(*words: str) -> Ended:
+        code = 0
+        try:
+            program.run(["xbuild", *words])
+        except SystemExit as end:
+            code = int(end.code or 0)
+        return Ended(code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def xbuild(cache: Path, capsys: pytest.CaptureFixture[str], restored: None) -> Run:
+    """Runs the installed program's commands in this process."""
+    return run_with(XbuildProgram(name="xbuild", namespace=namespace, version="0"), capsys)
+
+
+@pytest.fixture
+def invoke(cache: Path, capsys: pytest.CaptureFixture[str], restored: None) -> Run:
+    """Runs the same as `invoke` does."""
+    return run_with(Program(namespace=namespace, version="0"), capsys)
+
+
+def test_the_commands() -> None:
+    wanted = {"build", "why", "log", "shell", "list", "clean", "doctor", "test", "lint", "schema"}
+    assert wanted <= set(namespace.task_names)
+
+
+OPTIONS = """
+from xbuild.cli.tasks import namespace
+for command in namespace.to_contexts():
+    for option in command.args.values():
+        print(command.name, option.name, bool(option.help))
+"""
+
+
+def test_every_command_and_option_is_described() -> None:
+    assert [name for name in namespace.task_names if not namespace[name].__doc__] == []
+    # In a process of its own: invoke gives the texts away only once.
+    done = subprocess.run([sys.executable, "-c", OPTIONS], capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+    assert "build from_ True" in lines
+    assert [line for line in lines if line.endswith("False")] == []
+
+
+@pytest.mark.parametrize("program", ["xbuild", "invoke"])
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["build", "zlb"], "unknown recipe 'zlb'; did you mean 'zlib'?"),
+        (["build", "zlib", "--target", "armfh"], "unknown target 'armfh'; did you mean 'armhf'?"),
+        (["build", "zlib", "--mode", "emulate"], "unknown mode 'emulate'; did you mean 'emulated'?"),
+        (["build", "zlib", "--from", "cmpile", "--plan"], "no phase 'cmpile' in this recipe; did you mean 'compile'?"),
+        (["build", "zlib", "--from", "install", "--plan"], "'unpack' has not been done yet"),
+        (["build", "zlib", "--jobs", "many"], "--jobs must be a number from 1 on, not 'many'"),
+        (["build", "zlib", "--jobs=-1"], "--jobs must be a number from 1 on, not '-1'"),
+        (["build", "--hlp"], "there is no recipe before '--hlp'"),
+        (["why", "zlb"], "did you mean 'zlib'?"),
+        (["log", "zlib"], "no log of zlib 1.3.1 for armhf"),
+        (["log", "zlib", "--phase", "compile"], "no log of zlib 1.3.1 for armhf, phase 'compile'"),
+        (["shell", "zlb"], "did you mean 'zlib'?"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_words(
+    request: pytest.FixtureRequest, no_process: None, program: str, words: list[str], said: str
+) -> None:
+    ended = request.getfixturevalue(program)(*words)
+    assert ended.code == 2
+    assert said in ended.err
+    assert "hint: " in ended.err or "--jobs" in said
+    assert "Traceback" not in ended.err
+    assert ended.out == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["buidl", "zlib"], "unknown command 'buidl'; did you mean 'build'?"),
+        (["list", "--jsn"], "unknown option '--jsn'; did you mean '--json'?"),
+        (["build", "zlib", "--tagret=armhf"], "unknown option '--tagret'; did you mean '--target'?"),
+        (["build", "zlib", "xz"], "unknown command 'xz'"),
+        (["build"], "'build' did not receive required positional arguments: 'recipe'"),
+        (["zzz"], "unknown command 'zzz'\n"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_words_that_the_parser_does_not_know(xbuild: Run, words: list[str], said: str) -> None:
+    ended = xbuild(*words)
+    assert ended.code == 2
+    assert said in ended.err
+    assert "hint: `xbuild --" in ended.err
+    assert ended.out == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "better"),
+    [
+        (["x", "build", "--help"], ["x", "--help", "build"]),
+        (["x", "build", "zlib", "-h"], ["x", "--help", "build"]),
+        (["x", "--help", "build"], ["x", "--help", "build"]),
+        (["x", "--help"], ["x", "--help"]),
+        (["x", "build", "zlib"], ["x", "build", "zlib"]),
+        (["x", "shell", "zlib", "--", "ls", "--help"], ["x", "shell", "zlib", "--", "ls", "--help"]),
+    ],
+)
+def test_help_first(words: list[str], better: list[str]) -> None:
+    assert help_first(words) == better
+
+
+def test_help_after_a_command(xbuild: Run) -> None:
+    ended = xbuild("build", "--help")
+    assert ended.code == 0
+    assert "--target=STRING" in ended.out
+
+
+def test_list(xbuild: Run, invoke: Run, no_process: None, cache: Path) -> None:
+    for program in (xbuild, invoke):
+        ended = program("list", "--json")
+        assert (ended.code, ended.err) == (0, "")
+        assert {"name": "zlib", "version": "1.3.1"} in ended.value["recipes"]
+        assert {"armhf", "arm64", "amd64"} <= set(ended.value["targets"])
+    text = xbuild("list").out
+    assert "zlib     1.3.1" in text
+    assert not cache.exists()
+
+
+def test_plan_with_an_empty_store_makes_nothing(xbuild: Run, no_process: None, cache: Path) -> None:
+    ended = xbuild("build", "zlib", "--plan")
+    assert (ended.code, ended.err) == (0, "")
+    lines = ended.out.splitlines()
+    # Plain text, in columns.
+    assert all(line == line.rstrip() and line.isascii() for line in lines)
+    column = lines[0].index("reason")
+    assert [line[: column - 5].rstrip() for line in lines[1:5]] == [
+        "native root amd64",
+        "native root i386",
+        "twins",
+        "target root armhf",
+    ]
+    assert {line[column - 5 : column].strip() for line in lines[1:]} == {"run"}
+    assert not cache.exists()
+
+
+@pytest.mark.parametrize("words", [["build", "zlib", "--plan"], ["why", "zlib"]])
+@pytest.mark.parametrize("target", ["armhf", "amd64"])
+def test_plan_as_json(xbuild: Run, no_process: None, words: list[str], target: str) -> None:
+    ended = xbuild(*words, "--target", target, "--json")
+    assert (ended.code, ended.err) == (0, "")
+    assert {action["verdict"] for action in ended.value["plan"]} == {"run"}
+    assert [action["name"] for action in ended.value["plan"]][-6:] == [
+        "configure", "compile", "install", "check", "check outputs", "pack",
+    ]  # fmt: skip
+    assert ended.value.get("changes", []) == []
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, fail: Callable[[], None]) -> None:
+    """Let `list` end by `fail`."""
+    monkeypatch.setattr("xbuild.cli.tasks.recipe_names", lambda _project: fail())
+
+
+def raising(error: BaseException) -> Callable[[], None]:
+    def fail() -> None:
+        raise error
+
+    return fail
+
+
+def test_a_fault_of_the_machine(xbuild: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    failing(monkeypatch, raising(MachineError("no\x1b[2J disk", details=["a"], hint="buy one")))
+    ended = xbuild("list", "--json")
+    assert (ended.code, ended.out) == (4, "")
+    assert ended.err.split("\n")[:3] == ["error: no disk", "  a", "  hint: buy one"]
+
+
+def test_a_bug_shows_where(xbuild: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    failing(monkeypatch, raising(RuntimeError("what?")))
+    ended = xbuild("list")
+    assert ended.code == 1
+    assert "Traceback" in ended.err
+    assert "RuntimeError: what?" in ended.err
+    assert "this is a bug in xbuild" in ended.err
+
+
+def test_interrupted(xbuild: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    failing(monkeypatch, raising(KeyboardInterrupt()))
+    ended = xbuild("list")
+    assert ended.code == 130
+    assert "interrupted" in ended.err
+    assert "Traceback" not in ended.err
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_terminated(xbuild: Run, monkeypatch: pytest.MonkeyPatch, number: signal.Signals) -> None:
+    failing(monkeypatch, lambda: os.kill(os.getpid(), number))
+    ended = xbuild("list")
+    assert ended.code == 130
+    assert "Traceback" not in ended.err
+
+
+def test_a_reader_that_has_seen_enough(cache: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    code = "from xbuild.cli.program import main; main()"
+    done = subprocess.run([sys.executable, "-c", code, "list"], stdout=writing, stderr=subprocess.PIPE, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, b"")
