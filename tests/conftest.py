@@ -18,7 +18,7 @@ REQUIRED = os.environ.get("XBUILD_REQUIRE") == "1"
 
 # The checkout may be read-only, and what one run found must not decide what the next one tries. No deadline: the
 # machine may be busy.
-set_hypothesis_home_dir(Path(tempfile.gettempdir()) / "xbuild-hypothesis")
+set_hypothesis_home_dir(Path(tempfile.gettempdir()) / f"xbuild-hypothesis-{os.getuid()}")
 settings.register_profile("xbuild", database=None, deadline=None)
 settings.load_profile("xbuild")
 

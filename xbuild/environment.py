@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from xbuild.paths import BUILD, PRIVATE
 from xbuild.roots import BUILDER
 from xbuild.sandbox import idmap
 from xbuild.sandbox.mounts import Bind, Devices, Mount, Overlay, Proc
-from xbuild.sandbox.run import Sandbox, give_tree, machine_view, network_files, run
+from xbuild.sandbox.run import Sandbox, give_tree, machine_view, run
 
 Mode = Literal["substituted", "emulated"]
 MODES: tuple[Mode, ...] = ("substituted", "emulated")
@@ -70,6 +71,11 @@ class WorkPlace:
         """The dispatcher with this build's table."""
         return self.path / "dispatcher"
 
+    @property
+    def network(self) -> Path:
+        """A layer for phases with network: how the machine looks up names. The root is read-only, and may lack it."""
+        return self.path / "network"
+
     def make(self) -> None:
         """Make the directories that are missing, with the owners that the builder inside needs."""
         for path in (self.path, self.build, self.logs, self.scripts, self.path / "root"):
@@ -81,8 +87,22 @@ class WorkPlace:
                 place.chmod(0o1777)
         for path in (self.path / "root", self.build):
             idmap.own(path)
+        self._make_network()
         self.trace.touch()
         self.trace.chmod(0o666)
+
+    def _make_network(self) -> None:
+        folder = self.network / "etc"
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in (self.network, folder):
+            # They are the root's own /, and /etc, for what looks at them.
+            path.chmod(0o755)
+            idmap.own(path)
+        for name in ("hosts", "resolv.conf"):
+            machine = Path("/etc", name)
+            if machine.exists():
+                shutil.copyfile(machine, folder / name)
+                (folder / name).chmod(0o644)
 
     def give_to_builder(self, *names: str) -> None:
         """Make the builder own these directories below /build, which are made if they are missing."""
@@ -121,15 +141,14 @@ def sandbox(
 
     cwd: inside. network: the machine's, else none but the loopback. over: directories laid over the root.
     """
-    mounts: list[Mount] = [Overlay(tuple(str(layer) for layer in (*over, *root.layers)), None, None)]
+    layers = (*([place.network] if network else []), *over, *root.layers)
+    mounts: list[Mount] = [Overlay(tuple(str(layer) for layer in layers), None, None)]
     mounts += [Proc(), Devices(), Bind(str(place.build), BUILD)]
     for name in _SCRATCH:
         mounts.append(Bind(str(place.path / "scratch" / name.replace("/", "-")), f"/{name}"))
     if root.private:
         mounts.append(Bind(str(root.private), PRIVATE, readonly=True))
         mounts.append(Bind(str(place.trace), f"{PRIVATE}/trace"))
-    if network:
-        mounts += network_files()
     return Sandbox(
         mounts=tuple(mounts),
         mount_point=place.path / "root",

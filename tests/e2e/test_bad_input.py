@@ -17,7 +17,7 @@ pytestmark = pytest.mark.e2e
 # Each: what to replace in the recipe, by what, and what the message has after the file's name.
 _TYPOS = {
     "unknown field": ("summary:", "sumary:", r":\d+:1: sumary: unknown field; did you mean 'summary'\?"),
-    "unquoted version": ("version: '1'", "version: 3.1", r":3:10: version: must be quoted"),
+    "unquoted version": ("version: '1'", "version: 3.1", r":3:\d+: version: must be quoted"),
     "duplicate key": ("license: MIT", "license: MIT\nlicense: MIT", r":\d+:1: .*license"),
     "bad sha256": ("sha256: ", "sha256: zz", r":\d+:\d+: sources\.0\.sha256: "),
     "unknown preset": ("preset: make", "preset: mak", r":\d+:\d+: build\.preset: .*did you mean 'make'\?"),
@@ -105,10 +105,10 @@ def test_a_tree_with_a_wrong_checksum(xbuild: Xbuild) -> None:
     path = xbuild.recipe()
     right = re.search(r"[0-9a-f]{64}", path.read_text())
     assert right
-    path.write_text(path.read_text().replace(right[0], "0" * 64))
+    path.write_text(path.read_text().replace(right[0], "f" * 64))
     said = xbuild.fails("tiny", code=3)
     assert right[0] in said
-    assert "0" * 64 in said
+    assert "f" * 64 in said
 
 
 def test_a_damaged_download_is_fetched_again(xbuild: Xbuild, tmp_path: Path) -> None:

@@ -56,10 +56,13 @@ def test_phases_have_no_network(xbuild: Xbuild) -> None:
 
 def test_the_fetch_phase_has_the_network(xbuild: Xbuild) -> None:
     devices = [line.split(":")[0].strip() for line in Path("/proc/net/dev").read_text().splitlines()[2:]]
-    fetch = "tail -n +3 /proc/net/dev | cut -d: -f1 | tr -d ' ' > answer"
+    fetch = "tail -n +3 /proc/net/dev | cut -d: -f1 | tr -d ' ' > answer; cat /etc/resolv.conf > resolv"
     xbuild.recipe(build={"fetch": fetch, "compile": "true"})
     xbuild.build("tiny", "--keep")
-    assert (xbuild.place() / "build/src/answer").read_text().split() == devices
+    source = xbuild.place() / "build/src"
+    assert (source / "answer").read_text().split() == devices
+    # Names are looked up as the machine does.
+    assert (source / "resolv").read_text() == Path("/etc/resolv.conf").read_text()
 
 
 def test_only_its_own_processes_are_there(xbuild: Xbuild) -> None:

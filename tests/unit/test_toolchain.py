@@ -8,6 +8,7 @@ import pytest
 from xbuild.errors import RecipeError, UsageError
 from xbuild.model.load import load_toolchain, toolchain_names
 from xbuild.model.recipe import SET_BY_XBUILD
+from xbuild.model.toolchain import Toolchain
 
 CHECKOUT = Path(__file__).parents[2]
 

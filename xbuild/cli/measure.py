@@ -31,7 +31,7 @@ def bench(
     recipes: str = "zlib,xz,lua,bash",
     targets: str = "amd64,armhf",
     emulated: bool = False,
-    exec: bool = False,  # noqa: A002
+    exec: bool = False,
     jobs: int = 0,
     json: bool = False,
 ) -> None:

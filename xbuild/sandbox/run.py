@@ -17,7 +17,7 @@ from typing import IO
 from xbuild import process
 from xbuild.errors import MachineError, PhaseError
 from xbuild.sandbox import idmap
-from xbuild.sandbox.mounts import Bind, Mount, Proc, to_json
+from xbuild.sandbox.mounts import Mount, Proc, to_json
 
 _ENTER = Path(__file__).with_name("enter.py")
 # Whoever is root inside can read the environment of the sandbox's first process: it holds nothing of the user's.
@@ -220,12 +220,3 @@ def _spec(sandbox: Sandbox, command: Sequence[str | Path]) -> dict[str, object]:
         "no_new_privileges": sandbox.locked,
         "command": [os.fspath(word) for word in command],
     }
-
-
-def network_files() -> tuple[Bind, ...]:
-    """What a root needs from the machine to look up names."""
-    return tuple(
-        Bind(str(Path(path).resolve()), path, readonly=True)
-        for path in ("/etc/resolv.conf", "/etc/hosts")
-        if Path(path).exists()
-    )
