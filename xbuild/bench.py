@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from xbuild import log
-from xbuild.build import Builder, Options
+from xbuild.build import Builder
 from xbuild.environment import Mode, sandbox
 from xbuild.paths import PRIVATE
 from xbuild.plan import UNPACK
+from xbuild.result import Options
 from xbuild.sandbox.run import capture
 
 TOTAL = "total"

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,54 +21,13 @@ from xbuild.model.phases import Phase, resolve_phases
 from xbuild.model.policy import Policy
 from xbuild.model.recipe import Recipe
 from xbuild.plan import UNPACK, Action, Facts, Step, artifact_value, first_step, plan, steps, work_name
+from xbuild.result import Options, Result
 from xbuild.roots import Roots
 from xbuild.sandbox import idmap
 from xbuild.sandbox import run as sandboxes
 from xbuild.sources import FetchContext, fetch, lay_out
 from xbuild.store import Store, diff_values, writing_below
 from xbuild.yamlfile import did_you_mean, load_model
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the user asked for. jobs: compilers at once. start: phase to begin with. keep: keep the work place."""
-
-    mode: Mode = "substituted"
-    suite: str | None = None
-    jobs: int = 0
-    start: str | None = None
-    keep: bool = False
-
-
-@dataclass
-class Result:
-    """What a build gave. seconds: of every part that took any, phases and preparations, in order."""
-
-    recipe: str
-    version: str
-    target: str
-    mode: str
-    status: str
-    artifact: Path
-    manifest: Path
-    parts: list[tuple[str, float]] = field(default_factory=list)
-    phases: list[tuple[str, float]] = field(default_factory=list)
-
-    def as_json(self) -> dict[str, Any]:
-        """For --json."""
-        return {
-            "recipe": self.recipe,
-            "version": self.version,
-            "target": self.target,
-            "mode": self.mode,
-            "status": self.status,
-            "artifact": str(self.artifact),
-            "sha256": file_sha256(self.artifact),
-            "bytes": self.artifact.stat().st_size,
-            "manifest": str(self.manifest),
-            "phases": [{"name": name, "seconds": round(seconds, 3)} for name, seconds in self.phases],
-            "parts": [{"name": name, "seconds": round(seconds, 3)} for name, seconds in self.parts],
-        }
 
 
 def open_store() -> Store:
@@ -222,7 +181,8 @@ class Builder:
         wanted = steps(self.recipe, self.phases, value)
         progress = phases.Progress(self.place)
         first, reason = first_step(wanted, progress.done(), self.options.start)
-        log.info(f"{self.title}: from {wanted[first].name}, {reason}")
+        begin = wanted[first].name if first < len(wanted) else "the check of outputs"
+        log.info(f"{self.title}: from {begin}, {reason}")
         if first == 0:
             self.store.discard(self.place.path)
         self.place.make()
@@ -237,12 +197,13 @@ class Builder:
         with usage.watching(by_program) as watch:
             for number, step in enumerate(wanted[first:], first):
                 self._step(number, step, progress, root, archives)
-            ran = frozenset(by_program[path].target_path for path in watch.opened())
+                progress.ran |= {by_program[path].target_path for path in watch.opened()}
+                progress.save()
         env = self.variables(progress.epoch)
         with self._part("check outputs"), log.step("check outputs"):
             outputs.take_over(self.place)
             outputs.verify(self.recipe, self.toolchain, self.place, root, env)
-        entry = self._store(key, value, progress, ran)
+        entry = self._store(key, value, progress)
         if not self.options.keep:
             self.store.discard(self.place.path)
         return self._result(entry, "built", [(record.name, record.seconds) for record in progress.records])
@@ -345,7 +306,7 @@ class Builder:
         for source, archive in zip(self.recipe.sources, archives, strict=True):
             lay_out(source, archive, place / source.into)
 
-    def _store(self, key: str, value: dict[str, Any], progress: phases.Progress, ran: frozenset[str]) -> Path:
+    def _store(self, key: str, value: dict[str, Any], progress: phases.Progress) -> Path:
         facts = {
             "mode": self.mode_name,
             "key": key,
@@ -353,7 +314,7 @@ class Builder:
             "phases": {record.name: record.seconds for record in progress.records},
             "inputs": value["contents"],
         }
-        used = outputs.usage_of(self.place, ran)
+        used = outputs.usage_of(self.place, frozenset(progress.ran))
 
         def make(staging: Path) -> None:
             with self._part("pack"), log.step("pack"):

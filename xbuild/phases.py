@@ -45,17 +45,19 @@ class Record:
 
 
 class Progress:
-    """The state file of a work place."""
+    """The state file of a work place. ran: the twins, by target path, that were seen to run."""
 
     def __init__(self, place: WorkPlace) -> None:
         self._place = place
         self.records: list[Record] = []
         self.epoch = 0
         self.resumed = False
+        self.ran: set[str] = set()
         try:
             value = json.loads(place.state.read_text())
             self.records = [Record(**record) for record in value["records"]]
             self.epoch, self.resumed = int(value["epoch"]), bool(value["resumed"])
+            self.ran = set(value["ran"])
         except (OSError, ValueError, KeyError, TypeError):
             # Absent, or cut short by a crash: then nothing was done.
             self.records = []
@@ -66,7 +68,8 @@ class Progress:
 
     def start_at(self, number: int) -> None:
         """Forget the steps from `number` on: they run now."""
-        self.resumed = self.resumed or number > 0
+        self.resumed = number > 0
+        self.ran = self.ran if number else set()
         self.records = self.records[:number]
         self.save()
 
@@ -81,6 +84,7 @@ class Progress:
             "records": [asdict(record) for record in self.records],
             "epoch": self.epoch,
             "resumed": self.resumed,
+            "ran": sorted(self.ran),
         }
         beside = self._place.state.with_suffix(".new")
         beside.write_text(json.dumps(value, indent=1))

@@ -105,7 +105,7 @@ def steps(recipe: Recipe, phases: Sequence[Phase], value: Mapping[str, Any]) -> 
 
 
 def first_step(wanted: Sequence[Step], done: Sequence[Done], start: str | None) -> tuple[int, str]:
-    """The number of the first step to run, and why it is that one.
+    """The number of the first step to run, and why it is that one; the number of steps if none is left.
 
     start: the phase that the user wants to begin with (--from). Raises UsageError if there is no such phase, or if
     what comes before it has not been done.
@@ -133,7 +133,7 @@ def first_step(wanted: Sequence[Step], done: Sequence[Done], start: str | None) 
         # The tree has already been changed by a phase that is no longer the same.
         return 0, f"inputs of {later[0]!r} changed, so all starts anew"
     if matching == len(wanted):
-        return 0, "there is no artifact of what was done"
+        return matching, "all phases were done; only checking and packing is left"
     failed = matching < len(done) and done[matching].status == "failed"
     return matching, f"{names[matching]!r} failed before" if failed else "it was interrupted here"
 

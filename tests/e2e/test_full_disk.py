@@ -45,17 +45,27 @@ def on_a_small_disk(xbuild: Xbuild, tmp_path: Path, script: str) -> str:
 
 
 def test_a_phase_that_fills_the_disk(xbuild: Xbuild, tmp_path: Path) -> None:
-    xbuild.recipe(build={"compile": f"dd if=/dev/zero of=big bs=1M count={2 * _MEBIBYTES}; echo 42 > answer"})
+    path = xbuild.recipe()
     mended = xbuild.project / "mended.yml"
-    mended.write_text(xbuild.recipe("tiny").read_text())
+    mended.write_text(path.read_text())
     xbuild.recipe(build={"compile": f"dd if=/dev/zero of=big bs=1M count={2 * _MEBIBYTES}; echo 42 > answer"})
-    again = f'cp "{mended}" "{xbuild.project}/recipes/tiny.yml"\n' + _BUILD
+    again = f'"$@" clean\ncp "{mended}" "{path}"\n' + _BUILD
     said = on_a_small_disk(xbuild, tmp_path, _BUILD + again)
+    # Not even the log can say it.
+    first, _, second = said.partition("code 4\n")
+    assert "error: disk full: " in first, said
+    assert "hint: free some space, or run: invoke clean\n" in first
+    # As the hint says, and then the same command.
+    assert "dist/tiny-1-armhf.tar.zst" in second
+    assert "Traceback" not in said
+
+
+def test_a_phase_that_meets_a_full_disk_elsewhere(xbuild: Xbuild) -> None:
+    """/dev/full is as a disk that is full, but for the log."""
+    xbuild.recipe(build={"compile": "cat README > /dev/full"})
+    said = xbuild.fails("tiny", code=3)
     assert "No space left on device" in said
     assert "hint: the disk is full; `invoke clean` frees what the store can make again" in said
-    assert said.count("code 3\n") == 1
-    # The same command after the recipe was mended, with no space made by hand.
-    assert "dist/tiny-1-armhf.tar.zst" in said.partition("code 3\n")[2]
 
 
 def test_a_source_that_does_not_fit(xbuild: Xbuild, tmp_path: Path) -> None:

@@ -131,3 +131,15 @@ def test_own_changes_nothing_for_a_user(tmp_path: Path, monkeypatch: pytest.Monk
     become(monkeypatch, 1000, 1000, "dev")
     assert idmap.own(tmp_path) == tmp_path
     assert tmp_path.stat().st_uid == before.st_uid
+
+
+def test_a_line_is_cut_at_the_seams_of_the_caller_s_own_map() -> None:
+    # As in a container that an ordinary user runs: 0 is he, the rest are his subordinate ids.
+    assert idmap.cut([(0, 0, 65536)], [0, 1]) == [(0, 0, 1), (1, 1, 65535)]
+    assert idmap.cut([(0, 100, 10), (10, 500, 5)], [0, 104, 108, 500]) == [
+        (0, 100, 4),
+        (4, 104, 4),
+        (8, 108, 2),
+        (10, 500, 5),
+    ]
+    assert idmap.cut([(0, 1879048192, 65536)], [0]) == [(0, 1879048192, 65536)]

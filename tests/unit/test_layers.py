@@ -20,7 +20,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("sandbox",),
     ("store", "sources", "roots", "twins", "artifact", "debian", "dispatcher", "gcctable", "mirror", "privatetree"),
     ("plan", "environment"),
-    ("bench", "build", "check", "compare", "doctor", "install", "outputs", "phases", "report"),
+    ("bench", "build", "check", "compare", "doctor", "install", "outputs", "phases", "report", "result"),
     ("cli",),
 )
 """What lies directly below xbuild. Imports go downwards or stay in the layer, and never in a circle."""

@@ -135,7 +135,7 @@ def test_value_is_not_changed_by_planning() -> None:
         (("done", "failed"), 1, "'configure' failed before"),
         (("done", "done"), 2, "it was interrupted here"),
         (("done", "done", "failed"), 2, "'compile' failed before"),
-        (("done",) * 5, 0, "there is no artifact of what was done"),
+        (("done",) * 5, 5, "all phases were done; only checking and packing is left"),
     ],
 )
 def test_first_step(statuses: tuple[str, ...], first: int, reason: str) -> None:

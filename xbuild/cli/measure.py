@@ -9,8 +9,8 @@ from invoke.tasks import task
 
 from xbuild import bench as benches
 from xbuild import log
-from xbuild.build import Options
 from xbuild.cli.guard import guarded
+from xbuild.result import Options
 
 
 @task(

@@ -10,7 +10,7 @@ from invoke.context import Context
 from invoke.tasks import task
 
 from xbuild import log, paths
-from xbuild.build import Builder, Options, Result
+from xbuild.build import Builder
 from xbuild.cli.development import lint, run_tests, schema
 from xbuild.cli.guard import guarded
 from xbuild.cli.machine import clean, doctor
@@ -21,6 +21,7 @@ from xbuild.environment import MODES
 from xbuild.errors import EXIT_USAGE, UsageError
 from xbuild.model.load import load_recipe, load_toolchain, recipe_names, toolchain_names
 from xbuild.plan import Action
+from xbuild.result import Options, Result
 from xbuild.yamlfile import did_you_mean
 
 _COMMON = {

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import pwd
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from xbuild import process
@@ -78,11 +80,27 @@ def find(subuid: Path = Path("/etc/subuid"), subgid: Path = Path("/etc/subgid"))
     return IdMap(((0, uid, 1), (1, uids[0], IDS - 1)), ((0, gid, 1), (1, gids[0], IDS - 1)))
 
 
+def cut(lines: Iterable[tuple[int, int, int]], seams: Iterable[int]) -> list[tuple[int, int, int]]:
+    """`lines` of a map, each cut wherever one of `seams`, first ids of ranges outside, lies in it.
+
+    The kernel takes no line that spans two ranges of the caller's own map (user_namespaces(7)), as that of a
+    container often has them.
+    """
+    parts = []
+    for inside, outside, count in lines:
+        end = outside + count
+        marks = [outside, *sorted(seam for seam in seams if outside < seam < end), end]
+        parts += [(inside + first - outside, first, last - first) for first, last in pairwise(marks)]
+    return parts
+
+
 def apply(id_map: IdMap, pid: int) -> None:
     """Write the map of the process `pid`, which has just made its user namespace."""
     for name, lines in (("uid", id_map.uids), ("gid", id_map.gids)):
         if os.geteuid() == 0:
-            text = "".join(f"{inside} {outside} {count}\n" for inside, outside, count in lines)
+            own = Path(f"/proc/self/{name}_map").read_text().splitlines()
+            parts = cut(lines, [int(line.split()[0]) for line in own])
+            text = "".join(f"{inside} {outside} {count}\n" for inside, outside, count in parts)
             try:
                 Path(f"/proc/{pid}/{name}_map").write_text(text)
             except OSError as error:

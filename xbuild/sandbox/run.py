@@ -156,14 +156,21 @@ def run_logged(
 def _piped_to(log: Path) -> Iterator[IO[bytes]]:
     """A pipe whose other end is appended to the file `log`, until all who write to it are gone.
 
-    Not the file itself: a script's `> /dev/stderr` would empty it.
+    Not the file itself: a script's `> /dev/stderr` would empty it. Raises OSError at the end if not all could be
+    written.
     """
     reading, writing = os.pipe()
+    faults: list[OSError] = []
 
     def pump() -> None:
         with open(reading, "rb", buffering=0) as source, log.open("ab", buffering=0) as file:  # noqa: PTH123
             while chunk := source.read(65536):
-                file.write(chunk)
+                try:
+                    while chunk:
+                        chunk = chunk[file.write(chunk) :]
+                except OSError as fault:
+                    # Reading goes on: whoever writes must not wait for ever, nor die of it.
+                    faults.append(fault)
 
     thread = threading.Thread(target=pump)
     thread.start()
@@ -172,6 +179,8 @@ def _piped_to(log: Path) -> Iterator[IO[bytes]]:
             yield output
     finally:
         thread.join()
+    if faults:
+        raise faults[0]
 
 
 def machine_view(*, network: bool = False, env: Mapping[str, str] | None = None) -> Sandbox:
