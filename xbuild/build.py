@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -172,7 +173,8 @@ class Builder:
             found = self.store.get("artifacts", key)
             if found and self.options.start is None:
                 log.info(f"{self.title}: up to date")
-                return self._result(found, "up-to-date", [])
+                manifest = json.loads((found / f"{self.file_name}.manifest.json").read_text())
+                return self._result(found, "up-to-date", list(manifest["phases"].items()))
             return self._build(key, value)
 
     def _build(self, key: str, value: dict[str, Any]) -> Result:

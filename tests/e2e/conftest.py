@@ -17,7 +17,7 @@ from xbuild import paths
 from xbuild.sandbox.run import remove_tree
 from xbuild.store import Store
 
-SHARED = ("downloads", "roots", "layers", "twins", "locks", "tmp")
+SHARED = ("downloads", "roots", "layers", "twins", "locks")
 """The parts of the cache that tests share with the user."""
 
 
@@ -35,7 +35,7 @@ def cache(user_cache: Path) -> Iterator[Path]:
     files of the store, so that `invoke clean` removes it after a killed run, and never before.
     """
     store = Store(user_cache, remove_tree)
-    for name in SHARED:
+    for name in (*SHARED, "tmp"):
         store.directory(name)
     with store.lock("e2e", describe="runs end-to-end tests"):
         path = store.scratch("e2e")
