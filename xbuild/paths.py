@@ -36,10 +36,13 @@ def project() -> Path:
 
 
 def cache() -> Path:
-    """The store's directory: `$XBUILD_CACHE`, else `xbuild` in the user's cache directory (for root: /var/cache)."""
+    """The store's directory: `$XBUILD_CACHE`, else `xbuild` in the user's cache directory (for root: /var/cache).
+
+    Without symbolic links on the way, for a sandbox refuses to mount anything beyond one.
+    """
     named = os.environ.get("XBUILD_CACHE")
     if named:
-        return Path(named).absolute()
+        return Path(named).resolve()
     if os.geteuid() == 0:
-        return Path("/var/cache/xbuild")
-    return Path(platformdirs.user_cache_dir("xbuild"))
+        return Path("/var/cache/xbuild").resolve()
+    return Path(platformdirs.user_cache_dir("xbuild")).resolve()

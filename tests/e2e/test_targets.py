@@ -42,7 +42,8 @@ def test_zlib(xbuild: Xbuild, target: str, mode: str, machine: str) -> None:
 def _second(xbuild: Xbuild, target: str, first: dict[str, Any]) -> None:
     """Nothing changed, so nothing is done."""
     again = xbuild.build("zlib", target=target)
-    assert (again["status"], again["phases"]) == ("up-to-date", [])
+    # The phases are those of the build that made it; the clock of this one has nothing to tell.
+    assert (again["status"], again["phases"]) == ("up-to-date", first["phases"])
     assert (again["artifact"], again["sha256"]) == (first["artifact"], first["sha256"])
     said = xbuild("build", "zlib", "--target", target)
     assert f"zlib 1.3.1 for {target}: up to date" in said.err

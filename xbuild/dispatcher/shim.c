@@ -2,6 +2,8 @@
  *   uname(2)                   MACHINE (a macro: what uname -m says on the target)
  *   readlink /proc/self/exe    the path of the target's own file, without our private directory
  *   dlopen of /some/plugin.so  the native one of the same real path below the private directory, where there is one
+ *   _obstack_begin (i386)      with the sizes that the target's libc has by default: the assembler breaks its work where
+ *                              a chunk of an obstack ends, and that shows in the line tables that it writes
  */
 #include <stddef.h>
 #include <stdint.h>
@@ -68,3 +70,17 @@ void *dlopen(const char *path, int flags)
     }
     return real(path, flags);
 }
+
+#ifdef __i386__
+/* glibc's malloc/obstack.c derives both from a union of uintmax_t, long double and a pointer. On 32-bit ARM that has
+ * size and alignment 8, which gives a chunk of 4096 - 24 bytes; on i386 12 and 4, which gives 4096 - 32. */
+enum { TARGET_ALIGNMENT = 8, TARGET_CHUNK = 4096 - 24 };
+
+int _obstack_begin(void *obstack, int size, int alignment, void *allocate, void *release)
+{
+    static int (*real)(void *, int, int, void *, void *);
+    if (!real)
+        real = (int (*)(void *, int, int, void *, void *))(uintptr_t)dlsym(RTLD_NEXT, "_obstack_begin");
+    return real(obstack, size ? size : TARGET_CHUNK, alignment ? alignment : TARGET_ALIGNMENT, allocate, release);
+}
+#endif
