@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -27,7 +27,7 @@ from xbuild.roots import Roots
 from xbuild.sandbox import idmap
 from xbuild.sandbox import run as sandboxes
 from xbuild.sources import FetchContext, fetch, lay_out
-from xbuild.store import Store, diff_values, writing_below
+from xbuild.store import IN_USE, Store, diff_values, writing_below
 from xbuild.yamlfile import did_you_mean, load_model
 
 
@@ -165,7 +165,7 @@ class Builder:
             suggestion = did_you_mean(self.options.start, names)
             raise UsageError(f"no phase {self.options.start!r} in this recipe{suggestion}", hint=", ".join(names))
         lock = self.store.lock(self.place.path.name, describe=f"builds {self.title}")
-        with lock, writing_below(self.store.root):
+        with self._in_use(), lock, writing_below(self.store.root):
             with self._part("roots"):
                 self.roots.layers(self.packages)
                 value = self.value()
@@ -252,7 +252,8 @@ class Builder:
 
         artifact: lay the finished artifact over the root. Raises UsageError if there is none.
         """
-        with self.store.lock(self.place.path.name, wait=False, describe=f"builds {self.title}"):
+        lock = self.store.lock(self.place.path.name, wait=False, describe=f"builds {self.title}")
+        with self._in_use(), lock:
             self.place.make()
             self.place.give_to_builder("src", "obj", "dest")
             progress = phases.Progress(self.place)
@@ -265,6 +266,9 @@ class Builder:
             if not progress.records and command:
                 self.store.discard(self.place.path)
             return code if code >= 0 else 128 - code
+
+    def _in_use(self) -> AbstractContextManager[None]:
+        return self.store.lock(IN_USE, shared=True, describe="cleans the store")
 
     def _unpacked_artifact(self) -> Path:
         found = self.store.get("artifacts", key_of(self.value()))

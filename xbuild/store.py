@@ -24,6 +24,9 @@ from xbuild import log, process
 from xbuild.digest import canonical_json, key_of
 from xbuild.errors import MachineError
 
+IN_USE = "in-use"
+"""The lock that whoever works with roots, layers and twins holds shared, and whoever removes them alone."""
+
 KINDS = ("downloads", "roots", "layers", "twins", "artifacts", "work")
 _KEY_FILE = "key.json"
 _NAME_DIGITS = 20
@@ -111,24 +114,28 @@ class Store:
         return [(path, key, value) for _, path, key, value in found]
 
     @contextlib.contextmanager
-    def lock(self, name: str, *, wait: bool = True, describe: str = "") -> Iterator[None]:
+    def lock(
+        self, name: str, *, wait: bool = True, describe: str = "", shared: bool = False
+    ) -> Iterator[None]:
         """Hold the lock `name` for the block; the kernel releases it when the process dies, however it dies.
 
+        shared: others may hold it shared at the same time.
         describe: what its holder does ("makes the root of armhf"). Raises MachineError if another xbuild
         holds it and not `wait`.
         """
         path = self.directory("locks") / f"{name}.lock"
+        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
         other = f"another xbuild that {describe or f'holds the lock {name}'}"
         with writing_below(self.root):
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 if not wait:
                     raise MachineError(f"there is {other}", hint="wait for it, or end it") from error
                 log.info(f"waiting for {other}")
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                fcntl.flock(descriptor, kind)
             yield
         finally:
             # Closing releases it. The file stays: else two processes could hold two files of one name.

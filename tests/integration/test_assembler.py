@@ -1,6 +1,6 @@
 """The assembler's line tables: they show where its memory is cut into pieces, so they show its libc's sizes.
 
-Found in bash's y.tab.o: of 235 objects the only one whose .debug_line the i386 assembler wrote otherwise than ARM's own.
+Found in bash's y.tab.o: of 235 objects the only one whose .debug_line the i386 assembler wrote otherwise than ARM's.
 """
 
 from __future__ import annotations

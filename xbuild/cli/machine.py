@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import asdict
 
 from invoke.context import Context
@@ -12,7 +13,7 @@ from xbuild.build import open_store
 from xbuild.cli.guard import guarded
 from xbuild.doctor import examine
 from xbuild.errors import EXIT_MACHINE
-from xbuild.store import KINDS
+from xbuild.store import IN_USE, KINDS
 
 
 @task(auto_shortflags=False, help={"json": "one JSON object on stdout", "offline": "ask nothing of the network"})
@@ -49,7 +50,9 @@ def clean(_c: Context, roots: bool = False, downloads: bool = False, everything:
     kinds += ["roots", "layers", "twins"] if roots or everything else []
     kinds += ["downloads"] if downloads or everything else []
     store.sweep()
-    with log.step(f"remove {', '.join(kinds)}"):
+    # What a running build stands on is not taken from under it.
+    alone = store.lock(IN_USE, wait=False, describe="builds") if "roots" in kinds else contextlib.nullcontext()
+    with alone, log.step(f"remove {', '.join(kinds)}"):
         for kind in KINDS:
             if kind in kinds and (store.root / kind).is_dir():
                 store.clear(kind)
