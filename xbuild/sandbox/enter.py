@@ -159,7 +159,9 @@ def main() -> None:
     try:
         _set_up_and_run(spec, talk)
     except OSError as error:
-        talk.sendall(b"error " + str(error).encode() + b"\n")
+        # If xbuild itself was killed, nobody is left to be told.
+        with contextlib.suppress(BrokenPipeError):
+            talk.sendall(b"error " + str(error).encode() + b"\n")
 
 
 if __name__ == "__main__":
