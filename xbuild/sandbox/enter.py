@@ -28,9 +28,15 @@ _BINFMT = "/proc/sys/fs/binfmt_misc"
 _PROC_READONLY = ("/proc/sys", "/proc/irq", "/proc/bus", "/proc/fs")
 
 
+def _tell(talk: socket.socket, line: str) -> None:
+    # If xbuild itself was killed, nobody is left to be told.
+    with contextlib.suppress(BrokenPipeError):
+        talk.sendall(line.encode() + b"\n")
+
+
 def _new_user_namespace(talk: socket.socket) -> None:
     sys_.unshare(sys_.CLONE_NEWUSER)
-    talk.sendall(b"user\n")
+    _tell(talk, "user")
     if talk.recv(16) != b"go\n":
         raise OSError("xbuild went away before the id maps were written")
     os.setresgid(0, 0, 0)
@@ -142,10 +148,10 @@ def _set_up_and_run(spec: dict[str, Any], talk: socket.socket) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGQUIT, signal.SIG_IGN)
         _build_root(spec)
-        talk.sendall(b"exit %d\n" % _run_as_init(spec, talk))
+        _tell(talk, f"exit {_run_as_init(spec, talk)}")
     except BaseException as error:
         text = str(error) if isinstance(error, OSError) else traceback.format_exc()
-        talk.sendall(b"error " + text.replace("\n", "; ").encode() + b"\n")
+        _tell(talk, "error " + text.replace("\n", "; "))
     os._exit(0)
 
 
@@ -159,9 +165,7 @@ def main() -> None:
     try:
         _set_up_and_run(spec, talk)
     except OSError as error:
-        # If xbuild itself was killed, nobody is left to be told.
-        with contextlib.suppress(BrokenPipeError):
-            talk.sendall(b"error " + str(error).encode() + b"\n")
+        _tell(talk, f"error {error}")
 
 
 if __name__ == "__main__":
