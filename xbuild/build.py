@@ -21,6 +21,7 @@ from xbuild.model.load import load_presets, load_recipe, load_toolchain
 from xbuild.model.phases import Phase, resolve_phases
 from xbuild.model.policy import Policy
 from xbuild.model.recipe import Recipe
+from xbuild.model.source import Source
 from xbuild.plan import UNPACK, Action, Facts, Step, artifact_value, first_step, plan, steps, work_name
 from xbuild.result import Options, Result
 from xbuild.roots import Roots
@@ -94,6 +95,7 @@ class Builder:
             self.roots.natives().twins, Tree(layers), policy, self.toolchain, removed=unwanted, added=wanted
         )
 
+    @cached_property
     def value(self) -> dict[str, Any]:
         """All inputs of the build, as JSON; makes the roots, whose contents are among them."""
         tree = Tree(self.roots.layers(self.packages))
@@ -119,7 +121,7 @@ class Builder:
         """Roots, layers and twins that the build needs, and whether each is in the store."""
         wanted: list[tuple[str, str, Any]] = []
         if not self.toolchain.native:
-            names = ["amd64", *([self.toolchain.word_size_root.architecture] if self.toolchain.word_size_root else [])]
+            names = self.roots.native_architectures()
             wanted += [(f"native root {name}", "roots", self.roots.native_value(name)) for name in names]
             wanted += [("twins", "twins", self.roots.private_value())]
         wanted += [(f"target root {self.toolchain.name}", "roots", self.roots.base_value())]
@@ -131,13 +133,10 @@ class Builder:
         """What the store holds for this build; makes nothing."""
         things = self.things()
         done = phases.Progress(self.place).done()
-        sources = {
-            f"source {source.sha256[:12]}": (self.store.root / "downloads" / f"sha256-{source.sha256}").exists()
-            for source in self.recipe.sources
-        }
+        sources = {f"source {source.sha256[:12]}": self._downloaded(source) for source in self.recipe.sources}
         if not all(things.values()):
             return Facts(things, sources, done)
-        value = self.value()
+        value = self.value
         artifact = self.store.get("artifacts", key_of(value)) is not None
         return Facts(things, sources, done, artifact, tuple(self.changes(value)))
 
@@ -156,7 +155,7 @@ class Builder:
             # What the roots will hold is not known yet, so no key is: all steps are to be run.
             wanted = [Step(name, "") for name in (UNPACK, *(phase.name for phase in self.phases))]
             return plan(wanted, replace(facts, done=()), start=self.options.start)
-        return plan(steps(self.recipe, self.phases, self.value()), facts, start=self.options.start)
+        return plan(steps(self.recipe, self.phases, self.value), facts, start=self.options.start)
 
     def build(self) -> Result:
         """Do it. Raises PhaseError, CheckError, SourceError or MachineError; the work place then stays."""
@@ -168,7 +167,7 @@ class Builder:
         with self._in_use(), lock, writing_below(self.store.root):
             with self._part("roots"):
                 self.roots.layers(self.packages)
-                value = self.value()
+                value = self.value
             key = key_of(value)
             found = self.store.get("artifacts", key)
             if found and self.options.start is None:
@@ -271,7 +270,7 @@ class Builder:
         return self.store.lock(IN_USE, shared=True, describe="cleans the store")
 
     def _unpacked_artifact(self) -> Path:
-        found = self.store.get("artifacts", key_of(self.value()))
+        found = self.store.get("artifacts", key_of(self.value))
         if found is None:
             raise UsageError(f"there is no artifact of {self.title}", hint=f"invoke build {self.command_line()}")
         directory = self.place.path / "artifact"
@@ -297,16 +296,18 @@ class Builder:
             )
 
     def _fetch(self) -> list[Path]:
-        downloads = self.store.root / "downloads"
-        if all((downloads / f"sha256-{source.sha256}").exists() for source in self.recipe.sources):
-            # Without a look for mirrors, which takes its time where there is no network.
-            context = FetchContext(self.store, (), self.project)
-            return [fetch(source, context) for source in self.recipe.sources]
-        mirrors = [address] if (address := self.roots.mirror()) else []
-        base = self.store.get("roots", key_of(self.roots.base_value()))
-        mirrors += mirror.of_root(base / "root") if base else []
-        context = FetchContext(self.store, tuple(dict.fromkeys(mirrors)), self.project)
+        # Looking for mirrors takes its time where there is no network.
+        missing = [source for source in self.recipe.sources if source.distribution and not self._downloaded(source)]
+        context = FetchContext(self.store, self._mirrors() if missing else (), self.project)
         return [fetch(source, context) for source in self.recipe.sources]
+
+    def _downloaded(self, source: Source) -> bool:
+        return (self.store.root / "downloads" / f"sha256-{source.sha256}").exists()
+
+    def _mirrors(self) -> tuple[str, ...]:
+        base = self.store.get("roots", key_of(self.roots.base_value()))
+        found = [self.roots.mirror(), *(mirror.of_root(base / "root") if base else [])]
+        return tuple(dict.fromkeys(address for address in found if address))
 
     def _unpack(self, archives: Sequence[Path], place: Path) -> None:
         for source, archive in zip(self.recipe.sources, archives, strict=True):

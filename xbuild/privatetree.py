@@ -23,8 +23,6 @@ NATIVE_TRIPLETS = {"amd64": "x86_64-linux-gnu", "i386": "i386-linux-gnu"}
 WORKPLACE = "/xbuild"
 """Where, in a native root, the directory lies that a command there works on."""
 
-PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
 PLAIN_LOADER, SHIM_LOADER = "ld", "lds"
 """Names, in a private architecture's directory, of its dynamic loader; the second one loads the shim first.
 
@@ -73,7 +71,7 @@ def native_sandbox(native: Path, workplace: Path, env: Mapping[str, str]) -> san
         ),
         mount_point=native,
         cwd=WORKPLACE,
-        env={"PATH": PATH, "LC_ALL": "C.UTF-8", **env},
+        env={"PATH": sandboxes.ROOT_PATH, "LC_ALL": "C.UTF-8", **env},
     )
 
 

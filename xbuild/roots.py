@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from xbuild import log, mirror, paths, privatetree, twins
+from xbuild import elf, gcctable, log, mirror, paths, privatetree, twins
 from xbuild.binfmt import magic_mask, registration
-from xbuild.debian import Tree
 from xbuild.digest import file_sha256
 from xbuild.dispatcher import table
 from xbuild.errors import MachineError
@@ -26,10 +25,8 @@ from xbuild.store import Store
 BUILDER = 1000
 """uid and gid, inside, of the user that builds."""
 
-_MAKER = Path(privatetree.__file__)
+_MAKERS = tuple(Path(str(module.__file__)) for module in (elf, gcctable, privatetree, twins))
 """Part of the private tree's key: how it is made decides as much about it as what it is made from."""
-
-_MACHINE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 # Done to every root, while mmdebstrap still has it in its hands. No service may start in a root.
 _CUSTOMIZE = f"""
@@ -119,10 +116,10 @@ class Roots:
         assert self.policy is not None
         return {
             "what": "private tree",
-            "roots": [self.native_value(name) for name in self._native_architectures()],
+            "roots": [self.native_value(name) for name in self.native_architectures()],
             "policy": self.policy.model_dump(mode="json", by_alias=True),
             "uname": self.toolchain.uname_machine,
-            "sources": {file.name: file_sha256(file) for file in (_MAKER, *sorted(paths.DISPATCHER.glob("*.[ch]")))},
+            "sources": {file.name: file_sha256(file) for file in (*_MAKERS, *sorted(paths.DISPATCHER.glob("*.[ch]")))},
         }
 
     def layer_value(self, packages: Sequence[str]) -> dict[str, Any]:
@@ -132,7 +129,7 @@ class Roots:
     def natives(self) -> Natives:
         """The native roots and the private tree, made if they are not there."""
         if self._natives is None:
-            names = self._native_architectures()
+            names = self.native_architectures()
             # The two do not depend on each other, and each leaves a core idle while it downloads.
             with concurrent.futures.ThreadPoolExecutor(len(names)) as pool:
                 trees = dict(zip(names, pool.map(self._native_root, names), strict=True))
@@ -199,7 +196,8 @@ class Roots:
         table.install(self.natives().dispatcher, destination, data)
         return destination
 
-    def _native_architectures(self) -> list[str]:
+    def native_architectures(self) -> list[str]:
+        """The architectures of the native roots: amd64, and the one of the target's word size where that is needed."""
         further = self.toolchain.word_size_root
         return ["amd64", *([further.architecture] if further else [])]
 
@@ -274,7 +272,7 @@ class Roots:
         env: Mapping[str, str] | None = None,
         hint: str = "is the network there? XBUILD_MIRROR names another package mirror",
     ) -> None:
-        plain = {"PATH": _MACHINE_PATH, "LC_ALL": "C.UTF-8", "TMPDIR": tempfile.gettempdir(), **(env or {})}
+        plain = {"PATH": sandboxes.ROOT_PATH, "LC_ALL": "C.UTF-8", "TMPDIR": tempfile.gettempdir(), **(env or {})}
         sandbox = sandboxes.Sandbox(
             mounts=tuple(mounts), registrations=registrations, env=plain, network=True, cwd=str(staging)
         )
@@ -284,7 +282,3 @@ class Roots:
             lines = said.decode(errors="replace").splitlines()
             raise MachineError(complaint, details=lines[-20:], hint=hint)
 
-
-def tree(layers: Sequence[Path]) -> Tree:
-    """The package database over `layers`, topmost first."""
-    return Tree(layers)

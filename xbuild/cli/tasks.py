@@ -18,7 +18,7 @@ from xbuild.cli.measure import bench
 from xbuild.cli.words import allow_missing_words
 from xbuild.doctor import require
 from xbuild.environment import MODES
-from xbuild.errors import EXIT_USAGE, UsageError
+from xbuild.errors import UsageError
 from xbuild.model.load import load_recipe, load_toolchain, recipe_names, toolchain_names
 from xbuild.plan import Action
 from xbuild.result import Options, Result
@@ -205,4 +205,4 @@ for _task in (build, bench, why, shell, list_, clean, doctor, run_tests, lint, s
     namespace.add_task(_task)
 namespace.add_task(log_, name="log")
 
-__all__ = ["EXIT_USAGE", "namespace"]
+__all__ = ["namespace"]

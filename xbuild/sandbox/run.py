@@ -19,6 +19,9 @@ from xbuild.errors import MachineError, PhaseError
 from xbuild.sandbox import idmap
 from xbuild.sandbox.mounts import Mount, Proc, to_json
 
+ROOT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""PATH of root, on the machine and in every root."""
+
 _ENTER = Path(__file__).with_name("enter.py")
 # Whoever is root inside can read the environment of the sandbox's first process: it holds nothing of the user's.
 _BARE = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
@@ -188,7 +191,7 @@ def machine_view(*, network: bool = False, env: Mapping[str, str] | None = None)
 
     It is for tools that work on roots from outside: mmdebstrap, and removing trees of subordinate users.
     """
-    plain = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
+    plain = {"PATH": ROOT_PATH, "LC_ALL": "C.UTF-8"}
     return Sandbox(mounts=(Proc(),), network=network, env=plain if env is None else env)
 
 
