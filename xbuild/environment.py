@@ -15,12 +15,13 @@ from xbuild.paths import BUILD, PRIVATE
 from xbuild.roots import BUILDER
 from xbuild.sandbox import idmap
 from xbuild.sandbox.mounts import Bind, Devices, Mount, Overlay, Proc
-from xbuild.sandbox.run import Sandbox, give_tree, machine_view, run
+from xbuild.sandbox.run import Sandbox, Service, give_tree, machine_view, run
 
-Mode = Literal["substituted", "emulated"]
-MODES: tuple[Mode, ...] = ("substituted", "emulated")
+Mode = Literal["substituted", "distcc", "emulated"]
+MODES: tuple[Mode, ...] = ("substituted", "distcc", "emulated")
 
 _PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
+_RECORD = f"{PRIVATE}/record"
 _SCRATCH = ("tmp", "var/tmp", "run")
 """Directories of a root that a build can write to, besides its own."""
 
@@ -62,9 +63,20 @@ class WorkPlace:
         return self.path / "state.json"
 
     @property
-    def trace(self) -> Path:
-        """The paths of the programs that ran emulated, one line each time."""
-        return self.path / "trace"
+    def records(self) -> Path:
+        """The record of execs and of CPU use, two files a step."""
+        return self.path / "records"
+
+    def record(self, step: str) -> Path:
+        """Where the execs of `step` (a name such as 02-compile) are written down; made empty, for all to write to."""
+        for file in (self.records / step, self.accounts(step)):
+            file.write_bytes(b"")
+            file.chmod(0o666)
+        return self.records / step
+
+    def accounts(self, step: str) -> Path:
+        """Where the CPU use of `step` is written down (sandbox/sampler.py)."""
+        return self.records / f"{step}.cpu.json"
 
     @property
     def dispatcher(self) -> Path:
@@ -78,7 +90,7 @@ class WorkPlace:
 
     def make(self) -> None:
         """Make the directories that are missing, with the owners that the builder inside needs."""
-        for path in (self.path, self.build, self.logs, self.scripts, self.path / "root"):
+        for path in (self.path, self.build, self.logs, self.scripts, self.records, self.path / "root"):
             path.mkdir(parents=True, exist_ok=True)
         for name in _SCRATCH:
             place = self.path / "scratch" / name.replace("/", "-")
@@ -88,8 +100,6 @@ class WorkPlace:
         for path in (self.path / "root", self.build):
             idmap.own(path)
         self._make_network()
-        self.trace.touch()
-        self.trace.chmod(0o666)
 
     def _make_network(self) -> None:
         folder = self.network / "etc"
@@ -120,12 +130,15 @@ class WorkPlace:
 class Root:
     """What a build sees as `/`. layers: directories outside, topmost first. private: the private tree, if any.
 
-    registrations: for the private binfmt_misc.
+    registrations: for the private binfmt_misc. service: what runs beside each phase without network. network: every
+    phase needs the machine's.
     """
 
     layers: tuple[Path, ...]
     private: Path | None
     registrations: tuple[str, ...]
+    service: Service | None = None
+    network: bool = False
 
 
 def sandbox(
@@ -136,10 +149,12 @@ def sandbox(
     cwd: str = BUILD,
     network: bool = False,
     over: Sequence[Path] = (),
+    step: str | None = None,
 ) -> Sandbox:
     """The sandbox of the build at `place`: the root read-only, /build and the scratch directories writable.
 
-    cwd: inside. network: the machine's, else none but the loopback. over: directories laid over the root.
+    cwd: inside. network: the machine's, else none but the loopback. over: directories laid over the root. step: the
+    name of the step whose execs and CPU use are to be written down.
     """
     layers = (*([place.network] if network else []), *over, *root.layers)
     mounts: list[Mount] = [Overlay(tuple(str(layer) for layer in layers), None, None)]
@@ -148,7 +163,9 @@ def sandbox(
         mounts.append(Bind(str(place.path / "scratch" / name.replace("/", "-")), f"/{name}"))
     if root.private:
         mounts.append(Bind(str(root.private), PRIVATE, readonly=True))
-        mounts.append(Bind(str(place.trace), f"{PRIVATE}/trace"))
+    recorded = step if root.private else None
+    if recorded:
+        mounts.append(Bind(str(place.record(recorded)), _RECORD))
     return Sandbox(
         mounts=tuple(mounts),
         mount_point=place.path / "root",
@@ -159,6 +176,9 @@ def sandbox(
         gid=BUILDER,
         network=network,
         locked=True,
+        service=None if network else root.service,
+        record=_RECORD if recorded else None,
+        accounts=place.accounts(recorded) if recorded else None,
     )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from xbuild import __name__ as tool
+from xbuild import record
 from xbuild.artifact import pack
 from xbuild.check import check_tree
 from xbuild.debian import Tree
@@ -35,16 +36,17 @@ xargs -0 -r -n 2 chmod < "$2"
 
 @dataclass(frozen=True)
 class Usage:
-    """Which programs ran: twins by the target path they stood in for; emulated ones with how often."""
+    """How often programs ran, by the real path of the target's file: natively, by their twins, and emulated."""
 
-    native: frozenset[str]
+    native: Mapping[str, int]
     emulated: Mapping[str, int]
 
 
-def usage_of(place: WorkPlace, native: frozenset[str]) -> Usage:
-    """What the trace of a work place tells, and which twins were seen to run."""
-    lines = place.trace.read_text(errors="replace").splitlines()
-    return Usage(native, Counter(lines))
+def usage_of(place: WorkPlace) -> Usage:
+    """What the records of a work place tell."""
+    execs = [known for file in sorted(place.records.glob("*[!n]")) for known in record.read(file).execs]
+    native = Counter(known.path for known in execs if known.native)
+    return Usage(native, Counter(known.path for known in execs if not known.native))
 
 
 def take_over(place: WorkPlace) -> None:
@@ -174,7 +176,7 @@ def finish(
              "version": twin.version, "ran": twin.target_path in usage.native}
             for twin in twins
         ],
-        "ran-native": sorted(usage.native),
+        "ran-native": dict(sorted(usage.native.items())),
         "ran-emulated": dict(sorted(usage.emulated.items())),
         **facts,
     }  # fmt: skip

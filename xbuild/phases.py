@@ -45,19 +45,17 @@ class Record:
 
 
 class Progress:
-    """The state file of a work place. ran: the twins, by target path, that were seen to run."""
+    """The state file of a work place."""
 
     def __init__(self, place: WorkPlace) -> None:
         self._place = place
         self.records: list[Record] = []
         self.epoch = 0
         self.resumed = False
-        self.ran: set[str] = set()
         try:
             value = json.loads(place.state.read_text())
             self.records = [Record(**record) for record in value["records"]]
             self.epoch, self.resumed = int(value["epoch"]), bool(value["resumed"])
-            self.ran = set(value["ran"])
         except (OSError, ValueError, KeyError, TypeError):
             # Absent, or cut short by a crash: then nothing was done.
             self.records = []
@@ -69,7 +67,6 @@ class Progress:
     def start_at(self, number: int) -> None:
         """Forget the steps from `number` on: they run now."""
         self.resumed = number > 0
-        self.ran = self.ran if number else set()
         self.records = self.records[:number]
         self.save()
 
@@ -84,16 +81,15 @@ class Progress:
             "records": [asdict(record) for record in self.records],
             "epoch": self.epoch,
             "resumed": self.resumed,
-            "ran": sorted(self.ran),
         }
         beside = self._place.state.with_suffix(".new")
         beside.write_text(json.dumps(value, indent=1))
         beside.replace(self._place.state)
 
 
-def log_path(place: WorkPlace, number: int, name: str) -> Path:
-    """The log of the step with this number and name."""
-    return place.logs / f"{number:02d}-{name}.log"
+def step_name(number: int, step: Step) -> str:
+    """The name of the files that belong to a step: 02-compile."""
+    return f"{number:02d}-{step.name}"
 
 
 def last_lines(file: Path) -> list[str]:
@@ -118,13 +114,15 @@ def run_phase(
 ) -> float:
     """Run one phase; give the seconds it took. Raises PhaseError, without the commands that help, if it fails."""
     assert step.phase is not None
-    script = place.scripts / f"{number:02d}-{step.name}.sh"
+    name = step_name(number, step)
+    script = place.scripts / f"{name}.sh"
     script.write_text(step.phase.script)
-    file = log_path(place, number, step.name)
+    file = place.logs / f"{name}.log"
     file.write_bytes(b"")
     if step.name == "install":
         place.empty_dest()
-    where = sandbox(root, place, env, cwd=directory_of(recipe, step), network=step.phase.network)
+    network = step.phase.network or root.network
+    where = sandbox(root, place, env, cwd=directory_of(recipe, step), network=network, step=name)
     for line in where.describe():
         log.detail(line)
     limit = float(recipe.idle_limit)

@@ -94,7 +94,7 @@ def make(staging: Path, trees: Mapping[str, Path], policy: Policy, toolchain: To
         found += _copy(Tree([path]), architecture, private, policy, toolchain)
     assert toolchain.qemu is not None
     shutil.copy(trees["amd64"] / toolchain.qemu.binary.lstrip("/"), private / "qemu")
-    (private / "trace").touch()
+    (private / "record").touch()
     for name in ("dispatcher.c", "table.h", "shim.c"):
         shutil.copy(paths.DISPATCHER / name, staging / name)
     _give(staging)

@@ -12,18 +12,31 @@ from xbuild.environment import Mode
 
 @dataclass(frozen=True)
 class Options:
-    """What the user asked for. jobs: compilers at once. start: phase to begin with. keep: keep the work place."""
+    """What the user asked for.
+
+    jobs: compilers at once. start: phase to begin with. keep: keep the work place. without: real paths, in the root, of
+    programs that are to have no twin. grouped: tools of a group switch together. hosts: machines of the user's own, in
+    distcc's words (distcc(1), "HOST SPECIFICATIONS"); () is a server of ours. publish: put a copy into dist/.
+    """
 
     mode: Mode = "substituted"
     suite: str | None = None
     jobs: int = 0
     start: str | None = None
     keep: bool = False
+    without: frozenset[str] = frozenset()
+    grouped: bool = True
+    hosts: tuple[str, ...] = ()
+    publish: bool = True
 
 
 @dataclass
 class Result:
-    """What a build gave. seconds: of every part that took any, phases and preparations, in order."""
+    """What a build gave. seconds: of every part that took any, phases and preparations, in order.
+
+    records: the directory with the record of execs, a file a step. fallback: why the build asked for failed, where this
+    is the one that took its place. distcc: what was compiled where, in that mode.
+    """
 
     recipe: str
     version: str
@@ -32,8 +45,11 @@ class Result:
     status: str
     artifact: Path
     manifest: Path
+    records: Path
     parts: list[tuple[str, float]] = field(default_factory=list)
     phases: list[tuple[str, float]] = field(default_factory=list)
+    distcc: dict[str, Any] | None = None
+    fallback: dict[str, Any] | None = None
 
     def as_json(self) -> dict[str, Any]:
         """For --json."""
@@ -47,6 +63,9 @@ class Result:
             "sha256": file_sha256(self.artifact),
             "bytes": self.artifact.stat().st_size,
             "manifest": str(self.manifest),
+            "records": str(self.records),
+            **({"distcc": self.distcc} if self.distcc else {}),
+            **({"fallback": self.fallback} if self.fallback else {}),
             "phases": [{"name": name, "seconds": round(seconds, 3)} for name, seconds in self.phases],
             "parts": [{"name": name, "seconds": round(seconds, 3)} for name, seconds in self.parts],
         }

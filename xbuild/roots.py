@@ -181,18 +181,18 @@ class Roots:
         return (registration(name, magic, mask, str(dispatcher), "FPO"),)
 
     def dispatcher(
-        self, entries: Sequence[table.Entry], destination: Path, *, view: str = paths.PRIVATE, trace: bool = True
+        self,
+        entries: Sequence[table.Entry],
+        destination: Path,
+        *,
+        view: str = paths.PRIVATE,
+        record: bool = True,
     ) -> Path:
         """Write the dispatcher that decides by `entries` to `destination`.
 
-        view: where pid 1 of the sandbox sees the private tree. trace: write down what is emulated.
+        view: where pid 1 of the sandbox sees the private tree. record: write down each exec.
         """
-        data = table.encode(
-            entries,
-            qemu=f"{paths.PRIVATE}/qemu",
-            far_qemu=f"/proc/1/root{view}/qemu",
-            trace=f"{paths.PRIVATE}/trace" if trace else None,
-        )
+        data = table.encode(entries, near=paths.PRIVATE, far=f"/proc/1/root{view}", record=record)
         table.install(self.natives().dispatcher, destination, data)
         return destination
 
@@ -217,7 +217,7 @@ class Roots:
         chosen = twins.entries(natives.twins, self.policy, self.toolchain) if self.substituted else {}
         entries = [entry for _, entry in chosen.values()]
         view = str(natives.private)
-        return self.registrations(self.dispatcher(entries, staging / "dispatcher", view=view, trace=False))
+        return self.registrations(self.dispatcher(entries, staging / "dispatcher", view=view, record=False))
 
     def _mmdebstrap(
         self, staging: Path, architecture: str, packages: Sequence[str], variant: str, *, emulated: bool = True

@@ -158,11 +158,14 @@ def pair(
     *,
     removed: frozenset[str] = frozenset(),
     added: frozenset[str] = frozenset(),
+    without: frozenset[str] = frozenset(),
+    grouped: bool = True,
 ) -> Pairs:
     """Which of `twins` stand in for which files of the tree `target`.
 
     removed: names of tools, groups or programs that the recipe takes away. added: optional tools that it wants.
-    A group of tools of which one member cannot have a twin has none at all.
+    without: target paths that are to have none. A group of tools of which one member cannot have a twin has none at
+    all, unless `grouped` is False.
     """
     refused: dict[str, Refused] = {}
     kept: list[tuple[Twin, Entry]] = []
@@ -173,7 +176,7 @@ def pair(
             continue
         if policy.tools[twin.tool].optional and twin.tool not in added:
             continue
-        reason = _why_not(twin, place, path, target, policy, toolchain, removed)
+        reason = "switched off" if path in without else _why_not(twin, place, path, target, policy, toolchain, removed)
         if reason is None:
             state = place.stat()
             seconds, nanoseconds = divmod(state.st_ctime_ns, 1_000_000_000)
@@ -184,7 +187,7 @@ def pair(
     good = []
     for twin, entry in kept:
         group = policy.group_of(twin.tool)
-        if group in broken and policy.tools[twin.tool].group:
+        if grouped and group in broken and policy.tools[twin.tool].group:
             refused[entry.path] = Refused(entry.path, f"its group {group} is not substituted ({broken[group]})")
         else:
             good.append((twin, entry))

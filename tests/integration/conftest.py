@@ -15,6 +15,7 @@ from xbuild.dispatcher.table import Entry
 from xbuild.model.load import load_toolchain
 from xbuild.model.policy import Policy
 from xbuild.model.toolchain import Toolchain
+from xbuild.record import Exec, read
 from xbuild.roots import Natives, Roots
 from xbuild.sandbox import idmap
 from xbuild.sandbox.mounts import Bind, Devices, Mount, Overlay, Proc, Tmpfs
@@ -51,9 +52,15 @@ class Target:
         """Where the changes to the root go."""
         return self.place / "upper"
 
+    def execs(self) -> tuple[Exec, ...]:
+        """All execs so far."""
+        recorded = read(self.place / "record")
+        assert recorded.whole
+        return recorded.execs
+
     def traced(self) -> list[str]:
-        """The paths of the programs that ran emulated so far."""
-        return (self.place / "trace").read_text().splitlines()
+        """The real paths of the programs that ran emulated so far."""
+        return [known.path for known in self.execs() if not known.native]
 
     def sandbox(self, env: Mapping[str, str] | None = None, *, uid: int = 0, cwd: str = "/") -> Sandbox:
         """The sandbox that `run` starts commands in; env: besides PATH and the locale."""
@@ -64,7 +71,7 @@ class Target:
             Devices(),
             Tmpfs("/tmp", "1777"),
             Bind(str(self.armhf.natives.private), paths.PRIVATE, readonly=True),
-            Bind(str(self.place / "trace"), f"{paths.PRIVATE}/trace"),
+            Bind(str(self.place / "record"), f"{paths.PRIVATE}/record"),
         )
         return Sandbox(
             mounts=mounts,
@@ -116,8 +123,8 @@ def make_target(armhf: Armhf, place: Path, entries: Sequence[Entry]) -> Target:
     """A target root below `place` whose dispatcher knows `entries`."""
     for name in ("upper", "work", "root"):
         idmap.own(_made(place / name))
-    (place / "trace").touch()
-    (place / "trace").chmod(0o666)
+    (place / "record").touch()
+    (place / "record").chmod(0o666)
     return Target(armhf, place, armhf.roots.dispatcher(entries, place / "dispatcher"))
 
 

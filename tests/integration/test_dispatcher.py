@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from conftest import Target
 
+from xbuild.record import Verdict
+
 pytestmark = pytest.mark.integration
 
 EXE = "/proc/self/exe"
@@ -14,6 +16,7 @@ TWINS = "/.xbuild/amd64"
 def test_a_twin_runs(target: Target) -> None:
     assert target.says("readlink", EXE) == f"{TWINS}/usr/bin/readlink"
     assert target.traced() == []
+    assert [(known.path, known.verdict) for known in target.execs()] == [("/usr/bin/readlink", Verdict.TWIN)]
 
 
 def test_without_twins_qemu_runs_everything(emulated: Target) -> None:
@@ -194,7 +197,7 @@ PROGRAM = "printf '#include <stdio.h>\\nint main(void) { puts(__VERSION__); retu
 def test_compiling_is_native_and_what_is_built_is_emulated(target: Target) -> None:
     returncode, _ = target.run("sh", "-euc", f"{PROGRAM} gcc -O2 a.c; ./a.out")
     assert returncode == 3
-    assert target.traced() == ["./a.out"]
+    assert target.traced() == ["/tmp/a.out"]
 
 
 @pytest.mark.parametrize("flags", ["-O2 -g", "-O2 -flto", "-x c++ -lstdc++"])

@@ -8,6 +8,7 @@ import pytest
 from xbuild.environment import Root, WorkPlace, build_directory, fixed_variables, sandbox, variables
 from xbuild.model.load import load_recipe, load_toolchain
 from xbuild.sandbox.mounts import Bind, Mount, Overlay
+from xbuild.sandbox.run import Sandbox, Service
 
 PROJECT = Path(__file__).parents[2]
 ARMHF = load_toolchain("armhf", PROJECT)
@@ -65,20 +66,24 @@ def binds(mounts: tuple[Mount, ...]) -> dict[str, tuple[str, bool]]:
     return {mount.target: (mount.source, mount.readonly) for mount in mounts if isinstance(mount, Bind)}
 
 
-def test_sandbox_of_a_phase() -> None:
-    where = sandbox(ROOT, PLACE, {"A": "1"})
+def test_sandbox_of_a_phase(tmp_path: Path) -> None:
+    place = WorkPlace(tmp_path)
+    place.records.mkdir()
+    where = sandbox(ROOT, place, {"A": "1"}, step="02-compile")
     first, *rest = where.mounts
     assert isinstance(first, Overlay)
     assert first.lowers == ("/store/upper", "/store/base")
     assert first.upper is None
     assert not any(isinstance(mount, Overlay) for mount in rest)
     found = binds(where.mounts)
-    assert found["/build"] == ("/store/work/zlib/build", False)
+    assert found["/build"] == (str(place.build), False)
     assert found["/.xbuild"] == ("/store/private", True)
     writable = {target for target, (_, readonly) in found.items() if not readonly}
-    assert writable == {"/build", "/tmp", "/var/tmp", "/run", "/.xbuild/trace"}
-    # The trace lies in the private tree, so it is mounted after that.
-    assert list(found).index("/.xbuild/trace") > list(found).index("/.xbuild")
+    assert writable == {"/build", "/tmp", "/var/tmp", "/run", "/.xbuild/record"}
+    assert found["/.xbuild/record"] == (str(place.records / "02-compile"), False)
+    assert (where.record, where.accounts) == ("/.xbuild/record", place.accounts("02-compile"))
+    # The record lies in the private tree, so it is mounted after that.
+    assert list(found).index("/.xbuild/record") > list(found).index("/.xbuild")
     assert (where.env, where.cwd, where.network, where.locked) == ({"A": "1"}, "/build", False, True)
     assert where.uid == where.gid != 0
     assert where.registrations == ROOT.registrations
@@ -100,6 +105,26 @@ def test_sandbox_with_the_network() -> None:
     assert where.network
 
 
+def test_a_record_is_empty_and_for_all_to_write(tmp_path: Path) -> None:
+    place = WorkPlace(tmp_path)
+    place.records.mkdir()
+    place.record("00-a").write_bytes(b"old")
+    for path in (place.record("00-a"), place.accounts("00-a")):
+        assert path.read_bytes() == b""
+        assert path.stat().st_mode & 0o777 == 0o666
+
+
+def test_only_phases_are_recorded_and_only_without_network_served() -> None:
+    service = Service(Sandbox(), ("true",), 1, Path("/log"))
+    root = Root((Path("/store/base"),), Path("/store/private"), ("line",), service)
+    plain = sandbox(root, PLACE, {})
+    assert (plain.record, plain.accounts, plain.service) == (None, None, service)
+    assert "/.xbuild/record" not in binds(plain.mounts)
+    assert sandbox(root, PLACE, {}, network=True).service is None
+
+
 def test_sandbox_of_a_native_target_has_nothing_private() -> None:
-    found = binds(sandbox(Root((Path("/store/base"),), None, ()), PLACE, {}).mounts)
+    where = sandbox(Root((Path("/store/base"),), None, ()), PLACE, {}, step="02-compile")
+    assert (where.record, where.accounts) == (None, None)
+    found = binds(where.mounts)
     assert not [target for target in found if target.startswith("/.xbuild")]

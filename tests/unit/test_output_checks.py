@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -150,10 +151,14 @@ def test_needed_libraries_may_be_in_the_root(place: WorkPlace, root: Root, tmp_p
 
 
 def test_usage_of(place: WorkPlace) -> None:
-    place.trace.write_bytes(b"/usr/bin/perl\n/usr/bin/gcc\n/usr/bin/perl\n/odd \xff\n")
-    usage = usage_of(place, frozenset({"/usr/bin/sed"}))
-    assert usage.native == {"/usr/bin/sed"}
-    assert usage.emulated == {"/usr/bin/perl": 2, "/usr/bin/gcc": 1, "/odd \ufffd": 1}
+    place.records.mkdir()
+    for step, execs in {"01-a": [(3, b"/usr/bin/perl"), (1, b"/usr/bin/sed")], "02-b": [(5, b"/usr/bin/sed")]}.items():
+        place.accounts(step).write_text("{}")
+        data = [struct.pack("<HBBIQ", 16 + len(path), verdict, 0, 7, 1) + path for verdict, path in execs]
+        (place.records / step).write_bytes(b"".join(data))
+    usage = usage_of(place)
+    assert usage.native == {"/usr/bin/sed": 1}
+    assert usage.emulated == {"/usr/bin/perl": 1, "/usr/bin/sed": 1}
 
 
 @pytest.mark.skipif(shutil.which("zstd") is None, reason="needs zstd")
@@ -163,7 +168,7 @@ def test_finish(place: WorkPlace, tmp_path: Path) -> None:
         Twin("sed", "/usr/bin/sed", "amd64", "sed", "4.9-2", "/usr/bin/sed"),
         Twin("as", "/usr/bin/as", "i386", "binutils", "2.44-3", "/usr/bin/as"),
     ]
-    usage = Usage(frozenset({"/usr/bin/sed"}), {"/usr/bin/perl": 2, "/usr/bin/gcc": 1})
+    usage = Usage({"/usr/bin/sed": 3}, {"/usr/bin/perl": 2, "/usr/bin/gcc": 1})
     facts = {"mode": "substituted", "resumed": False}
     finish(LUA, ARMHF, place, tmp_path, "lua-5", epoch=1700000000, facts=facts, twins=twins, usage=usage)
     manifest = json.loads((tmp_path / "lua-5.manifest.json").read_text())
@@ -174,7 +179,7 @@ def test_finish(place: WorkPlace, tmp_path: Path) -> None:
         ("/usr/bin/sed", "amd64", True),
         ("/usr/bin/as", "i386", False),
     ]
-    assert manifest["ran-native"] == ["/usr/bin/sed"]
+    assert manifest["ran-native"] == {"/usr/bin/sed": 3}
     assert manifest["ran-emulated"] == {"/usr/bin/perl": 2, "/usr/bin/gcc": 1}
     assert manifest["sources"][0]["sha256"] == LUA.sources[0].sha256
     assert str(tmp_path) not in (tmp_path / "lua-5.manifest.json").read_text()

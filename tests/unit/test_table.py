@@ -79,8 +79,8 @@ class Reader:
         )
 
 
-def read(entries: list[Entry], trace: str | None = None) -> Reader:
-    return Reader(encode(entries, qemu="/.xbuild/qemu", far_qemu="/proc/1/root/qemu", trace=trace))
+def read(entries: list[Entry], *, record: bool = True) -> Reader:
+    return Reader(encode(entries, near="/.xbuild", far="/proc/1/root/.xbuild", record=record))
 
 
 def test_constants_are_those_of_the_header() -> None:
@@ -113,14 +113,18 @@ def test_an_empty_file_is_not_any_file() -> None:
 
 
 def test_the_header() -> None:
-    reader = read([], trace="/.xbuild/trace")
+    reader = read([])
     assert reader.head.magic == table.MAGIC
-    assert [reader.text(at) for at in (reader.head.qemu, reader.head.far_qemu, reader.head.trace)] == [
+    head = reader.head
+    assert [reader.text(at) for at in (head.qemu, head.record, head.far_qemu, head.far_record)] == [
         "/.xbuild/qemu",
-        "/proc/1/root/qemu",
-        "/.xbuild/trace",
+        "/.xbuild/record",
+        "/proc/1/root/.xbuild/qemu",
+        "/proc/1/root/.xbuild/record",
     ]
-    assert read([]).head.trace == 0
+    silent = read([], record=False)
+    assert (silent.head.record, silent.head.far_record) == (0, 0)
+    assert silent.text(silent.head.far_qemu) == "/proc/1/root/.xbuild/qemu"
 
 
 def test_arguments_without_another_program_are_left_out() -> None:

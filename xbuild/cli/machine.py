@@ -9,10 +9,10 @@ from invoke.context import Context
 from invoke.tasks import task
 
 from xbuild import log
-from xbuild.build import open_store
 from xbuild.cli.guard import guarded
 from xbuild.doctor import examine
 from xbuild.errors import EXIT_MACHINE
+from xbuild.inputs import open_store
 from xbuild.store import IN_USE, KINDS
 
 

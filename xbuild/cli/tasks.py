@@ -10,14 +10,14 @@ from invoke.context import Context
 from invoke.tasks import task
 
 from xbuild import log, paths
-from xbuild.build import Builder
+from xbuild.build import Builder, build_or_else
 from xbuild.cli.development import lint, run_tests, schema
 from xbuild.cli.guard import guarded
 from xbuild.cli.machine import clean, doctor
 from xbuild.cli.measure import bench
 from xbuild.cli.words import allow_missing_words
 from xbuild.doctor import require
-from xbuild.environment import MODES
+from xbuild.environment import MODES, Mode
 from xbuild.errors import UsageError
 from xbuild.model.load import load_recipe, load_toolchain, recipe_names, toolchain_names
 from xbuild.plan import Action
@@ -27,7 +27,7 @@ from xbuild.yamlfile import did_you_mean
 _COMMON = {
     "recipe": "name of a file in recipes/ (or a path)",
     "target": "name of a file in toolchains/: armhf, arm64, amd64 ...",
-    "mode": "substituted (native tools stand in, the default) or emulated (nothing does)",
+    "mode": "substituted (native tools stand in, the default), distcc (a native server compiles) or emulated",
     "suite": "another release of the distribution, e.g. bookworm",
 }
 
@@ -36,10 +36,17 @@ def _builder(recipe: str, target: str, mode: str, suite: str, **more: Any) -> Bu
     if recipe.startswith("-"):
         # invoke takes any word for the recipe as long as there is none.
         raise UsageError(f"there is no recipe before {recipe!r}", hint="`--help COMMAND` shows what a command takes")
-    if mode not in MODES:
-        raise UsageError(f"unknown mode {mode!r}{did_you_mean(mode, MODES)}", hint=f"modes: {', '.join(MODES)}")
-    chosen = next(known for known in MODES if known == mode)
-    return Builder(recipe, target, Options(mode=chosen, suite=suite or None, **more))
+    chosen = chosen_mode(mode)
+    if more.get("hosts") and chosen != "distcc":
+        raise UsageError("--distcc-hosts is for --mode distcc")
+    return Builder(recipe, target, Options(mode=chosen, suite=suite or None, grouped=not more.get("without"), **more))
+
+
+def chosen_mode(name: str) -> Mode:
+    """The mode of this name. Raises UsageError if there is none."""
+    if name not in MODES:
+        raise UsageError(f"unknown mode {name!r}{did_you_mean(name, MODES)}", hint=f"modes: {', '.join(MODES)}")
+    return next(known for known in MODES if known == name)
 
 
 def _jobs(text: str) -> int:
@@ -73,6 +80,9 @@ def _summary(result: Result) -> None:
         "json": "one JSON object on stdout, nothing else there",
         "verbose": "tell more",
         "yes": "install what the machine lacks without asking",
+        "fallback": "when the build fails, build again in this mode: emulated or distcc",
+        "distcc-hosts": "mode distcc: machines of your own, as in DISTCC_HOSTS; the phases then have the network",
+        "without": "real paths of programs that are to run emulated, separated by commas",
     },
 )
 @guarded
@@ -89,10 +99,15 @@ def build(
     json: bool = False,
     verbose: bool = False,
     yes: bool = False,
+    fallback: str = "",
+    distcc_hosts: str = "",
+    without: str = "",
 ) -> None:
     """Build a recipe for a target; the artifact comes to dist/."""
     log.configure(json=json, verbose=int(verbose))
-    builder = _builder(recipe, target, mode, suite, jobs=_jobs(jobs), start=from_ or None, keep=keep)
+    more = {"hosts": tuple(distcc_hosts.split()), "without": frozenset(filter(None, without.split(",")))}
+    builder = _builder(recipe, target, mode, suite, jobs=_jobs(jobs), start=from_ or None, keep=keep, **more)
+    other = chosen_mode(fallback) if fallback else builder.mode
     if plan:
         actions = builder.actions()
         if json:
@@ -101,7 +116,7 @@ def build(
             _show_plan(actions)
         return
     require(native=builder.toolchain.native, assume_yes=yes)
-    result = builder.build()
+    result = build_or_else(builder, other)
     if json:
         log.result(result.as_json())
     else:

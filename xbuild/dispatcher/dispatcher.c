@@ -8,10 +8,11 @@
 
 #include "table.h"
 
-enum { SYS_write = 1, SYS_open = 2, SYS_close = 3, SYS_fstat = 5, SYS_execve = 59, SYS_exit = 60, SYS_readlink = 89 };
+enum { SYS_write = 1, SYS_open = 2, SYS_close = 3, SYS_fstat = 5, SYS_getpid = 39, SYS_execve = 59 };
+enum { SYS_exit = 60, SYS_readlink = 89, SYS_clock_gettime = 228 };
 enum { AT_NULL = 0, AT_EXECFD = 2 };
 enum { O_WRONLY = 1, O_APPEND = 02000, O_CLOEXEC = 02000000 };
-enum { E2BIG = 7, ENOENT = 2 };
+enum { E2BIG = 7, ENOENT = 2, CLOCK_BOOTTIME = 7 };
 
 /* Filled in after linking; volatile so that the compiler does not take the zeros for the contents. */
 __attribute__((section(".xbuild_table"), aligned(4096))) const volatile char table_bytes[TABLE_SIZE] = {0};
@@ -122,20 +123,50 @@ static int is_distributions_own(const struct slot *slot, int fd)
            st.ctime_nsec == slot->ctime_nsec;
 }
 
-static const struct slot *find_twin(int fd)
+/* Room for the record, whose path is the file that binfmt_misc has opened. */
+static struct {
+    struct record head;
+    char path[4096];
+} entry;
+
+/* The real path of the open file, which may be reached by many names; what we were called by, if it has none. */
+static void find_path(int fd, const char *called)
 {
-    char link[32] = "/proc/self/fd/", path[4096], digits[12];
+    char link[32] = "/proc/self/fd/", digits[12];
     int n = 0, at = 14;
-    for (int rest = fd; rest || !n; rest /= 10)
+    long got = -1;
+    for (int rest = fd; rest > 0 || !n; rest /= 10)
         digits[n++] = (char)('0' + rest % 10);
     while (n)
         link[at++] = digits[--n];
-    long got = call(SYS_readlink, (long)link, (long)path, sizeof path - 1);
+    if (fd >= 0)
+        got = call(SYS_readlink, (long)link, (long)entry.path, sizeof entry.path - 1);
     if (got <= 0)
-        return NULL;
-    path[got] = 0;
-    const struct slot *slot = look_up(path);
-    return slot && is_distributions_own(slot, fd) ? slot : NULL;
+        for (got = 0; called[got] && got < (long)sizeof entry.path - 1; got++)
+            entry.path[got] = called[got];
+    entry.path[got] = 0;
+    entry.head.length = (uint16_t)(sizeof entry.head + (size_t)got);
+}
+
+/* One write(2) to a file opened for appending is whole, also beside those of other processes. */
+static void note(enum verdict verdict)
+{
+    const struct table *table = (const struct table *)TABLE;
+    int64_t now[2] = {0, 0};
+    long fd;
+    if (!table->record)
+        return;
+    fd = call(SYS_open, (long)(TABLE + table->record), O_WRONLY | O_APPEND | O_CLOEXEC, 0);
+    if (fd < 0)
+        fd = call(SYS_open, (long)(TABLE + table->far_record), O_WRONLY | O_APPEND | O_CLOEXEC, 0);
+    if (fd < 0)
+        return;
+    call(SYS_clock_gettime, CLOCK_BOOTTIME, (long)now, 0);
+    entry.head.verdict = (uint8_t)verdict;
+    entry.head.pid = (uint32_t)call(SYS_getpid, 0, 0, 0);
+    entry.head.time = (uint64_t)now[0] * 1000000000u + (uint64_t)now[1];
+    call(SYS_write, fd, (long)&entry, entry.head.length);
+    call(SYS_close, fd, 0, 0);
 }
 
 /* LD_PRELOAD and LD_AUDIT name the target's libraries: a twin must not see them, its target children must again.
@@ -160,17 +191,23 @@ static void forget_older_preloads(char **envp)
     *kept = NULL;
 }
 
-static void run_twin(const struct slot *slot, char **argv, char **envp)
+/* Does not return if the twin runs; else tells why the target's own program has to. */
+static enum verdict run_twin(const struct slot *slot, char **argv, char **envp)
 {
     const char *program = TABLE + slot->exec;
+    enum verdict verdict = TWIN;
     size_t variables = 0, extra = 0;
     const struct rules *rules = slot->rules ? (const struct rules *)(TABLE + slot->rules) : NULL;
     if (rules) {
         /* argv[0] is a name, not an argument. */
-        if (any_arg(rules->emulate_args, argv + 1) || any_env(rules->emulate_env, envp))
-            return;
-        if (any_arg(rules->other_args, argv + 1))
+        if (any_arg(rules->emulate_args, argv + 1))
+            return ARGUMENT;
+        if (any_env(rules->emulate_env, envp))
+            return VARIABLE;
+        if (any_arg(rules->other_args, argv + 1)) {
             program = TABLE + rules->other;
+            verdict = WIDTH_TWIN;
+        }
         if (rules->set_env)
             for (const char *s = TABLE + rules->set_env; *s; s = next(s))
                 extra++;
@@ -199,26 +236,11 @@ static void run_twin(const struct slot *slot, char **argv, char **envp)
         }
     }
     park_preloads(envp, 'L', 'X', 'D', 'B');
+    note(verdict);
     call(SYS_execve, (long)program, (long)argv, (long)(extra ? changed : envp));
     /* Without our directory (a chroot that the build made) or with too long a command line: qemu tells. */
     park_preloads(envp, 'X', 'L', 'B', 'D');
-}
-
-static void trace(const char *path)
-{
-    const struct table *table = (const struct table *)TABLE;
-    char line[4097];
-    size_t n = length(path);
-    if (!table->trace || n >= sizeof line)
-        return;
-    long fd = call(SYS_open, (long)(TABLE + table->trace), O_WRONLY | O_APPEND | O_CLOEXEC, 0);
-    if (fd < 0)
-        return;
-    for (size_t i = 0; i < n; i++)
-        line[i] = path[i];
-    line[n] = '\n';
-    call(SYS_write, fd, (long)line, (long)n + 1);
-    call(SYS_close, fd, 0, 0);
+    return FAILED;
 }
 
 static __attribute__((noreturn)) void fail(const char *what, const char *path)
@@ -247,14 +269,17 @@ __attribute__((noreturn, used)) void begin(long *stack)
     if (count < 3 || table->magic != TABLE_MAGIC)
         fail("the dispatcher is not called by binfmt_misc: ", count ? argv[0] : "");
     forget_older_preloads(envp);
-    if (fd >= 0) {
-        const struct slot *slot = find_twin(fd);
+    find_path(fd, argv[1]);
+    enum verdict verdict = NO_ENTRY;
+    const struct slot *slot = look_up(entry.path);
+    if (slot)
+        verdict = fd >= 0 && is_distributions_own(slot, fd) ? TWIN : CHANGED;
+    if (fd >= 0)
         call(SYS_close, fd, 0, 0);
-        if (slot)
-            run_twin(slot, argv + 2, envp);
-    }
+    if (verdict == TWIN)
+        verdict = run_twin(slot, argv + 2, envp);
     park_preloads(envp, 'X', 'L', 'B', 'D');
-    trace(argv[1]);
+    note(verdict);
     /* qemu -0 ARGV0 PATH ARGS...: one word more than we were given; the slot of argc is free now. */
     char **words = (char **)stack;
     char *path = argv[1], *argv0 = argv[2];

@@ -3,7 +3,7 @@
  * NUL, ended by an empty one. A pattern ends in `*` (matches what starts with the rest) or must match whole. */
 #include <stdint.h>
 
-#define TABLE_MAGIC 0x31544258u /* "XBT1" */
+#define TABLE_MAGIC 0x32544258u /* "XBT2" */
 #define TABLE_SIZE (256 * 1024)
 
 struct table {
@@ -11,8 +11,9 @@ struct table {
     uint32_t slot_mask; /* number of slots minus one; the number is a power of two */
     uint32_t slots;     /* struct slot[] */
     uint32_t qemu;      /* path of qemu-user */
-    uint32_t trace;     /* file to which the path of each emulated program is appended */
-    uint32_t far_qemu;  /* the same qemu by way of /proc/1/root, for a root that lacks our directory */
+    uint32_t record;    /* file to which a struct record is appended for each exec */
+    uint32_t far_qemu;  /* the same two by way of /proc/1/root, for a root that lacks our directory */
+    uint32_t far_record;
 };
 
 struct slot {
@@ -32,4 +33,23 @@ struct rules {
     uint32_t other;
     uint32_t set_env;     /* NAME=VALUE, replacing what was there */
     uint32_t default_env; /* NAME=VALUE, where NAME is not there */
+};
+
+/* One exec, as xbuild/record.py reads it; the real path of the file follows, without a NUL. */
+struct record {
+    uint16_t length; /* bytes, the path included */
+    uint8_t verdict;
+    uint8_t zero;
+    uint32_t pid;  /* in the sandbox */
+    uint64_t time; /* nanoseconds, CLOCK_BOOTTIME: what /proc/PID/stat tells the start of a process in */
+};
+
+enum verdict {
+    TWIN = 1,       /* the twin runs */
+    WIDTH_TWIN = 2, /* the twin of the target's width runs */
+    NO_ENTRY = 3,   /* emulated, from here on: the table has no twin */
+    CHANGED = 4,    /* the file is no longer the distribution's own */
+    ARGUMENT = 5,   /* an argument asks for the target's own program */
+    VARIABLE = 6,   /* a variable does */
+    FAILED = 7      /* the twin could not be started: corrects the record before */
 };

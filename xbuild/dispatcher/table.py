@@ -10,10 +10,10 @@ from pathlib import Path
 from xbuild.elf import section_location
 from xbuild.errors import XbuildError
 
-MAGIC = 0x31544258
+MAGIC = 0x32544258
 SIZE = 256 * 1024
 SECTION = ".xbuild_table"
-_HEADER = struct.Struct("<6I")
+_HEADER = struct.Struct("<7I")
 _SLOT = struct.Struct("<4I3q")
 _RULES = struct.Struct("<6I")
 
@@ -83,10 +83,10 @@ class _Writer:
         return self.add(_RULES.pack(*fields), 8)
 
 
-def encode(entries: Sequence[Entry], *, qemu: str, far_qemu: str, trace: str | None) -> bytes:
-    """The table as bytes. qemu, trace: paths as seen inside; trace None: nothing is written down.
+def encode(entries: Sequence[Entry], *, near: str, far: str, record: bool) -> bytes:
+    """The table as bytes. near: the directory, as seen inside, that holds `qemu` and the file `record`.
 
-    far_qemu: where qemu is if it is not at `qemu`, as in a chroot that the build made.
+    far: the same one for where it is not seen, as in a chroot that the build made. record: write down each exec.
 
     Raises XbuildError if it does not fit into the room that the dispatcher has for it.
     """
@@ -96,8 +96,8 @@ def encode(entries: Sequence[Entry], *, qemu: str, far_qemu: str, trace: str | N
         slots *= 2
     writer = _Writer(_HEADER.size)
     table = writer.add(bytes(_SLOT.size * slots), 8)
-    qemu_at, trace_at = writer.text(qemu), writer.text(trace) if trace else 0
-    far_at = writer.text(far_qemu)
+    names = [f"{place}/{name}" for place in (near, far) for name in ("qemu", "record")]
+    files = [writer.text(name) if record or name.endswith("qemu") else 0 for name in names]
     for entry in sorted(entries, key=lambda entry: entry.path):
         value = fnv1a(entry.path)
         place = value & (slots - 1)
@@ -106,7 +106,7 @@ def encode(entries: Sequence[Entry], *, qemu: str, far_qemu: str, trace: str | N
         size = -1 if entry.size is None else entry.size
         fields = (writer.text(entry.path), writer.text(entry.program), writer.rules(entry.rules), size, *entry.ctime)
         _SLOT.pack_into(writer.data, table + place * _SLOT.size, value, *fields)
-    _HEADER.pack_into(writer.data, 0, MAGIC, slots - 1, table, qemu_at, trace_at, far_at)
+    _HEADER.pack_into(writer.data, 0, MAGIC, slots - 1, table, *files)
     if len(writer.data) > SIZE:
         raise XbuildError(f"the table of {len(entries)} twins needs {len(writer.data)} bytes; there is room for {SIZE}")
     return bytes(writer.data)

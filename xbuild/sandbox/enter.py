@@ -13,17 +13,21 @@ import os
 import signal
 import socket
 import sys
+import time
 import traceback
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, overload
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from xbuild.sandbox import mounts
 from xbuild.sandbox import syscalls as sys_
+from xbuild.sandbox.sampler import INTERVAL, Sampler
 
 _BINFMT = "/proc/sys/fs/binfmt_misc"
+_PATIENCE = 20
+"""Seconds until a service has to listen."""
 # What a build must not change or learn through /proc even if it ran as root: kernel documentation, proc.rst.
 _PROC_READONLY = ("/proc/sys", "/proc/irq", "/proc/bus", "/proc/fs")
 
@@ -104,8 +108,44 @@ def _exec(spec: dict[str, Any]) -> NoReturn:
     os.execvpe(command[0], command, spec["env"])
 
 
-def _run_as_init(spec: dict[str, Any], talk: socket.socket) -> int:
-    """pid 1 of the namespace: start the command, reap whatever is left to it, give the command's returncode."""
+def _listens(port: int) -> bool:
+    """Asked from the kernel: a connection for the question's sake would be an error in the service's log."""
+    # proc(5), /proc/net/tcp: local address and port in hexadecimal; state 0A is TCP_LISTEN (<net/tcp_states.h>).
+    lines = [line.split() for line in Path("/proc/self/net/tcp").read_text().splitlines()[1:]]
+    return any(line[1].endswith(f":{port:04X}") and line[3] == "0A" for line in lines)
+
+
+def _start_service(spec: dict[str, Any]) -> None:
+    """Start a daemon with a file system of its own, and wait until it listens on its port of the loopback.
+
+    It ends with pid 1. What it says goes to its log, a path outside.
+    """
+    log = os.open(spec["log"], os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+    service = os.fork()
+    if service == 0:
+        try:
+            sys_.unshare(sys_.CLONE_NEWNS)
+            os.dup2(log, 1)
+            os.dup2(log, 2)
+            _build_root(spec)
+            _exec(spec)
+        except BaseException as error:
+            os.write(2, f"xbuild: cannot run {spec['command'][0]}: {error}\n".encode())
+            os._exit(127)
+    os.close(log)
+    end = time.monotonic() + _PATIENCE
+    while time.monotonic() < end and os.waitpid(service, os.WNOHANG)[0] == 0:
+        if _listens(spec["port"]):
+            return
+        time.sleep(0.02)
+    raise OSError(f"{spec['command'][0]} does not listen on port {spec['port']}; its log: {spec['log']}")
+
+
+def _run_as_init(spec: dict[str, Any], talk: socket.socket, accounts: int | None) -> int:
+    """pid 1 of the namespace: start the command, reap whatever is left to it, give the command's returncode.
+
+    accounts: descriptor of a file for what the sampler finds; None: CPU use is not sampled.
+    """
     command = os.fork()
     if command == 0:
         try:
@@ -114,10 +154,35 @@ def _run_as_init(spec: dict[str, Any], talk: socket.socket) -> int:
         except BaseException as error:
             os.write(2, f"xbuild: cannot run {spec['command'][0]}: {error}\n".encode())
             os._exit(127)
+    if accounts is None:
+        return _reap_until(command)
+    sampler = Sampler(spec["record"])
+    # Blocked, the signal stays pending until it is asked for, so that none is missed between two looks.
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
+    look = time.monotonic()
+    while (returncode := _reap_until(command, os.WNOHANG)) is None:
+        if (left := look - time.monotonic()) > 0:
+            signal.sigtimedwait([signal.SIGCHLD], left)
+            continue
+        sampler.sample()
+        look = time.monotonic() + INTERVAL
+    os.write(accounts, json.dumps(sampler.result()).encode())
+    return returncode
+
+
+@overload
+def _reap_until(command: int) -> int: ...
+@overload
+def _reap_until(command: int, flags: int) -> int | None: ...
+
+
+def _reap_until(command: int, flags: int = 0) -> int | None:
     while True:
-        pid, status = os.wait()
+        pid, status = os.waitpid(-1, flags)
         if pid == command:
             return os.waitstatus_to_exitcode(status)
+        if pid == 0:
+            return None
 
 
 def _set_up_and_run(spec: dict[str, Any], talk: socket.socket) -> None:
@@ -147,8 +212,12 @@ def _set_up_and_run(spec: dict[str, Any], talk: socket.socket) -> None:
         # SIGINT of a terminal reaches the whole foreground group; the command decides, not pid 1.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGQUIT, signal.SIG_IGN)
+        if spec["service"]:
+            _start_service(spec["service"])
+        # By its path outside, so before the switch of roots.
+        accounts = os.open(spec["accounts"], os.O_WRONLY | os.O_CLOEXEC) if spec["accounts"] else None
         _build_root(spec)
-        _tell(talk, f"exit {_run_as_init(spec, talk)}")
+        _tell(talk, f"exit {_run_as_init(spec, talk, accounts)}")
     except BaseException as error:
         text = str(error) if isinstance(error, OSError) else traceback.format_exc()
         _tell(talk, "error " + text.replace("\n", "; "))

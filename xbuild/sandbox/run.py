@@ -29,12 +29,28 @@ _USERNS_HINT = "run `invoke doctor`: it names the kernel or AppArmor setting tha
 
 
 @dataclass(frozen=True)
+class Service:
+    """A daemon beside the command, in a file system of its own, and with the same network.
+
+    where: its sandbox, of which mounts, mount_point, env and ids count. port: of the loopback; the command starts
+    when something listens there. log: an existing file outside for what it says.
+    """
+
+    where: Sandbox
+    command: tuple[str, ...]
+    port: int
+    log: Path
+
+
+@dataclass(frozen=True)
 class Sandbox:
     """Where and as whom a command runs.
 
     mounts: executed in order. mount_point: an existing directory outside, on which `/` is assembled; None: the
     command sees the machine's own file system, plus `mounts`. registrations: lines for the private binfmt_misc.
     env: the whole environment. uid, gid: inside. locked: no_new_privs, so no program gains rights by exec.
+    service: what is to run beside the command. accounts: an existing file outside that gets the CPU use by program,
+    as JSON (sampler.py), by the record of execs at `record`, a path inside.
     """
 
     mounts: tuple[Mount, ...] = ()
@@ -47,6 +63,9 @@ class Sandbox:
     network: bool = False
     locked: bool = False
     name: str = "xbuild"
+    service: Service | None = None
+    record: str | None = None
+    accounts: Path | None = None
 
     def describe(self) -> list[str]:
         """What the sandbox consists of, one line each, for --verbose."""
@@ -218,6 +237,7 @@ def give_tree(uid: int, trees: Sequence[Path]) -> None:
 
 
 def _spec(sandbox: Sandbox, command: Sequence[str | Path]) -> dict[str, object]:
+    service = sandbox.service
     return {
         "mounts": [to_json(mount) for mount in sandbox.mounts],
         "private_root": sandbox.mount_point is not None,
@@ -230,5 +250,9 @@ def _spec(sandbox: Sandbox, command: Sequence[str | Path]) -> dict[str, object]:
         "uid": sandbox.uid,
         "gid": sandbox.gid,
         "no_new_privileges": sandbox.locked,
+        "record": sandbox.record,
+        "accounts": str(sandbox.accounts) if sandbox.accounts else None,
+        "service": service
+        and {**_spec(service.where, service.command), "port": service.port, "log": str(service.log)},
         "command": [os.fspath(word) for word in command],
     }

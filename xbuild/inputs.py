@@ -1,0 +1,185 @@
+"""What one build is made from: its models, its roots, its twins, and what the store knows of it. Makes no build."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+from xbuild import distcc, paths, phases, process, twins
+from xbuild.debian import Tree
+from xbuild.digest import file_sha256, key_of
+from xbuild.environment import Mode, WorkPlace, variables
+from xbuild.model.load import load_presets, load_recipe, load_toolchain
+from xbuild.model.phases import Phase, resolve_phases
+from xbuild.model.policy import Policy
+from xbuild.model.recipe import Recipe
+from xbuild.model.source import Source
+from xbuild.plan import UNPACK, Action, Facts, Step, artifact_value, plan, steps, work_name
+from xbuild.result import Options
+from xbuild.roots import Roots
+from xbuild.sandbox.run import remove_tree
+from xbuild.store import Store, diff_values
+from xbuild.yamlfile import load_model
+
+
+def open_store() -> Store:
+    """The user's store, which removes trees of subordinate users too."""
+    return Store(paths.cache(), remove_tree)
+
+
+class Inputs:
+    """One recipe for one target in one mode."""
+
+    def __init__(self, recipe_name: str, target: str, options: Options, store: Store | None = None) -> None:
+        self.project = paths.project()
+        self.recipe_name = recipe_name
+        self.options = options
+        toolchain = load_toolchain(target, self.project)
+        self.default_suite = toolchain.distribution.suite
+        self.toolchain = toolchain.with_suite(options.suite) if options.suite else toolchain
+        self.recipe: Recipe = load_recipe(recipe_name, self.toolchain, self.project)
+        self.mode: Mode = options.mode
+        self.phases: tuple[Phase, ...] = resolve_phases(self.recipe, load_presets())
+        self.store = store or open_store()
+        self.roots = Roots(self.store, self.toolchain, self._policy(), substituted=self.mode != "emulated")
+        self.place = WorkPlace(self.store.root / "work" / work_name(self.recipe, self.toolchain, self.mode))
+        self.parts: list[tuple[str, float]] = []
+
+    @property
+    def title(self) -> str:
+        """`python 3.13.5 for armhf`, with what is not the default."""
+        mode = "" if self.mode == "substituted" else f" ({self.mode})"
+        return f"{self.recipe.name} {self.recipe.version} for {self.toolchain.name}{mode}"
+
+    @property
+    def file_name(self) -> str:
+        """The artifact's name without its ending: NAME-VERSION-TARGET, with what is not the default."""
+        words = [self.recipe.name, self.recipe.version, self.toolchain.name]
+        words += [self.toolchain.distribution.suite] if self.toolchain.distribution.suite != self.default_suite else []
+        words += [self.mode] if self.mode != "substituted" else []
+        return "-".join(words)
+
+    @property
+    def packages(self) -> list[str]:
+        """The distribution packages of the build: the recipe's, its preset's, its mode's."""
+        wanted = {*self.recipe.depends.packages, *load_presets()[self.recipe.build.preset].packages}
+        return sorted(wanted | ({distcc.PACKAGE} if self.mode == "distcc" else set()))
+
+    @cached_property
+    def pairs(self) -> twins.Pairs:
+        """Which twins this build has."""
+        policy = self.roots.policy
+        if policy is None or self.mode != "substituted":
+            return twins.Pairs((), (), ())
+        return twins.pair(
+            self.roots.natives().twins,
+            Tree(self.roots.layers(self.packages)),
+            policy,
+            self.toolchain,
+            removed=frozenset(self.recipe.twins.remove),
+            added=frozenset(self.recipe.twins.add),
+            without=self.options.without,
+            grouped=self.options.grouped,
+        )
+
+    @cached_property
+    def value(self) -> dict[str, Any]:
+        """All inputs of the build, as JSON; makes the roots, whose contents are among them."""
+        tree = Tree(self.roots.layers(self.packages))
+        contents: dict[str, Any] = {name: package.version for name, package in tree.packages.items()}
+        natives: dict[str, Any] = {}
+        if not self.toolchain.native:
+            known = self.roots.natives()
+            natives = {"qemu": file_sha256(known.private / "qemu")}
+            natives |= {
+                f"{twin.tool}:{twin.target_path}": f"{twin.package} {twin.version} {twin.architecture}"
+                for twin in self.pairs.twins
+            }
+            if self.mode == "distcc":
+                natives |= distcc.inputs(self.toolchain, known.trees, self.options.hosts)
+        return artifact_value(
+            self.recipe,
+            self.phases,
+            self.toolchain,
+            mode=self.mode,
+            patches={name: file_sha256(self.project / "recipes" / name) for name in self.recipe.patches},
+            contents={"root": contents, "native": natives},
+        )
+
+    def things(self) -> dict[str, bool]:
+        """Roots, layers and twins that the build needs, and whether each is in the store."""
+        wanted: list[tuple[str, str, Any]] = []
+        if not self.toolchain.native:
+            names = self.roots.native_architectures()
+            wanted += [(f"native root {name}", "roots", self.roots.native_value(name)) for name in names]
+            wanted += [("twins", "twins", self.roots.private_value())]
+        wanted += [(f"target root {self.toolchain.name}", "roots", self.roots.base_value())]
+        if self.packages:
+            wanted += [("build dependencies", "layers", self.roots.layer_value(self.packages))]
+        return {name: self.store.get(kind, key_of(value)) is not None for name, kind, value in wanted}
+
+    def facts(self) -> Facts:
+        """What the store holds for this build; makes nothing."""
+        things = self.things()
+        done = phases.Progress(self.place).done()
+        sources = {f"source {source.sha256[:12]}": self._downloaded(source) for source in self.recipe.sources}
+        if not all(things.values()):
+            return Facts(things, sources, done)
+        value = self.value
+        artifact = self.store.get("artifacts", key_of(value)) is not None
+        return Facts(things, sources, done, artifact, tuple(self.changes(value)))
+
+    def changes(self, value: Mapping[str, Any]) -> list[str]:
+        """How the inputs differ from those of the newest artifact of this recipe, target and mode; [] if none."""
+        for _, _, known in self.store.finished("artifacts"):
+            same = known["recipe"]["name"] == self.recipe.name and known["mode"] == self.mode
+            if same and known["target"]["name"] == self.toolchain.name:
+                return diff_values(known, value)
+        return []
+
+    def actions(self) -> list[Action]:
+        """The plan, from what the store holds now."""
+        facts = self.facts()
+        if not all(facts.things.values()):
+            # What the roots will hold is not known yet, so no key is: all steps are to be run.
+            wanted = [Step(name, "") for name in (UNPACK, *(phase.name for phase in self.phases))]
+            return plan(wanted, replace(facts, done=()), start=self.options.start)
+        return plan(self.steps(), facts, start=self.options.start)
+
+    def steps(self) -> list[Step]:
+        """The unpacking and the phases, with their keys; makes the roots."""
+        return steps(self.recipe, self.phases, self.value)
+
+    @property
+    def jobs(self) -> int:
+        """How many compilers may run at once."""
+        return self.options.jobs or len(os.sched_getaffinity(0))
+
+    def variables(self, epoch: int) -> dict[str, str]:
+        """The environment of the phases; epoch: SOURCE_DATE_EPOCH, seconds since 1970."""
+        known = variables(self.recipe, self.toolchain, epoch=epoch, jobs=self.jobs)
+        return {**known, **distcc.variables(known, self.options.hosts, self.jobs)} if self.mode == "distcc" else known
+
+    def command_line(self) -> str:
+        """Recipe and target as on the command line, with what is not the default."""
+        words = [self.recipe.name, "--target", self.toolchain.name]
+        words += ["--mode", self.mode] if self.mode != "substituted" else []
+        words += ["--suite", self.options.suite] if self.options.suite else []
+        words += ["--without", ",".join(sorted(self.options.without))] if self.options.without else []
+        words += ["--distcc-hosts", " ".join(self.options.hosts)] if self.options.hosts else []
+        return process.show(words)
+
+    @property
+    def mode_name(self) -> str:
+        """The mode as reports call it: a native target has none of ours."""
+        return "native" if self.toolchain.native else self.mode
+
+    def _downloaded(self, source: Source) -> bool:
+        return (self.store.root / "downloads" / f"sha256-{source.sha256}").exists()
+
+    def _policy(self) -> Policy | None:
+        name = self.toolchain.policy
+        return load_model(paths.POLICIES / f"{name}.yml", Policy) if name else None
