@@ -46,9 +46,9 @@ class Builder(Inputs):
         service = None
         if self.mode == "distcc":
             distcc.prepare(self.place, Tree(layers), self.toolchain)
-        if self.mode == "distcc" and not self.options.hosts:
+        if self.mode == "distcc" and not self.options.servers:
             service = distcc.service(self.toolchain, natives.trees, Tree(layers), self.place, self.jobs)
-        return Root(layers, natives.private, self.roots.registrations(dispatcher), service, bool(self.options.hosts))
+        return Root(layers, natives.private, self.roots.registrations(dispatcher), service, bool(self.options.servers))
 
     def prepare(self) -> None:
         """Make what the build needs: roots, build dependencies, twins, sources."""

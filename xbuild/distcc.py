@@ -65,25 +65,23 @@ def tree_for(toolchain: Toolchain, trees: Mapping[str, Path]) -> Path:
     return trees[further.architecture if further else "amd64"]
 
 
-def inputs(toolchain: Toolchain, trees: Mapping[str, Path], hosts: Sequence[str]) -> dict[str, Any]:
+def inputs(toolchain: Toolchain, trees: Mapping[str, Path], servers: Sequence[str]) -> dict[str, Any]:
     """What of this mode determines the result: the compilers' versions, or the machines that are asked."""
-    if hosts:
-        return {"distcc-hosts": list(hosts)}
+    if servers:
+        return {"distcc-hosts": list(servers)}
     packages = Tree([tree_for(toolchain, trees)]).packages
     known = sorted(name for name in packages if name.endswith(toolchain.triplet) or name == PACKAGE)
     return {f"distccd:{name}": packages[name].version for name in known}
 
 
-def variables(known: Mapping[str, str], hosts: Sequence[str], jobs: int) -> dict[str, str]:
+def variables(known: Mapping[str, str], servers: Sequence[str], jobs: int) -> dict[str, str]:
     """What the environment `known` of a build changes to in this mode."""
     return {
         "PATH": f"{MASQUERADE}:{known['PATH']}",
-        "DISTCC_HOSTS": " ".join(hosts) or f"127.0.0.1:{PORT}/{jobs}",
+        "DISTCC_HOSTS": " ".join(servers) or f"127.0.0.1:{PORT}/{jobs}",
         "DISTCC_DIR": _CLIENT_DIRECTORY,
         "DISTCC_LOG": f"{_CLIENT_DIRECTORY}/{CLIENT_LOG}",
         "DISTCC_VERBOSE": "1",
-        # Else one connection that fails makes all work of the next minute local.
-        "DISTCC_BACKOFF_PERIOD": "0",
     }
 
 
@@ -172,7 +170,8 @@ def _follow(pid: str, said: str, states: dict[str, str], found: Summary) -> None
     """Take one line of the log; states: what each of the client's processes is about to do here."""
     if said.startswith("(dcc_scan_args) scanning"):
         states[pid] = "local"
-    elif re.match(r"\(dcc_build_somewhere\) Warning: (remote compilation of .* failed|failed to distribute)", said):
+    elif re.match(r"compile from .* to ", said):
+        # It is one for a server: where it is compiled here after all, the client had to fall back.
         states[pid] = "fallback"
     elif re.match(r"compile .* on (?!localhost).* completed ok$", said):
         found.remote += 1

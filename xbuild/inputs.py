@@ -99,7 +99,7 @@ class Inputs:
                 for twin in self.pairs.twins
             }
             if self.mode == "distcc":
-                natives |= distcc.inputs(self.toolchain, known.trees, self.options.hosts)
+                natives |= distcc.inputs(self.toolchain, known.trees, self.options.servers)
         return artifact_value(
             self.recipe,
             self.phases,
@@ -161,7 +161,7 @@ class Inputs:
     def variables(self, epoch: int) -> dict[str, str]:
         """The environment of the phases; epoch: SOURCE_DATE_EPOCH, seconds since 1970."""
         known = variables(self.recipe, self.toolchain, epoch=epoch, jobs=self.jobs)
-        return {**known, **distcc.variables(known, self.options.hosts, self.jobs)} if self.mode == "distcc" else known
+        return {**known, **distcc.variables(known, self.options.servers, self.jobs)} if self.mode == "distcc" else known
 
     def command_line(self) -> str:
         """Recipe and target as on the command line, with what is not the default."""
@@ -169,7 +169,7 @@ class Inputs:
         words += ["--mode", self.mode] if self.mode != "substituted" else []
         words += ["--suite", self.options.suite] if self.options.suite else []
         words += ["--without", ",".join(sorted(self.options.without))] if self.options.without else []
-        words += ["--distcc-hosts", " ".join(self.options.hosts)] if self.options.hosts else []
+        words += ["--distcc-hosts", " ".join(self.options.servers)] if self.options.servers else []
         return process.show(words)
 
     @property

@@ -15,7 +15,7 @@ class Options:
     """What the user asked for.
 
     jobs: compilers at once. start: phase to begin with. keep: keep the work place. without: real paths, in the root, of
-    programs that are to have no twin. grouped: tools of a group switch together. hosts: machines of the user's own, in
+    programs that are to have no twin. grouped: tools of a group switch together. servers: machines of the user's own, in
     distcc's words (distcc(1), "HOST SPECIFICATIONS"); () is a server of ours. publish: put a copy into dist/.
     """
 
@@ -26,7 +26,7 @@ class Options:
     keep: bool = False
     without: frozenset[str] = frozenset()
     grouped: bool = True
-    hosts: tuple[str, ...] = ()
+    servers: tuple[str, ...] = ()
     publish: bool = True
 
 

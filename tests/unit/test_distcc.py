@@ -19,10 +19,12 @@ distcc[72] (dcc_scan_args) scanning arguments: gcc -v
 distcc[72] exec on localhost: gcc -v
 distcc[72] compile (null) on localhost completed ok
 distcc[87] (dcc_scan_args) scanning arguments: gcc -c -O3 a.c
+distcc[87] compile from a.c to a.o
 distcc[87] exec on 127.0.0.1:3632/2: gcc -c -O3 a.c -o a.o
 distcc[87] cpp a.c on localhost completed ok
 distcc[87] compile a.c on 127.0.0.1:3632/2 completed ok
 distcc[107] (dcc_scan_args) scanning arguments: gcc -c -O3 ztest7.c
+distcc[107] compile from ztest7.c to ztest7.o
 distcc[107] cpp ztest7.c on localhost failed
 distcc[107] ERROR: compile ztest7.c on 127.0.0.1:3632/2 failed
 distcc[107] (dcc_build_somewhere) Warning: remote compilation of 'ztest7.c' failed, retrying locally
@@ -30,6 +32,7 @@ distcc[107] Warning: failed to distribute ztest7.c to 127.0.0.1:3632/2, running 
 distcc[107] exec on localhost: gcc -c -O3 ztest7.c -o ztest7.o
 distcc[107] ERROR: compile ztest7.c on localhost failed
 distcc[90] (dcc_scan_args) scanning arguments: gcc -c b.c
+distcc[90] compile from b.c to b.o
 distcc[90] (dcc_build_somewhere) Warning: failed to distribute, running locally instead
 distcc[90] exec on localhost: gcc -c b.c -o b.o
 distcc[90] compile b.c on localhost completed ok

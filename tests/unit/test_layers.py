@@ -15,12 +15,15 @@ PACKAGE = PROJECT / "xbuild"
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "paths", "digest"),
-    ("log", "yamlfile", "process", "elf", "binfmt", "usage"),
+    ("log", "yamlfile", "process", "elf", "binfmt", "record"),
     ("model",),
     ("sandbox",),
     ("store", "sources", "roots", "twins", "artifact", "debian", "dispatcher", "gcctable", "mirror", "privatetree"),
     ("plan", "environment"),
-    ("bench", "build", "check", "compare", "doctor", "install", "outputs", "phases", "report", "result"),
+    (
+        "bench", "bisect", "build", "canary", "check", "compare", "distcc", "doctor", "inputs", "install", "outputs",
+        "phases", "report", "result", "trace",
+    ),
     ("cli",),
 )
 """What lies directly below xbuild. Imports go downwards or stay in the layer, and never in a circle."""
@@ -31,7 +34,7 @@ STARTERS = frozenset({"fork", "forkpty", "popen", "posix_spawn", "posix_spawnp",
 MOUNTERS = frozenset({"mount", "umount", "umount2", "move_mount", "pivot_root", "unshare", "setns", "chroot"})
 """System calls that change what a process sees of the file system."""
 
-ALLOWED_NAMES = frozenset({"MAKE_HOST"})
+ALLOWED_NAMES = frozenset({"MAKE_HOST", "distcc_hosts"})
 """Names with the word "host" that others have given; HOSTTYPE and hostname are words of their own."""
 
 

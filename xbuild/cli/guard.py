@@ -38,7 +38,7 @@ def guarded(task: Callable[P, int | None]) -> Callable[P, None]:
             log.error(error)
             code = error.exit_code
         except (KeyboardInterrupt, _Terminated):
-            log.warn("interrupted; the same command goes on where this one stopped")
+            log.warn("interrupted; a build goes on where it stopped when the same command is given again")
             code = EXIT_INTERRUPTED
         except (Exit, SystemExit):
             raise

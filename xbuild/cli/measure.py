@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from invoke.context import Context
 from invoke.tasks import task
 
-from xbuild import bench as benches
-from xbuild import log
+from xbuild import log, paths, process
+from xbuild.bench import measure, plot, show
+from xbuild.bench.cost import exec_cost
+from xbuild.bench.series import Series
 from xbuild.cli.guard import guarded
+from xbuild.doctor import require
+from xbuild.environment import MODES, Mode
+from xbuild.errors import EXIT_PHASE, UsageError
+from xbuild.model.load import load_toolchain
 from xbuild.result import Options
+from xbuild.yamlfile import did_you_mean
 
 
 @task(
@@ -19,10 +28,15 @@ from xbuild.result import Options
     help={
         "recipes": "names, separated by commas",
         "targets": "names, separated by commas; amd64 is what the others are held against",
-        "emulated": "also build fully emulated, which takes long",
+        "modes": "names, separated by commas, for targets that are not native",
+        "repeat": "how often each is built (default: 3, with --ablation 1)",
+        "ablation": "also with few native tools, then more and more of them; takes long",
         "exec": "only measure what one exec through the dispatcher costs",
         "jobs": "compilers at once (default: as many as there are cores)",
-        "json": "one JSON object on stdout",
+        "suite": "another release of the distribution, e.g. bookworm",
+        "json": "one JSON object on stdout, with every run",
+        "markdown": "a file for the tables, written anew after each build",
+        "svg": "a file for the picture, written anew after each build",
     },
 )
 @guarded
@@ -30,21 +44,115 @@ def bench(
     _c: Context,
     recipes: str = "zlib,xz,lua,bash",
     targets: str = "amd64,armhf",
-    emulated: bool = False,
+    modes: str = "substituted",
+    repeat: str = "",
+    ablation: bool = False,
     exec: bool = False,
-    jobs: int = 0,
+    jobs: str = "",
+    suite: str = "",
     json: bool = False,
-) -> None:
-    """Build recipes anew for several targets and print the ratios, all from one run."""
+    markdown: str = "",
+    svg: str = "",
+) -> int:
+    """Build recipes anew for several targets and modes, in turn, and compare how long it takes."""
     log.configure(json=json)
-    options = Options(jobs=jobs)
+    options = Options(jobs=_number("--jobs", jobs), suite=suite or None)
     if exec:
-        target = next(name for name in targets.split(",") if name != "amd64")
-        dispatched, direct = benches.exec_cost(target, options)
-        log.output(f"exec of true: {dispatched:.0f} us dispatched, {direct:.0f} us direct, "
-                   f"{dispatched - direct:.0f} us is the dispatcher's")  # fmt: skip
-        log.result({"dispatched_us": dispatched, "direct_us": direct})
-        return
-    runs = benches.compare(recipes.split(","), targets.split(","), emulated=emulated, options=options)
-    log.table(("recipe", "phase", "target", "mode", "seconds", "ratio"), benches.rows(runs))
-    log.result({"runs": [asdict(run) for run in runs]})
+        return _exec_cost(_words("--targets", targets), options)
+    rounds = _number("--repeat", repeat) or (1 if ablation else 3)
+    files = {file: render for file, render in ((markdown, show.markdown), (svg, plot.picture)) if file}
+    _require_writable(files)
+    chosen = _words("--recipes", recipes), _words("--targets", targets), _modes(modes)
+    command = _command(*chosen, rounds, options, ablation=ablation)
+    series = measure.plan(*chosen, rounds, options, command=command, ablation=ablation)
+    require(native=all(variant.native for variant in series.variants))
+    try:
+        measure.prepare(series, options)
+        measure.measure(series, options, lambda: _write(series, files))
+    finally:
+        # Also what has been measured until an interruption is worth having.
+        _write(series, files)
+        log.table(show.COLUMNS, show.rows(series))
+        for remark in show.remarks(series):
+            log.output(remark)
+        log.result(show.as_json(series))
+    return EXIT_PHASE if series.failures else 0
+
+
+def _exec_cost(targets: Sequence[str], options: Options) -> int:
+    project = paths.project()
+    target = next((name for name in targets if not load_toolchain(name, project).native), None)
+    if target is None:
+        raise UsageError("there is no dispatcher for a native target", hint="name another one: --targets armhf")
+    require()
+    dispatched, direct = exec_cost(target, options)
+    log.output(f"exec of true: {dispatched:.0f} us dispatched, {direct:.0f} us direct, "
+               f"{dispatched - direct:.0f} us is the dispatcher's")  # fmt: skip
+    log.result({"dispatched_us": dispatched, "direct_us": direct})
+    return 0
+
+
+def _number(option: str, text: str) -> int:
+    # Not left to invoke, which would show a traceback.
+    if text and not (text.isascii() and text.isdigit() and int(text)):
+        raise UsageError(f"{option} must be a number from 1 on, not {text!r}", hint=f"for example {option} 3")
+    return int(text or 0)
+
+
+def _words(option: str, text: str) -> list[str]:
+    words = list(dict.fromkeys(word.strip() for word in text.split(",")))
+    if "" in words:
+        raise UsageError(f"{option} wants names, separated by commas, not {text!r}", hint=f"for example {option} a,b")
+    return words
+
+
+def _modes(text: str) -> list[Mode]:
+    found: list[Mode] = []
+    for word in _words("--modes", text):
+        known = next((mode for mode in MODES if mode == word), None)
+        if known is None:
+            raise UsageError(f"unknown mode {word!r}{did_you_mean(word, MODES)}", hint=f"modes: {', '.join(MODES)}")
+        found.append(known)
+    return found
+
+
+def _command(
+    recipes: Sequence[str],
+    targets: Sequence[str],
+    modes: Sequence[Mode],
+    rounds: int,
+    options: Options,
+    *,
+    ablation: bool,
+) -> str:
+    """The command line that repeats the benchmark, with all that the figures depend on."""
+    words = ["invoke", "bench", "--recipes", ",".join(recipes), "--targets", ",".join(targets)]
+    words += ["--modes", ",".join(modes), "--repeat", str(rounds)]
+    words += ["--ablation"] if ablation else []
+    words += ["--jobs", str(options.jobs)] if options.jobs else []
+    words += ["--suite", options.suite] if options.suite else []
+    return process.show(words)
+
+
+Files = Mapping[str, Callable[[Series], str]]
+"""Names of files, and what makes their contents."""
+
+
+def _require_writable(files: Files) -> None:
+    """Raises UsageError now, not after hours."""
+    for name in files:
+        folder = Path(name).absolute().parent
+        if not os.access(folder, os.W_OK | os.X_OK) or Path(name).is_dir():
+            raise UsageError(f"cannot write {name}", hint=f"is {folder} a directory that you can write to?")
+
+
+def _write(series: Series, files: Files) -> None:
+    for name, render in files.items():
+        path = Path(name).absolute()
+        beside = path.with_name(f".{path.name}.new")
+        try:
+            beside.write_text(render(series), encoding="utf-8")
+            beside.replace(path)
+        except OSError as error:
+            # What has been measured is worth more than the file, and is shown in the end.
+            log.warn(f"cannot write {name}: {error.strerror}")

@@ -37,7 +37,7 @@ def _builder(recipe: str, target: str, mode: str, suite: str, **more: Any) -> Bu
         # invoke takes any word for the recipe as long as there is none.
         raise UsageError(f"there is no recipe before {recipe!r}", hint="`--help COMMAND` shows what a command takes")
     chosen = chosen_mode(mode)
-    if more.get("hosts") and chosen != "distcc":
+    if more.get("servers") and chosen != "distcc":
         raise UsageError("--distcc-hosts is for --mode distcc")
     return Builder(recipe, target, Options(mode=chosen, suite=suite or None, grouped=not more.get("without"), **more))
 
@@ -105,7 +105,7 @@ def build(
 ) -> None:
     """Build a recipe for a target; the artifact comes to dist/."""
     log.configure(json=json, verbose=int(verbose))
-    more = {"hosts": tuple(distcc_hosts.split()), "without": frozenset(filter(None, without.split(",")))}
+    more = {"servers": tuple(distcc_hosts.split()), "without": frozenset(filter(None, without.split(",")))}
     builder = _builder(recipe, target, mode, suite, jobs=_jobs(jobs), start=from_ or None, keep=keep, **more)
     other = chosen_mode(fallback) if fallback else builder.mode
     if plan:
