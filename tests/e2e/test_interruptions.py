@@ -43,7 +43,7 @@ def test_a_polite_end(xbuild: Xbuild, number: signal.Signals) -> None:
     assert processes(marker) != []
     process.send_signal(number)
     said = xbuild.ended(process, code=130)
-    assert "warning: interrupted; the same command goes on where this one stopped" in said.err
+    assert "warning: interrupted; a build goes on where it stopped when the same command is given again" in said.err
     nothing_is_left(xbuild, marker)
     again = xbuild("build", "tiny", "--target", "armhf")
     assert "from compile, it was interrupted here" in again.err
