@@ -11,10 +11,13 @@ from invoke.tasks import task
 
 from xbuild import log, paths
 from xbuild.build import Builder, build_or_else
+from xbuild.cli.bisect import bisect
+from xbuild.cli.compare import compare
 from xbuild.cli.development import lint, run_tests, schema
 from xbuild.cli.guard import guarded
 from xbuild.cli.machine import clean, doctor
 from xbuild.cli.measure import bench
+from xbuild.cli.trace import trace
 from xbuild.cli.words import allow_missing_words
 from xbuild.doctor import require
 from xbuild.environment import MODES, Mode
@@ -22,6 +25,7 @@ from xbuild.errors import UsageError
 from xbuild.model.load import load_recipe, load_toolchain, recipe_names, toolchain_names
 from xbuild.plan import Action
 from xbuild.result import Options, Result
+from xbuild.trace import explain_exec
 from xbuild.yamlfile import did_you_mean
 
 _COMMON = {
@@ -123,14 +127,34 @@ def build(
         _summary(result)
 
 
-@task(positional=["recipe"], auto_shortflags=False, help={**_COMMON, "json": "one JSON object on stdout"})
+@task(
+    positional=["recipe"],
+    auto_shortflags=False,
+    help={
+        **_COMMON,
+        "exec": "a path or name: tell how this program would run, and why",
+        "json": "one JSON object on stdout",
+    },
+)
 @guarded
 def why(
-    _c: Context, recipe: str, target: str = "armhf", mode: str = "substituted", suite: str = "", json: bool = False
+    _c: Context,
+    recipe: str,
+    target: str = "armhf",
+    mode: str = "substituted",
+    suite: str = "",
+    exec: str = "",
+    json: bool = False,
 ) -> None:
-    """Tell what a build would do and which inputs changed since the last one."""
+    """Tell what a build would do and which inputs changed since the last one; or how one program would run."""
     log.configure(json=json)
     builder = _builder(recipe, target, mode, suite)
+    if exec:
+        answer = explain_exec(builder, exec)
+        for line in [] if json else answer.lines():
+            log.output(line)
+        log.result(answer.as_json())
+        return
     facts = builder.facts()
     actions = builder.actions()
     if json:
@@ -216,7 +240,7 @@ def list_(_c: Context, json: bool = False) -> None:
 
 allow_missing_words()
 namespace = Collection("xbuild")
-for _task in (build, bench, why, shell, list_, clean, doctor, run_tests, lint, schema):
+for _task in (build, compare, bisect, trace, bench, why, shell, list_, clean, doctor, run_tests, lint, schema):
     namespace.add_task(_task)
 namespace.add_task(log_, name="log")
 

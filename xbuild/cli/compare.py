@@ -1,0 +1,90 @@
+"""The task that compares modes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from invoke.context import Context
+from invoke.tasks import task
+
+from xbuild import log, paths, report
+from xbuild.cli.guard import guarded
+from xbuild.compare import compare as compare_modes
+from xbuild.compare import text
+from xbuild.doctor import require
+from xbuild.environment import MODES, Mode
+from xbuild.errors import UsageError
+from xbuild.result import Options
+from xbuild.yamlfile import did_you_mean
+
+
+def chosen_modes(words: str) -> list[Mode]:
+    """The modes in `words`, separated by commas. Raises UsageError for one that is none."""
+    found: list[Mode] = []
+    for word in (part.strip() for part in words.split(",")):
+        mode = next((known for known in MODES if known == word), None)
+        if mode is None:
+            raise UsageError(f"unknown mode {word!r}{did_you_mean(word, MODES)}", hint=f"modes: {', '.join(MODES)}")
+        found.append(mode)
+    return found
+
+
+def _number(text: str) -> int:
+    if text and not (text.isascii() and text.isdigit() and int(text)):
+        raise UsageError(f"--jobs must be a number from 1 on, not {text!r}")
+    return int(text or 0)
+
+
+@task(
+    positional=["recipe"],
+    auto_shortflags=False,
+    help={
+        "recipe": "name of a file in recipes/ (or a path)",
+        "target": "name of a file in toolchains/: armhf, arm64 ...",
+        "modes": f"modes to build in, separated by commas: {', '.join(MODES)}",
+        "objects": "compare every ELF file and archive of the build trees too; the trees are kept",
+        "twice": "build a second time in one mode, even if nothing differs, to see what differs by itself",
+        "suite": "another release of the distribution, e.g. bookworm",
+        "jobs": "compilers at once (default: as many as there are cores)",
+        "distcc-hosts": "mode distcc: machines of your own, in distcc's words, instead of a server of ours",
+        "html": "the report's file (default: dist/compare-NAME-VERSION-TARGET.html)",
+        "json": "one JSON object on stdout, nothing else there",
+        "verbose": "tell more",
+    },
+)
+@guarded
+def compare(
+    _c: Context,
+    recipe: str,
+    target: str = "armhf",
+    modes: str = "substituted,emulated",
+    objects: bool = False,
+    twice: bool = False,
+    suite: str = "",
+    jobs: str = "",
+    distcc_hosts: str = "",
+    html: str = "",
+    json: bool = False,
+    verbose: bool = False,
+) -> None:
+    """Build a recipe in several modes and compare what comes out, file by file; exit 5 if anything differs."""
+    log.configure(json=json, verbose=int(verbose))
+    if recipe.startswith("-"):
+        # invoke takes any word for the recipe as long as there is none.
+        raise UsageError(f"there is no recipe before {recipe!r}", hint="`--help COMMAND` shows what a command takes")
+    chosen = chosen_modes(modes)
+    if distcc_hosts and "distcc" not in chosen:
+        raise UsageError("--distcc-hosts is for mode distcc", hint="name it in --modes")
+    require()
+    options = Options(suite=suite or None, jobs=_number(jobs), servers=tuple(distcc_hosts.split()))
+    comparison = compare_modes(recipe, target, chosen, options, objects=objects, twice=twice)
+    file = Path(html).absolute() if html else paths.project() / "dist" / f"compare-{comparison.name}.html"
+    report.write(file, report.compare_page(comparison))
+    if not json:
+        log.table(text.COLUMNS, text.mode_rows(comparison.modes))
+        for line in text.lines(comparison):
+            log.output(line)
+        log.output(f"report: {file}")
+    log.result(comparison.as_json(file))
+    if fault := comparison.fault():
+        raise fault
