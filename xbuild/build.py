@@ -12,7 +12,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from xbuild import distcc, log, mirror, outputs, paths, phases
+from xbuild import canary, distcc, log, mirror, outputs, paths, phases
 from xbuild.debian import Tree
 from xbuild.digest import key_of
 from xbuild.environment import Mode, Root, sandbox
@@ -81,6 +81,8 @@ class Builder(Inputs):
         first, reason = first_step(wanted, progress.done(), self.options.start)
         begin = wanted[first].name if first < len(wanted) else "the check of outputs"
         log.info(f"{self.title}: from {begin}, {reason}")
+        with self._part("canaries"):
+            canary.run(self.store, self.roots, self.pairs.entries, self.place.path.parent)
         progress = self.run_steps(wanted, first, len(wanted))
         env = self.variables(progress.epoch)
         with self._part("check outputs"), log.step("check outputs"):

@@ -47,7 +47,7 @@ def clean(_c: Context, roots: bool = False, downloads: bool = False, everything:
     log.configure()
     store = open_store()
     kinds = ["work", "artifacts"]
-    kinds += ["roots", "layers", "twins"] if roots or everything else []
+    kinds += ["roots", "layers", "twins", "canaries"] if roots or everything else []
     kinds += ["downloads"] if downloads or everything else []
     store.sweep()
     # What a running build stands on is not taken from under it.
