@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from xbuild import distcc, paths, phases, process, twins
@@ -139,6 +140,23 @@ class Inputs:
             if same and known["target"]["name"] == self.toolchain.name:
                 return diff_values(known, value)
         return []
+
+    def kept(self, name: str) -> tuple[Path, bool] | None:
+        """The directory `name` (records, logs) that the artifact of the present inputs has, and True.
+
+        Else that of the newest one of the same recipe, target, suite and mode, and False; None if there is none.
+        """
+        if all(self.things().values()):
+            found = self.store.get("artifacts", key_of(self.value))
+            if found and (found / name).is_dir():
+                return found / name, True
+        wanted = (self.recipe.name, self.mode, self.toolchain.name, self.toolchain.distribution.suite)
+        for path, _, known in self.store.finished("artifacts"):
+            target = known["target"]
+            own = (known["recipe"]["name"], known["mode"], target["name"], target["distribution"]["suite"])
+            if own == wanted and (path / name).is_dir():
+                return path / name, False
+        return None
 
     def actions(self) -> list[Action]:
         """The plan, from what the store holds now."""

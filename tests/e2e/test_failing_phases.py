@@ -129,3 +129,10 @@ def test_a_patch_that_does_not_apply(xbuild: Xbuild) -> None:
 def test_an_empty_answer_of_the_log(xbuild: Xbuild) -> None:
     xbuild.recipe()
     assert "no log of tiny 1 for armhf" in xbuild("log", "tiny", code=2).err
+
+
+def test_logs_stay_with_the_artifact(xbuild: Xbuild) -> None:
+    xbuild.recipe(build={"compile": "echo the words; echo 42 > answer"})
+    xbuild.build("tiny")
+    assert not xbuild.place().exists()
+    assert xbuild("log", "tiny", "--phase", "compile").out.endswith("the words\n")

@@ -40,7 +40,7 @@ def test_a_polite_end(xbuild: Xbuild, number: signal.Signals) -> None:
     xbuild.recipe(build={"compile": _ONCE.format(marker.split()[1])})
     process = xbuild.start("build", "tiny", "--target", "armhf")
     wait_for("the phase", lambda: xbuild.log() == "started\n")
-    assert processes(marker) != []
+    wait_for(marker, lambda: processes(marker))
     process.send_signal(number)
     said = xbuild.ended(process, code=130)
     assert "warning: interrupted; a build goes on where it stopped when the same command is given again" in said.err

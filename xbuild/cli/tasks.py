@@ -170,13 +170,15 @@ def why(
 def log_(
     _c: Context, recipe: str, target: str = "armhf", mode: str = "substituted", suite: str = "", phase: str = ""
 ) -> None:
-    """Print the logs of the last build that failed or was kept."""
+    """Print the logs of the last build."""
     builder = _builder(recipe, target, mode, suite)
-    files = sorted(builder.place.logs.glob("*.log"))
+    found = builder.kept("logs")
+    folder = builder.place.logs if any(builder.place.logs.glob("*.log")) or not found else found[0]
+    files = sorted(folder.glob("*.log"))
     chosen = [file for file in files if not phase or file.stem.partition("-")[2] == phase]
     if not chosen:
         known = ", ".join(file.stem.partition("-")[2] for file in files)
-        hint = f"there are logs of: {known}" if known else "logs stay after a failure, or with --keep"
+        hint = f"there are logs of: {known}" if known else f"invoke build {builder.command_line()}"
         raise UsageError(f"no log of {builder.title}" + (f", phase {phase!r}" if phase else ""), hint=hint)
     for file in chosen:
         log.output(f"==> {file}")

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from xbuild.debian import Tree
-from xbuild.digest import key_of
 from xbuild.errors import UsageError
 from xbuild.inputs import Inputs
 from xbuild.phases import Progress
@@ -227,22 +226,8 @@ def _source(builder: Inputs) -> Source:
     if place.is_dir() and any(place.iterdir()):
         states = {record.name: record.status for record in Progress(builder.place).records}
         return Source("the work place of a build that failed, runs or was kept", place, states)
-    if found := _artifact(builder):
-        return found
+    if found := builder.kept("records"):
+        path, present = found
+        return Source("the artifact" if present else "an older artifact, whose inputs have changed since", path)
     hint = f"invoke build {builder.command_line()}"
     raise UsageError(f"no build of {title} has left a record", hint=hint)
-
-
-def _artifact(builder: Inputs) -> Source | None:
-    """The artifact of the present inputs; else the newest one of the same recipe, target, suite and mode."""
-    if all(builder.things().values()):
-        found = builder.store.get("artifacts", key_of(builder.value))
-        if found and (found / "records").is_dir():
-            return Source("the artifact", found / "records")
-    wanted = (builder.recipe.name, builder.mode, builder.toolchain.name, builder.toolchain.distribution.suite)
-    for path, _, known in builder.store.finished("artifacts"):
-        target = known["target"]
-        own = (known["recipe"]["name"], known["mode"], target["name"], target["distribution"]["suite"])
-        if own == wanted and (path / "records").is_dir():
-            return Source("an older artifact, whose inputs have changed since", path / "records")
-    return None
