@@ -35,7 +35,7 @@ _MEMBER_HEADER = 60
 _MEMBER_END = b"`\n"
 
 # What pyelftools lets through when offsets and sizes in a file are nonsense.
-_PARSE_ERRORS = (
+PARSE_ERRORS = (
     ELFError,
     ConstructError,
     ArithmeticError,
@@ -138,7 +138,7 @@ def read_elf(source: Path | bytes) -> ElfInfo:
         ident = _ident(stream, name)
         try:
             return _info(ELFFile(stream), osabi=ident[7])
-        except _PARSE_ERRORS as error:
+        except PARSE_ERRORS as error:
             raise _broken(name, error) from error
 
 
@@ -153,7 +153,7 @@ def section_location(path: Path, name: str) -> tuple[int, int]:
             section = ELFFile(stream).get_section_by_name(name)
             if section is not None and section["sh_type"] != _SHT_NOBITS:
                 return int(section["sh_offset"]), int(section["sh_size"])
-        except _PARSE_ERRORS as error:
+        except PARSE_ERRORS as error:
             raise _broken(str(path), error) from error
     raise ElfError(f"{path}: no section {name} with contents")
 
@@ -166,7 +166,7 @@ def with_interpreter(program: bytes, interpreter: str) -> bytes:
     try:
         segments = ELFFile(io.BytesIO(program)).iter_segments("PT_INTERP")
         header = next(segments, None)
-    except _PARSE_ERRORS as error:
+    except PARSE_ERRORS as error:
         raise _broken("program", error) from error
     if header is None:
         raise _broken("program", ValueError("it has no interpreter"))

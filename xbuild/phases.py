@@ -125,15 +125,13 @@ def run_phase(
     where = sandbox(root, place, env, cwd=directory_of(recipe, step), network=network, step=name)
     for line in where.describe():
         log.detail(line)
-    limit = float(recipe.idle_limit)
-    if step.name == "check" and recipe.check:
-        limit = min(limit, float(recipe.check.timeout))
+    deadline = _deadline(recipe, step)
+    limit = float(min(recipe.idle_limit, deadline or recipe.idle_limit))
 
     def on_idle(seconds: float) -> None:
         log.warn(f"{step.name} has said nothing and used no CPU for {log.human_time(seconds)}; log: {file}")
 
     started = time.monotonic()
-    deadline = _deadline(recipe, step)
     command = ["sh", "-eu", f"{BUILD}/run/{script.name}"]
     if deadline is not None:
         command = ["timeout", "--kill-after=10", str(deadline), *command]
@@ -143,10 +141,10 @@ def run_phase(
     if returncode == 0:
         return seconds
     ending = f"ended after {log.human_time(limit)} without output and CPU use"
-    if returncode is not None:
+    if deadline is not None and returncode in (124, 137) and seconds >= deadline:
+        ending = f"ended after its time limit of {log.human_time(deadline)}"
+    elif returncode is not None:
         ending = process.describe_exit(returncode)
-        if deadline is not None and returncode in (124, 137) and seconds >= deadline:
-            ending = f"ended after its time limit of {log.human_time(deadline)}"
     lines = last_lines(file)
     message = f"{title}: phase {step.name!r} failed after {log.human_time(seconds)} ({ending})"
     raise PhaseError(message, details=[*lines, "", f"log:    {file}"], hint=hint_for(lines))

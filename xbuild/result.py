@@ -15,8 +15,8 @@ class Options:
     """What the user asked for.
 
     jobs: compilers at once. start: phase to begin with. keep: keep the work place. without: real paths, in the root, of
-    programs that are to have no twin. grouped: tools of a group switch together. servers: machines of the user's own, in
-    distcc's words (distcc(1), "HOST SPECIFICATIONS"); () is a server of ours. publish: put a copy into dist/.
+    programs that are to have no twin. grouped: tools of a group switch together. servers: machines of the user's own,
+    in distcc's words (distcc(1), "HOST SPECIFICATIONS"); () is a server of ours. publish: put a copy into dist/.
     """
 
     mode: Mode = "substituted"

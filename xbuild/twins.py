@@ -178,9 +178,7 @@ def pair(
             continue
         reason = "switched off" if path in without else _why_not(twin, place, path, target, policy, toolchain, removed)
         if reason is None:
-            state = place.stat()
-            seconds, nanoseconds = divmod(state.st_ctime_ns, 1_000_000_000)
-            kept.append((twin, replace(entry, size=state.st_size, ctime=(seconds, nanoseconds))))
+            kept.append((twin, _of_this_file(entry, place)))
         else:
             refused[path] = Refused(path, reason)
             broken.setdefault(policy.group_of(twin.tool), f"{path}: {reason}")
@@ -192,6 +190,12 @@ def pair(
         else:
             good.append((twin, entry))
     return Pairs(tuple(entry for _, entry in good), tuple(twin for twin, _ in good), tuple(refused.values()))
+
+
+def _of_this_file(entry: Entry, place: Path) -> Entry:
+    state = place.stat()
+    seconds, nanoseconds = divmod(state.st_ctime_ns, 1_000_000_000)
+    return replace(entry, size=state.st_size, ctime=(seconds, nanoseconds))
 
 
 def _why_not(

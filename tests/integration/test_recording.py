@@ -26,7 +26,8 @@ def test_every_exec_has_its_reason(target: Target) -> None:
     before = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
     target.sh(
         "readlink /proc/self/exe; perl -e 1; bash --version >/dev/null; LIBRARY_PATH=/ gcc -E - </dev/null >/dev/null;"
-        "echo 'int x;' | gcc -flto -S -xc -o /dev/null -; touch /usr/bin/uname /usr/bin/readlink; readlink /proc/self/exe; uname"
+        "echo 'int x;' | gcc -flto -S -xc -o /dev/null -; touch /usr/bin/uname /usr/bin/readlink;"
+        "readlink /proc/self/exe; uname"
     )
     after = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
     assert verdicts(target, "readlink") == [Verdict.TWIN, Verdict.CHANGED]
@@ -45,7 +46,8 @@ def test_every_exec_has_its_reason(target: Target) -> None:
 def test_a_twin_that_cannot_start_is_corrected(target: Target) -> None:
     # The same files by a way to a root that lacks our directory: qemu and the record are reached by way of pid 1.
     target.sh(
-        "mkdir /tmp/r; mount --bind / /tmp/r; mount --bind /proc /tmp/r/proc; chroot /tmp/r /usr/bin/readlink -f /usr/bin/cc"
+        "mkdir /tmp/r; mount --bind / /tmp/r; mount --bind /proc /tmp/r/proc;"
+        "chroot /tmp/r /usr/bin/readlink -f /usr/bin/cc"
     )
     assert verdicts(target, "readlink") == [Verdict.FAILED]
     assert verdicts(target, "chroot") == [Verdict.TWIN]

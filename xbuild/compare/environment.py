@@ -1,0 +1,56 @@
+"""What took part in the builds of a comparison, in words."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+_ROWS: tuple[tuple[str, str, str], ...] = (
+    ("gcc", r"gcc-\d+", r"gcc-\d+(-.*)?"),
+    ("binutils", r"binutils", r"binutils(-.*)?"),
+    ("C library", r"libc6", r"libc6"),
+    ("make", r"make", r"make"),
+    ("dash", r"dash", r"dash"),
+    ("bash", r"bash", r"bash"),
+    ("coreutils", r"coreutils", r"coreutils"),
+    ("distcc", r"distcc", r"distcc"),
+)
+"""What is shown: a name, the pattern of its package in the target root, and that of its native package."""
+
+
+def rows(manifests: Sequence[Mapping[str, Any]], qemu: str) -> list[tuple[str, str, str]]:
+    """Tool, version in the target root, version of the twins; qemu: version of the emulator."""
+    root: dict[str, str] = {}
+    native: dict[str, set[str]] = {}
+    digests = set()
+    for manifest in manifests:
+        root |= manifest["inputs"]["root"]
+        for name, value in manifest["inputs"]["native"].items():
+            words = str(value).split()
+            if len(words) == 3:
+                native.setdefault(words[0], set()).add(f"{words[1]} {words[2]}")
+            elif name == "qemu":
+                digests.add(str(value)[:12])
+    found = []
+    for name, in_root, in_native in _ROWS:
+        target = sorted({version for package, version in root.items() if re.fullmatch(in_root, package)})
+        twins = sorted(set().union(*(known for package, known in native.items() if re.fullmatch(in_native, package))))
+        if target or twins:
+            found.append((name, ", ".join(target), ", ".join(twins)))
+    if digests:
+        found.append(("qemu-user", "", f"{qemu} (sha256 {', '.join(sorted(digests))}...)".strip()))
+    return found
+
+
+def machine() -> str:
+    """What this machine is, and the date: `2 x AMD EPYC, Linux 6.18.5, 2025-01-31 12:00 UTC`."""
+    info = Path("/proc/cpuinfo")
+    match = re.search(r"^model name\s*:\s*(.+)$", info.read_text() if info.exists() else "", re.MULTILINE)
+    cores = len(os.sched_getaffinity(0))
+    now = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
+    return f"{cores} x {match[1] if match else platform.machine()}, Linux {platform.release()}, {now}"
