@@ -8,31 +8,14 @@ from invoke.context import Context
 from invoke.tasks import task
 
 from xbuild import log, paths, report
+from xbuild.cli.arguments import mode_words, number, recipe_word
 from xbuild.cli.guard import guarded
 from xbuild.compare import compare as compare_modes
 from xbuild.compare import text
 from xbuild.doctor import require
-from xbuild.environment import MODES, Mode
+from xbuild.environment import MODES
 from xbuild.errors import UsageError
 from xbuild.result import Options
-from xbuild.yamlfile import did_you_mean
-
-
-def chosen_modes(words: str) -> list[Mode]:
-    """The modes in `words`, separated by commas. Raises UsageError for one that is none."""
-    found: list[Mode] = []
-    for word in (part.strip() for part in words.split(",")):
-        mode = next((known for known in MODES if known == word), None)
-        if mode is None:
-            raise UsageError(f"unknown mode {word!r}{did_you_mean(word, MODES)}", hint=f"modes: {', '.join(MODES)}")
-        found.append(mode)
-    return found
-
-
-def _number(text: str) -> int:
-    if text and not (text.isascii() and text.isdigit() and int(text)):
-        raise UsageError(f"--jobs must be a number from 1 on, not {text!r}")
-    return int(text or 0)
 
 
 @task(
@@ -69,15 +52,12 @@ def compare(
 ) -> None:
     """Build a recipe in several modes and compare what comes out, file by file; exit 5 if anything differs."""
     log.configure(json=json, verbose=int(verbose))
-    if recipe.startswith("-"):
-        # invoke takes any word for the recipe as long as there is none.
-        raise UsageError(f"there is no recipe before {recipe!r}", hint="`--help COMMAND` shows what a command takes")
-    chosen = chosen_modes(modes)
+    chosen = mode_words(modes)
     if distcc_hosts and "distcc" not in chosen:
         raise UsageError("--distcc-hosts is for mode distcc", hint="name it in --modes")
     require()
-    options = Options(suite=suite or None, jobs=_number(jobs), servers=tuple(distcc_hosts.split()))
-    comparison = compare_modes(recipe, target, chosen, options, objects=objects, twice=twice)
+    options = Options(suite=suite or None, jobs=number("--jobs", jobs), servers=tuple(distcc_hosts.split()))
+    comparison = compare_modes(recipe_word(recipe), target, chosen, options, objects=objects, twice=twice)
     file = Path(html).absolute() if html else paths.project() / "dist" / f"compare-{comparison.name}.html"
     report.write(file, report.compare_page(comparison))
     if not json:

@@ -13,13 +13,13 @@ from xbuild import log, paths, process
 from xbuild.bench import measure, plot, show
 from xbuild.bench.cost import exec_cost
 from xbuild.bench.series import Series
+from xbuild.cli.arguments import mode_words, names, number
 from xbuild.cli.guard import guarded
 from xbuild.doctor import require
-from xbuild.environment import MODES, Mode
+from xbuild.environment import Mode
 from xbuild.errors import EXIT_PHASE, UsageError
 from xbuild.model.load import load_toolchain
 from xbuild.result import Options
-from xbuild.yamlfile import did_you_mean
 
 
 @task(
@@ -56,13 +56,13 @@ def bench(
 ) -> int:
     """Build recipes anew for several targets and modes, in turn, and compare how long it takes."""
     log.configure(json=json)
-    options = Options(jobs=_number("--jobs", jobs), suite=suite or None)
+    options = Options(jobs=number("--jobs", jobs), suite=suite or None)
     if exec:
-        return _exec_cost(_words("--targets", targets), options)
-    rounds = _number("--repeat", repeat) or (1 if ablation else 3)
+        return _exec_cost(names("--targets", targets), options)
+    rounds = number("--repeat", repeat) or (1 if ablation else 3)
     files = {file: render for file, render in ((markdown, show.markdown), (svg, plot.picture)) if file}
     _require_writable(files)
-    chosen = _words("--recipes", recipes), _words("--targets", targets), _modes(modes)
+    chosen = names("--recipes", recipes), names("--targets", targets), mode_words(modes)
     command = _command(*chosen, rounds, options, ablation=ablation)
     series = measure.plan(*chosen, rounds, options, command=command, ablation=ablation)
     require(native=all(variant.native for variant in series.variants))
@@ -90,30 +90,6 @@ def _exec_cost(targets: Sequence[str], options: Options) -> int:
                f"{dispatched - direct:.0f} us is the dispatcher's")  # fmt: skip
     log.result({"dispatched_us": dispatched, "direct_us": direct})
     return 0
-
-
-def _number(option: str, text: str) -> int:
-    # Not left to invoke, which would show a traceback.
-    if text and not (text.isascii() and text.isdigit() and int(text)):
-        raise UsageError(f"{option} must be a number from 1 on, not {text!r}", hint=f"for example {option} 3")
-    return int(text or 0)
-
-
-def _words(option: str, text: str) -> list[str]:
-    words = list(dict.fromkeys(word.strip() for word in text.split(",")))
-    if "" in words:
-        raise UsageError(f"{option} wants names, separated by commas, not {text!r}", hint=f"for example {option} a,b")
-    return words
-
-
-def _modes(text: str) -> list[Mode]:
-    found: list[Mode] = []
-    for word in _words("--modes", text):
-        known = next((mode for mode in MODES if mode == word), None)
-        if known is None:
-            raise UsageError(f"unknown mode {word!r}{did_you_mean(word, MODES)}", hint=f"modes: {', '.join(MODES)}")
-        found.append(known)
-    return found
 
 
 def _command(

@@ -11,6 +11,7 @@ from invoke.tasks import task
 
 from xbuild import log, paths
 from xbuild.build import Builder, build_or_else
+from xbuild.cli.arguments import mode_word, number, recipe_word
 from xbuild.cli.bisect import bisect
 from xbuild.cli.compare import compare
 from xbuild.cli.development import lint, run_tests, schema
@@ -20,13 +21,11 @@ from xbuild.cli.measure import bench
 from xbuild.cli.trace import trace
 from xbuild.cli.words import allow_missing_words
 from xbuild.doctor import require
-from xbuild.environment import MODES, Mode
 from xbuild.errors import UsageError
 from xbuild.model.load import load_recipe, load_toolchain, recipe_names, toolchain_names
 from xbuild.plan import Action
 from xbuild.result import Options, Result
 from xbuild.trace import explain_exec
-from xbuild.yamlfile import did_you_mean
 
 _COMMON = {
     "recipe": "name of a file in recipes/ (or a path)",
@@ -37,27 +36,10 @@ _COMMON = {
 
 
 def _builder(recipe: str, target: str, mode: str, suite: str, **more: Any) -> Builder:
-    if recipe.startswith("-"):
-        # invoke takes any word for the recipe as long as there is none.
-        raise UsageError(f"there is no recipe before {recipe!r}", hint="`--help COMMAND` shows what a command takes")
-    chosen = chosen_mode(mode)
+    recipe, chosen = recipe_word(recipe), mode_word(mode)
     if more.get("servers") and chosen != "distcc":
         raise UsageError("--distcc-hosts is for --mode distcc")
     return Builder(recipe, target, Options(mode=chosen, suite=suite or None, grouped=not more.get("without"), **more))
-
-
-def chosen_mode(name: str) -> Mode:
-    """The mode of this name. Raises UsageError if there is none."""
-    if name not in MODES:
-        raise UsageError(f"unknown mode {name!r}{did_you_mean(name, MODES)}", hint=f"modes: {', '.join(MODES)}")
-    return next(known for known in MODES if known == name)
-
-
-def _jobs(text: str) -> int:
-    # Not left to invoke, which would show a traceback.
-    if text and not (text.isascii() and text.isdigit() and int(text)):
-        raise UsageError(f"--jobs must be a number from 1 on, not {text!r}")
-    return int(text or 0)
 
 
 def _show_plan(actions: list[Action]) -> None:
@@ -110,8 +92,8 @@ def build(
     """Build a recipe for a target; the artifact comes to dist/."""
     log.configure(json=json, verbose=int(verbose))
     more = {"servers": tuple(distcc_hosts.split()), "without": frozenset(filter(None, without.split(",")))}
-    builder = _builder(recipe, target, mode, suite, jobs=_jobs(jobs), start=from_ or None, keep=keep, **more)
-    other = chosen_mode(fallback) if fallback else builder.mode
+    builder = _builder(recipe, target, mode, suite, jobs=number("--jobs", jobs), start=from_ or None, keep=keep, **more)
+    other = mode_word(fallback) if fallback else builder.mode
     if plan:
         actions = builder.actions()
         if json:

@@ -6,31 +6,16 @@ from invoke.context import Context
 from invoke.tasks import task
 
 from xbuild import log
+from xbuild.cli.arguments import mode_word, number, recipe_word
 from xbuild.cli.guard import guarded
 from xbuild.environment import MODES
-from xbuild.errors import UsageError
 from xbuild.inputs import Inputs
 from xbuild.result import Options
 from xbuild.trace import Trace, tables
 from xbuild.trace import trace as trace_build
-from xbuild.yamlfile import did_you_mean
 
-
-def _inputs(recipe: str, target: str, mode: str, suite: str) -> Inputs:
-    if recipe.startswith("-"):
-        # invoke takes any word for the recipe as long as there is none.
-        raise UsageError(f"there is no recipe before {recipe!r}", hint="`--help COMMAND` shows what a command takes")
-    chosen = next((known for known in MODES if known == mode), None)
-    if chosen is None:
-        raise UsageError(f"unknown mode {mode!r}{did_you_mean(mode, MODES)}", hint=f"modes: {', '.join(MODES)}")
-    return Inputs(recipe, target, Options(mode=chosen, suite=suite or None))
-
-
-def _number(text: str) -> int:
-    # Not left to invoke, which would show a traceback.
-    if not (text.isascii() and text.isdigit() and int(text)):
-        raise UsageError(f"--top must be a number from 1 on, not {text!r}")
-    return int(text)
+TOP = 15
+"""Rows of a table, unless the user asks for another number."""
 
 
 def _show(found: Trace, top: int) -> None:
@@ -59,7 +44,7 @@ def _show(found: Trace, top: int) -> None:
         "mode": f"mode of the build: {', '.join(MODES)}",
         "suite": "another release of the distribution, e.g. bookworm",
         "phase": "only this phase",
-        "top": "rows of a table (default 15); the rest is summed up",
+        "top": f"rows of a table (default {TOP}); the rest is summed up",
         "json": "one JSON object on stdout, nothing else there",
     },
 )
@@ -71,13 +56,14 @@ def trace(
     mode: str = "substituted",
     suite: str = "",
     phase: str = "",
-    top: str = "15",
+    top: str = "",
     json: bool = False,
 ) -> None:
     """Tell what ran in the last build, natively or emulated and why, at what price, and what would make it faster."""
     log.configure(json=json)
-    rows = _number(top)
-    found = trace_build(_inputs(recipe, target, mode, suite), phase or None)
+    rows = number("--top", top) or TOP
+    inputs = Inputs(recipe_word(recipe), target, Options(mode=mode_word(mode), suite=suite or None))
+    found = trace_build(inputs, phase or None)
     for warning in found.warnings():
         log.warn(warning)
     if not json:
