@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from xbuild.cli.compare import chosen_modes
+from xbuild.cli.arguments import mode_words
 from xbuild.compare import environment
 from xbuild.compare.files import Counts, Difference
 from xbuild.compare.modes import cpu_of
@@ -187,6 +187,6 @@ def test_the_versions_that_took_part() -> None:
 
 
 def test_modes_from_words() -> None:
-    assert chosen_modes("substituted, emulated") == ["substituted", "emulated"]
+    assert mode_words("substituted, emulated") == ["substituted", "emulated"]
     with pytest.raises(UsageError, match="did you mean 'emulated'"):
-        chosen_modes("substituted,emulate")
+        mode_words("substituted,emulate")
