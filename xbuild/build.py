@@ -12,7 +12,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from xbuild import canary, distcc, log, mirror, outputs, paths, phases
+from xbuild import canary, distcc, log, mirror, outputs, paths, phases, twins
 from xbuild.debian import Tree
 from xbuild.digest import key_of
 from xbuild.environment import Mode, Root, sandbox
@@ -176,6 +176,8 @@ class Builder(Inputs):
 
     def _tell_refused(self) -> None:
         for refused in self.pairs.refused:
+            if refused.reason == twins.SWITCHED_OFF:
+                continue
             log.detail(f"no twin for {refused.path}: {refused.reason}")
         odd = [refused for refused in self.pairs.refused if "native root" in refused.reason]
         if odd:

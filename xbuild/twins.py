@@ -23,6 +23,9 @@ WIDTHS = {"amd64": 64, "i386": 32}
 
 SHIM = "libxbuild.so"
 
+SWITCHED_OFF = "switched off"
+"""Why a program has no twin if the user wanted it so."""
+
 
 @dataclass(frozen=True)
 class Twin:
@@ -176,7 +179,7 @@ def pair(
             continue
         if policy.tools[twin.tool].optional and twin.tool not in added:
             continue
-        reason = "switched off" if path in without else _why_not(twin, place, path, target, policy, toolchain, removed)
+        reason = SWITCHED_OFF if path in without else _why_not(twin, place, path, target, policy, toolchain, removed)
         if reason is None:
             kept.append((twin, _of_this_file(entry, place)))
         else:

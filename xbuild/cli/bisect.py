@@ -7,17 +7,11 @@ from invoke.tasks import task
 
 from xbuild import log
 from xbuild.bisect import bisect as find_culprits
+from xbuild.cli.arguments import number, recipe_word
 from xbuild.cli.guard import guarded
 from xbuild.doctor import require
-from xbuild.errors import EXIT_CHECK, EXIT_OK, UsageError
+from xbuild.errors import EXIT_CHECK, EXIT_OK
 from xbuild.result import Options
-
-
-def _number(text: str) -> int:
-    # Not left to invoke, which would show a traceback.
-    if text and not (text.isascii() and text.isdigit() and int(text)):
-        raise UsageError(f"--jobs must be a number from 1 on, not {text!r}")
-    return int(text or 0)
 
 
 @task(
@@ -48,12 +42,9 @@ def bisect(
 ) -> int:
     """Find the native tools that make a build fail, or give other bytes than the emulated build; exit 5 if found."""
     log.configure(json=json, verbose=int(verbose))
-    if recipe.startswith("-"):
-        # invoke takes any word for the recipe as long as there is none.
-        raise UsageError(f"there is no recipe before {recipe!r}", hint="`--help COMMAND` shows what a command takes")
-    options = Options(suite=suite or None, jobs=_number(jobs), keep=keep)
+    options = Options(suite=suite or None, jobs=number("--jobs", jobs), keep=keep)
     require()
-    verdict = find_culprits(recipe, target, options, objects=objects)
+    verdict = find_culprits(recipe_word(recipe), target, options, objects=objects)
     if not json:
         for line in verdict.lines():
             log.output(line)
