@@ -109,14 +109,19 @@ def place(runnable: None) -> Iterator[Path]:
     remove_tree(path)
 
 
-@pytest.fixture(scope="session")
-def armhf(runnable: None) -> Armhf:
-    """The armhf target from the store, made if it is not there (that takes minutes and the network)."""
-    toolchain = load_toolchain("armhf", paths.PACKAGE.parent)
+def load_target(name: str) -> Armhf:
+    """The target of that name from the store, made if it is not there (that takes minutes and the network)."""
+    toolchain = load_toolchain(name, paths.PACKAGE.parent)
     policy = load_model(paths.POLICIES / "default.yml", Policy)
     roots = Roots(Store(paths.cache(), remove_tree), toolchain, policy)
     natives, layers = roots.natives(), roots.layers(())
     return Armhf(roots, toolchain, policy, natives, layers, twins.pair(natives.twins, Tree(layers), policy, toolchain))
+
+
+@pytest.fixture(scope="session")
+def armhf(runnable: None) -> Armhf:
+    """The armhf target."""
+    return load_target("armhf")
 
 
 def make_target(armhf: Armhf, place: Path, entries: Sequence[Entry]) -> Target:
