@@ -7,6 +7,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
@@ -24,6 +25,10 @@ from xbuild.sources import tree_digest
 CHECKOUT = paths.PACKAGE.parent
 # The test's stdin is nobody, and no setting of the user's may change what a test says.
 _DROPPED = ("XBUILD_CACHE", "XBUILD_PROJECT", "XBUILD_YES", "XBUILD_REQUIRE", "FORCE_COLOR")
+
+
+def _hear_control_c() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,8 @@ class Xbuild:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
+            # A test run in the background ignores ^C, and hands that on to all that it starts (signal(7)).
+            preexec_fn=_hear_control_c,
         )
 
     def __call__(self, *words: str, code: int = 0, env: Mapping[str, str] | None = None) -> Said:
