@@ -48,7 +48,19 @@ class Builder(Inputs):
             distcc.prepare(self.place, Tree(layers), self.toolchain)
         if self.mode == "distcc" and not self.options.servers:
             service = distcc.service(self.toolchain, natives.trees, Tree(layers), self.place, self.jobs)
-        return Root(layers, natives.private, self.roots.registrations(dispatcher), service, bool(self.options.servers))
+        network = bool(self.options.servers)
+        root = Root(layers, natives.private, self.roots.registrations(dispatcher), service, network)
+        if self.pairs.entries and not self.place.cpuinfo.exists():
+            self._ask_cpuinfo(root)
+        return root
+
+    def _ask_cpuinfo(self, root: Root) -> None:
+        # The emulator shows its own to the programs that it runs; twins would read the machine's.
+        command = [f"{paths.PRIVATE}/qemu", "/usr/bin/cat", "/proc/cpuinfo"]
+        code, said = sandboxes.capture(sandbox(root, self.place, {}), command)
+        if code == 0:
+            self.place.cpuinfo.write_bytes(said)
+            self.place.cpuinfo.chmod(0o444)
 
     def prepare(self) -> None:
         """Make what the build needs: roots, build dependencies, twins, sources."""

@@ -79,6 +79,11 @@ class WorkPlace:
         return self.records / f"{step}.cpu.json"
 
     @property
+    def cpuinfo(self) -> Path:
+        """What /proc/cpuinfo is on the emulated CPU."""
+        return self.path / "cpuinfo"
+
+    @property
     def dispatcher(self) -> Path:
         """The dispatcher with this build's table."""
         return self.path / "dispatcher"
@@ -161,8 +166,9 @@ def sandbox(
     mounts += [Proc(), Devices(), Bind(str(place.build), BUILD)]
     for name in _SCRATCH:
         mounts.append(Bind(str(place.path / "scratch" / name.replace("/", "-")), f"/{name}"))
+    shown = {root.private: PRIVATE, place.cpuinfo if place.cpuinfo.exists() else None: "/proc/cpuinfo"}
     if root.private:
-        mounts.append(Bind(str(root.private), PRIVATE, readonly=True))
+        mounts += [Bind(str(source), target, readonly=True) for source, target in shown.items() if source]
     recorded = step if root.private else None
     if recorded:
         mounts.append(Bind(str(place.record(recorded)), _RECORD))

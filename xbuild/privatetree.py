@@ -17,6 +17,7 @@ from xbuild.model.toolchain import Toolchain
 from xbuild.sandbox import idmap
 from xbuild.sandbox import run as sandboxes
 from xbuild.sandbox.mounts import Bind, Devices, Overlay, Proc, Tmpfs
+from xbuild.strings import moved
 from xbuild.twins import SHIM, Twin
 
 NATIVE_TRIPLETS = {"amd64": "x86_64-linux-gnu", "i386": "i386-linux-gnu"}
@@ -146,6 +147,9 @@ def _program(tree: Tree, twin: Twin, policy: Policy, toolchain: Toolchain) -> by
         data = replace_string(
             data, twins.fill(old, toolchain, twin.source), twins.fill(new, toolchain, twin.source)
         )
+    if tool.moved_strings:
+        wanted = {old: twins.fill(new, toolchain, twin.source) for old, new in tool.moved_strings.items()}
+        data = moved(data, wanted)
     if tool.include_table:
         data = as_native(data, twins.fill(tool.include_table, toolchain, twin.source))
     if read_elf(data).interpreter:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from xbuild import elf, gcctable, log, mirror, paths, privatetree, twins
+from xbuild import elf, gcctable, log, mirror, paths, privatetree, strings, twins
 from xbuild.binfmt import magic_mask, registration
 from xbuild.digest import file_sha256
 from xbuild.dispatcher import table
@@ -25,7 +25,7 @@ from xbuild.store import Store
 BUILDER = 1000
 """uid and gid, inside, of the user that builds."""
 
-_MAKERS = tuple(Path(str(module.__file__)) for module in (elf, gcctable, privatetree, twins))
+_MAKERS = tuple(Path(str(module.__file__)) for module in (elf, gcctable, privatetree, strings, twins))
 """Part of the private tree's key: how it is made decides as much about it as what it is made from."""
 
 # Done to every root, while mmdebstrap still has it in its hands. No service may start in a root.

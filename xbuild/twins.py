@@ -66,7 +66,7 @@ class Pairs:
 
 
 def candidates(tree: Tree, architecture: str, policy: Policy, toolchain: Toolchain) -> list[Twin]:
-    """The programs of a native tree that the policy knows as tools, in a fixed order."""
+    """The programs of a native tree that the policy knows as tools, in a fixed order; of its tools the first counts."""
     found = []
     for path, package in sorted(tree.owners.items()):
         if not policy.may_have_twin(path):
@@ -77,6 +77,7 @@ def candidates(tree: Tree, architecture: str, policy: Policy, toolchain: Toolcha
             if target_path and place and place.is_file() and not place.is_symlink() and is_elf(place):
                 version = policy.plain_version(tree.packages[package].version)
                 found.append(Twin(name, target_path, architecture, package, version, path))
+                break
     return found
 
 
@@ -109,9 +110,15 @@ def closure(tree: Tree, path: str, triplet: str) -> dict[str, str]:
 
 
 def fill(text: str, toolchain: Toolchain, path: str) -> str:
-    """`text` of the policy with `{triplet}` and `{version}` filled in for the tool at the native path `path`."""
+    """`text` of the policy with `{triplet}`, `{version}` and the identity's names filled in for the tool at `path`.
+
+    path: its native path.
+    """
     numbers = [part for word in path.split("/") for part in word.split("-") if part.isdigit()]
-    return text.replace("{triplet}", toolchain.triplet).replace("{version}", numbers[-1] if numbers else "")
+    known = {"triplet": toolchain.triplet, "version": numbers[-1] if numbers else "", **toolchain.identity}
+    for name, value in known.items():
+        text = text.replace(f"{{{name}}}", value)
+    return text
 
 
 def save(twins: Iterable[Twin], path: Path) -> None:
@@ -124,11 +131,11 @@ def load(path: Path) -> list[Twin]:
     return [Twin(**value) for value in json.loads(path.read_text())]
 
 
-def _rules(tool: Tool, twin: Twin, other: Twin | None, toolchain: Toolchain) -> Rules:
+def _rules(policy: Policy, tool: Tool, twin: Twin, other: Twin | None, toolchain: Toolchain) -> Rules:
     identity = {name: toolchain.identity[name] for name in tool.default_env if name in toolchain.identity}
     return Rules(
         emulate_args=tool.emulate_args,
-        emulate_env=tool.emulate_env,
+        emulate_env=(*policy.emulate_env, *tool.emulate_env),
         other_args=tool.target_width_args if other else (),
         other=other.program if other else None,
         set_env={name: fill(value, toolchain, twin.source) for name, value in tool.set_env.items()},
@@ -149,7 +156,7 @@ def entries(twins: Sequence[Twin], policy: Policy, toolchain: Toolchain) -> dict
         if twin is None or tool.library:
             continue
         other = matched if matched is not twin else None
-        chosen[path] = (twin, Entry(path, twin.program, _rules(tool, twin, other, toolchain)))
+        chosen[path] = (twin, Entry(path, twin.program, _rules(policy, tool, twin, other, toolchain)))
     return chosen
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from conftest import Target
 
@@ -44,6 +46,33 @@ def test_shebang_of_an_emulated_interpreter(target: Target) -> None:
     assert target.sh(script) == "/tmp/p a b "
 
 
+@pytest.mark.parametrize(
+    ("pattern", "words", "emulated"),
+    [
+        ("-v", "-v", True),
+        ("-v", "-vv", False),
+        ("-v", "x -v", True),
+        ("-W*", "-W", True),
+        ("-W*", "-Wl,x", True),
+        ("-W*", "x-Wl", False),
+        ("-Wl,*-M*", "-Wl,-Map=m", True),
+        ("-Wl,*-M*", "-Wl,-O1,-z,-M", True),
+        ("-Wl,*-M*", "-Wl,-O1", False),
+        ("-Wl,*-M*", "-Wa,-M", False),
+        ("*aab", "-aaab", True),
+        ("*aab", "-aaba", False),
+    ],
+)
+def test_arguments_that_ask_for_the_targets_own(
+    target: Target, pattern: str, words: str, emulated: bool
+) -> None:
+    native = {entry.path: entry for entry in target.armhf.pairs.entries}["/usr/bin/echo"]
+    entry = replace(native, rules=replace(native.rules, emulate_args=(pattern,)))
+    target.armhf.roots.dispatcher([entry], target.dispatcher)
+    assert target.says("echo", *words.split()) == words
+    assert [known.verdict for known in target.execs()] == [Verdict.ARGUMENT if emulated else Verdict.TWIN]
+
+
 @pytest.mark.parametrize("copy", ["/usr/bin/cat", "/tmp/cat"])
 def test_arguments_and_argv0_are_kept(target: Target, copy: str) -> None:
     target_line = f"exec -a foo {copy} /proc/self/cmdline -- -0 '' 'a b' -v"
@@ -62,29 +91,22 @@ def test_environment_is_kept(target: Target) -> None:
 
 
 PRELOAD = "/usr/lib/arm-linux-gnueabihf/libm.so.6"
-MAPS = "cp /usr/bin/cat /tmp/cat; /tmp/cat /proc/self/maps"
 
 
-def test_preloads_are_parked_before_twins_and_given_back(target: Target) -> None:
-    said = target.sh(MAPS, {"LD_PRELOAD": PRELOAD})
+def test_a_preloaded_library_acts_on_every_program(target: Target) -> None:
+    """It is one of the target, so no twin can load it: the target's own programs run."""
+    said = target.sh(f"LD_PRELOAD={PRELOAD} sh -c 'cat /proc/self/maps; echo $LD_PRELOAD; readlink {EXE}'")
     assert "ld.so" not in said
-    assert PRELOAD in said
-    assert PRELOAD not in target.sh(MAPS)
+    assert said.count(PRELOAD) > 1
+    assert said.splitlines()[-2:] == [PRELOAD, "/usr/bin/readlink"]
 
 
-def test_a_preload_set_by_a_twin_reaches_target_programs(target: Target) -> None:
-    assert PRELOAD in target.sh(f"cp /usr/bin/cat /tmp/cat; LD_PRELOAD={PRELOAD} env /tmp/cat /proc/self/maps")
+def test_an_empty_preload_is_none(target: Target) -> None:
+    assert target.says("readlink", EXE, env={"LD_PRELOAD": ""}) == f"{TWINS}/usr/bin/readlink"
 
 
-def test_the_latest_preload_wins(target: Target) -> None:
-    later = "/usr/lib/arm-linux-gnueabihf/libdl.so.2"
-    for words in (f"LD_PRELOAD={later} XB_PRELOAD={PRELOAD}", f"XB_PRELOAD={PRELOAD} LD_PRELOAD={later}"):
-        said = target.sh(f"cp /usr/bin/env /tmp/env; env -i {words} /usr/bin/env /tmp/env")
-        assert said == f"LD_PRELOAD={later}"
-    script = f"cp /usr/bin/cat /tmp/cat; export LD_PRELOAD={later}; env /tmp/cat /proc/self/maps"
-    said = target.sh(script, {"LD_PRELOAD": PRELOAD})
-    assert later in said
-    assert PRELOAD not in said
+def test_questions_to_the_loader_are_for_the_targets_own(target: Target) -> None:
+    assert "/.xbuild" not in target.sh("LD_TRACE_LOADED_OBJECTS=1 ls; LD_DEBUG=libs true 2>&1; LD_SHOW_AUXV=1 true")
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from xbuild.artifact import pack
 from xbuild.compare import inspect, scan
 from xbuild.compare.files import Counts, Difference, Entry, compare_listings, contents_differ, differing
 from xbuild.compare.outcome import Pair
-from xbuild.compare.trees import Artifact, BuildTree
+from xbuild.compare.trees import Artifact
 from xbuild.compare.verdict import Found, Verdict
 
 MODES = ("substituted", "emulated")
@@ -131,17 +131,6 @@ def test_a_scan_as_a_sandbox_starts_it(tmp_path: Path) -> None:
 def test_a_scan_leaves_nothing_out_in_silence(tmp_path: Path) -> None:
     with pytest.raises(OSError):
         scan.rows(str(tmp_path / "missing"))
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user needs a sandbox for it")
-def test_a_build_tree(tmp_path: Path) -> None:
-    known = BuildTree(tree(tmp_path / "build"), tmp_path / "scratch")
-    assert sorted(known.listing) == ["obj/dest/y.o", "src/a.o", "src/sub/lib.xyz"]
-    assert sorted(known.others) == ["src/config.h", os.fsdecode(b"src/\xff")]
-    known.take([])
-    known.take(["src/sub/lib.xyz", os.fsdecode(b"src/\xff")])
-    assert known.file("src/sub/lib.xyz").read_bytes() == b"!<arch>\n"
-    assert known.file(os.fsdecode(b"src/\xff")).exists()
 
 
 @pytest.mark.skipif(shutil.which("zstd") is None, reason="needs zstd")

@@ -18,7 +18,10 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("log", "yamlfile", "process", "elf", "binfmt", "record"),
     ("model",),
     ("sandbox",),
-    ("store", "sources", "roots", "twins", "artifact", "debian", "dispatcher", "gcctable", "mirror", "privatetree"),
+    (
+        "artifact", "debian", "dispatcher", "gcctable", "mirror", "privatetree", "roots", "sources", "store", "strings",
+        "twins",
+    ),
     ("plan", "environment"),
     (
         "bench", "bisect", "build", "canary", "check", "compare", "distcc", "doctor", "inputs", "install", "outputs",

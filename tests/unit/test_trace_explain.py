@@ -168,7 +168,7 @@ DEFAULT = load_model(paths.POLICIES / "default.yml", Policy)
         ("gcc", f"/usr/bin/{TRIPLET}-gfortran-14", "gfortran-14"),
         ("cc1", f"/usr/libexec/gcc/{TRIPLET}/14/f951", "gfortran-14"),
         ("cc1", f"/usr/lib/gcc/{TRIPLET}/12/cc1plus", "g++-12"),
-        ("collect2", f"/usr/libexec/gcc/{TRIPLET}/14/lto-wrapper", "gcc-14"),
+        ("lto-wrapper", f"/usr/libexec/gcc/{TRIPLET}/14/lto-wrapper", "gcc-14"),
         ("ld", f"/usr/bin/{TRIPLET}-ld.bfd", "binutils"),
         (None, f"/usr/libexec/gcc/{TRIPLET}/14/g++-mapper-server", "g++-14"),
         (None, "/usr/lib/sed", "sed"),

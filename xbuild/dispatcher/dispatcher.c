@@ -47,15 +47,23 @@ static int same(const char *a, const char *b)
     return *a == *b;
 }
 
+/* Does the whole word match the pattern, in which `*` stands for any text? */
 static int matches(const char *pattern, const char *word)
 {
-    for (; *pattern; pattern++, word++) {
-        if (*pattern == '*' && !pattern[1])
-            return 1;
-        if (*pattern != *word)
+    const char *star = NULL, *from = NULL;
+    while (*word) {
+        if (*pattern == '*')
+            star = ++pattern, from = word;
+        else if (*pattern == *word)
+            pattern++, word++;
+        else if (star)
+            pattern = star, word = ++from;
+        else
             return 0;
     }
-    return !*word;
+    while (*pattern == '*')
+        pattern++;
+    return !*pattern;
 }
 
 static const char *next(const char *s)
@@ -94,9 +102,12 @@ static int any_env(uint32_t list, char **envp)
 {
     if (!list)
         return 0;
-    for (const char *name = TABLE + list; *name; name = next(name))
-        if (find_env(envp, name))
+    for (const char *name = TABLE + list; *name; name = next(name)) {
+        char **entry = find_env(envp, name);
+        size_t n = length(name);
+        if (entry && (name[n - 1] != '=' || (*entry)[n]))
             return 1;
+    }
     return 0;
 }
 
@@ -169,28 +180,6 @@ static void note(enum verdict verdict)
     call(SYS_close, fd, 0, 0);
 }
 
-/* LD_PRELOAD and LD_AUDIT name the target's libraries: a twin must not see them, its target children must again.
- * The name is changed where it stands: LD_... <-> XB_.... */
-static void park_preloads(char **envp, char from, char to, char from2, char to2)
-{
-    for (; *envp; envp++) {
-        char *e = *envp;
-        if (e[0] == from && e[1] == from2 && (names(e + 2, "_PRELOAD") || names(e + 2, "_AUDIT")))
-            e[0] = to, e[1] = to2;
-    }
-}
-
-/* A twin that sets LD_... does not know of the parked one, which is the older of the two then. */
-static void forget_older_preloads(char **envp)
-{
-    char **kept = envp;
-    for (char **e = envp; *e; e++)
-        if (!(names(*e, "XB_PRELOAD") && find_env(envp, "LD_PRELOAD")) &&
-            !(names(*e, "XB_AUDIT") && find_env(envp, "LD_AUDIT")))
-            *kept++ = *e;
-    *kept = NULL;
-}
-
 /* Does not return if the twin runs; else tells why the target's own program has to. */
 static enum verdict run_twin(const struct slot *slot, char **argv, char **envp)
 {
@@ -235,11 +224,9 @@ static enum verdict run_twin(const struct slot *slot, char **argv, char **envp)
             }
         }
     }
-    park_preloads(envp, 'L', 'X', 'D', 'B');
     note(verdict);
     call(SYS_execve, (long)program, (long)argv, (long)(extra ? changed : envp));
     /* Without our directory (a chroot that the build made) or with too long a command line: qemu tells. */
-    park_preloads(envp, 'X', 'L', 'B', 'D');
     return FAILED;
 }
 
@@ -268,7 +255,6 @@ __attribute__((noreturn, used)) void begin(long *stack)
             fd = (int)aux[1];
     if (count < 3 || table->magic != TABLE_MAGIC)
         fail("the dispatcher is not called by binfmt_misc: ", count ? argv[0] : "");
-    forget_older_preloads(envp);
     find_path(fd, argv[1]);
     enum verdict verdict = NO_ENTRY;
     const struct slot *slot = look_up(entry.path);
@@ -278,7 +264,6 @@ __attribute__((noreturn, used)) void begin(long *stack)
         call(SYS_close, fd, 0, 0);
     if (verdict == TWIN)
         verdict = run_twin(slot, argv + 2, envp);
-    park_preloads(envp, 'X', 'L', 'B', 'D');
     note(verdict);
     /* qemu -0 ARGV0 PATH ARGS...: one word more than we were given; the slot of argc is free now. */
     char **words = (char **)stack;

@@ -1,6 +1,6 @@
 /* A library that some twins load before libc. It answers, for the twin alone, as the target would:
  *   uname(2)                   MACHINE (a macro: what uname -m says on the target)
- *   readlink /proc/self/exe    the path of the target's own file, without our private directory
+ *   readlink, realpath of /proc/self/exe   the path of the target's own file, without our private directory
  *   dlopen of /some/plugin.so  the native one of the same real path below the private directory, where there is one
  *   _obstack_begin (i386)      with the sizes that the target's libc has by default: the assembler breaks its work where
  *                              a chunk of an obstack ends, and that shows in the line tables that it writes
@@ -54,6 +54,30 @@ long readlink(const char *path, char *buffer, size_t size)
         got = (long)size;
     memmove(buffer, start, (size_t)got);
     return got;
+}
+
+char *realpath(const char *path, char *resolved)
+{
+    static char *(*real)(const char *, char *);
+    char whole[4096];
+    if (!real)
+        real = (char *(*)(const char *, char *))(uintptr_t)dlsym(RTLD_NEXT, "realpath");
+    if (strcmp(path, "/proc/self/exe"))
+        return real(path, resolved);
+    long got = readlink(path, whole, sizeof whole - 1);
+    if (got < 0)
+        return NULL;
+    whole[got] = 0;
+    return real(whole, resolved);
+}
+
+/* What calls of realpath become under _FORTIFY_SOURCE. */
+char *__realpath_chk(const char *path, char *resolved, size_t size)
+{
+    static char *(*real)(const char *, char *, size_t);
+    if (!real)
+        real = (char *(*)(const char *, char *, size_t))(uintptr_t)dlsym(RTLD_NEXT, "__realpath_chk");
+    return strcmp(path, "/proc/self/exe") ? real(path, resolved, size) : realpath(path, resolved);
 }
 
 void *dlopen(const char *path, int flags)

@@ -28,7 +28,7 @@ struct slot {
 
 struct rules {
     uint32_t emulate_args; /* patterns: with such an argument the target's own program runs */
-    uint32_t emulate_env;  /* names: with such a variable the target's own program runs */
+    uint32_t emulate_env;  /* names, `=` behind those that count only if not empty: with one the target's own runs */
     uint32_t other_args;   /* patterns: with such an argument `other` is the twin */
     uint32_t other;
     uint32_t set_env;     /* NAME=VALUE, replacing what was there */

@@ -14,8 +14,9 @@ from xbuild.model.base import Model
 class Tool(Model):
     """One tool, or a family of programs that are treated alike.
 
-    Patterns are regular expressions for whole real paths. `{triplet}` in patterns, variables and strings stands for the
-    target's triplet, `{version}` in variables and strings for the last whole number in the tool's path (gcc-14: 14).
+    Patterns are regular expressions for whole real paths. `{triplet}` in patterns, templates, variables and strings
+    stands for the target's triplet, `{version}` in variables and strings for the last whole number in the tool's path
+    (gcc-14: 14).
     """
 
     packages: tuple[str, ...] = Field((), description="All programs of these packages")
@@ -30,13 +31,17 @@ class Tool(Model):
     replace_strings: dict[str, str] = Field(
         default_factory=dict, description="Strings compiled into it, and the shorter ones that take their place"
     )
+    moved_strings: dict[str, str] = Field(
+        default_factory=dict,
+        description="Strings compiled into it, and any others that it refers to instead; `{NAME}`: of `identity`",
+    )
     include_table: str | None = Field(
         None, description="A gcc compiler proper, made to search as a native one; its C++ directory of the target"
     )
     default_env: tuple[str, ...] = Field((), description="Identity variables it gets unless they are set")
     set_env: dict[str, str] = Field(default_factory=dict, description="Variables it always gets")
-    emulate_args: tuple[str, ...] = Field((), description="Arguments (`*` ends a prefix) that ask for the target's")
-    emulate_env: tuple[str, ...] = Field((), description="Variables that ask for the target's own program")
+    emulate_args: tuple[str, ...] = Field((), description="Arguments (`*`: any text) that ask for the target's")
+    emulate_env: tuple[str, ...] = Field((), description="Variables that ask for the target's own; `X=`: not empty")
     target_width_args: tuple[str, ...] = Field((), description="Arguments that ask for the twin of the target's width")
 
     @model_validator(mode="after")
@@ -57,18 +62,19 @@ class Tool(Model):
         for pattern in self.native_files:
             match = re.fullmatch(_fill(pattern, triplet), native_path)
             if match and self.target_file:
-                return match.expand(self.target_file)
+                return match.expand(self.target_file.replace("{triplet}", triplet))
         return None
 
 
 class Policy(Model):
-    """Tools by name, and the programs that never get a twin."""
+    """Tools by name, the programs that never get a twin, and the variables with which none runs."""
 
     schema_version: Literal[1] = Field(alias="schema")
     name: str
     summary: str
     ignored_version_suffixes: tuple[str, ...] = ()
     never: tuple[str, ...]
+    emulate_env: tuple[str, ...] = ()
     tools: dict[str, Tool]
 
     def plain_version(self, version: str) -> str:

@@ -1,0 +1,167 @@
+"""Leaks: whatever a build can ask about where it runs has the same answer in both modes; see leaks.py.
+
+A comparison that finds nothing proves nothing unless it can find something: each probe is also asked where leaks were
+planted (planted.py), and must differ there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from command_line import CHECKOUT, Xbuild
+from leaks import PACKAGES, TARGETS, Probe, answers, probes, script
+
+from xbuild.sandbox.run import remove_tree
+
+pytestmark = pytest.mark.e2e
+
+PROBES = tuple(probes())
+PLANTED = [(target, probe) for target in TARGETS for probe in PROBES if target in probe.plant]
+CONTROLS = {"questions": ("umask", "file order", "dates"), "wrappers": ("dpkg", "pkg-config", "config.guess")}
+"""By plant: probes that it must not spoil."""
+MACHINES = [("armhf", "armv7l", "arm-linux-gnueabihf"), ("arm64", "aarch64", "aarch64-linux-gnu")]
+"""By target: what uname -m says, and the triplet."""
+RUNS = ("emulated", "substituted", "questions", "wrappers")
+Answers = Mapping[tuple[str, str], Mapping[str, str]]
+"""By target and run: what the probes said."""
+
+
+@pytest.fixture(scope="module")
+def said(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Answers]:
+    """The answers of all runs. The emulated ones take longest, so they start first."""
+    project = tmp_path_factory.mktemp("project")
+    shutil.copytree(CHECKOUT / "toolchains", project / "toolchains")
+    (project / "recipes").mkdir()
+    xbuild = Xbuild(project, cache)
+    for run in RUNS:
+        xbuild.recipe(run, depends={"packages": list(PACKAGES)})
+    for target in TARGETS:
+        xbuild("shell", "substituted", "--target", target, "--", "true")
+    asked = [(target, run) for run in RUNS for target in TARGETS]
+    with ThreadPoolExecutor(2) as pool:
+        yield dict(zip(asked, pool.map(lambda words: _ask(xbuild, *words), asked), strict=True))
+    remove_tree(cache / "work")
+
+
+def _ask(xbuild: Xbuild, target: str, run: str) -> Mapping[str, str]:
+    if run in ("emulated", "substituted"):
+        words = ["-m", "invoke", "shell", run, "--target", target, "--mode", run, "--", script(PROBES)]
+    else:
+        wanted = [probe for probe in PROBES if run in probe.plant.values() or probe.name in CONTROLS[run]]
+        words = [str(Path(__file__).with_name("planted.py")), run, run, target, script(wanted)]
+    done = subprocess.run(
+        [sys.executable, *words],
+        cwd=CHECKOUT,
+        env=xbuild.environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        check=False,
+    )
+    assert done.returncode == 0, (words[:-1], done.stderr)
+    return answers(done.stdout)
+
+
+@pytest.mark.parametrize("probe", PROBES, ids=lambda probe: probe.name)
+@pytest.mark.parametrize("target", TARGETS)
+def test_the_answers_are_the_same(request: pytest.FixtureRequest, said: Answers, target: str, probe: Probe) -> None:
+    if reason := probe.known.get(target):
+        request.applymarker(pytest.mark.xfail(strict=True, reason=reason, raises=AssertionError))
+    native, emulated = (said[target, run][probe.name] for run in ("substituted", "emulated"))
+    assert emulated.strip()
+    assert native == emulated
+
+
+@pytest.mark.parametrize(("target", "probe"), PLANTED, ids=lambda value: getattr(value, "name", value))
+def test_a_planted_leak_is_found(said: Answers, target: str, probe: Probe) -> None:
+    assert said[target, probe.plant[target]][probe.name] != said[target, "emulated"][probe.name]
+
+
+@pytest.mark.parametrize(("plant", "name"), [(plant, name) for plant, names in CONTROLS.items() for name in names])
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_plant_spoils_nothing_else(said: Answers, target: str, plant: str, name: str) -> None:
+    assert said[target, plant][name] == said[target, "emulated"][name]
+
+
+def test_each_probe_can_fail() -> None:
+    """Something is planted for it, or it fails by a known difference; what only one target can answer wrong, for it."""
+    assert [probe.name for probe in PROBES if not (probe.plant or probe.known)] == []
+
+
+@pytest.mark.parametrize(("target", "machine", "triplet"), MACHINES)
+def test_the_answers_are_an_arm_s(said: Answers, target: str, machine: str, triplet: str) -> None:
+    found = said[target, "substituted"]
+    assert found["uname"].split()[-3:] == [machine, machine, "unknown"]
+    assert found["gcc's questions"].split()[:2] == [triplet, triplet]
+    assert found["config.guess"].split("-")[0] == machine
+    assert f" /usr/include/{triplet}\n" in found["headers of C"]
+    assert found["bash's variables"].split()[0] in ("arm", "aarch64")
+
+
+def test_both_modes_are_what_they_say(xbuild: Xbuild) -> None:
+    """The comparison above is worth something only if the shell's own tools differ."""
+    modes = ("substituted", "emulated")
+    said = [xbuild("shell", "--mode", mode, "--", "readlink /proc/self/exe").out for mode in modes]
+    assert said == ["/.xbuild/amd64/usr/bin/readlink\n", "/usr/bin/readlink\n"]
+
+
+_FIND = r"""
+find / -xdev -type f -print0 2> /dev/null | perl -0ne '
+    chomp; $all++; next unless open(F, "<", $_);
+    next unless read(F, $head, 20) == 20 && substr($head, 0, 4) eq "\x7fELF";
+    $elf++; $machine = unpack("v", substr($head, 18, 2));
+    print "$_\n" if ($machine == 3 || $machine == 62) && !m{^/\.xbuild/};
+    END { print "$all files, $elf ELF\n" }'
+"""
+
+
+def test_no_x86_file_can_be_found(xbuild: Xbuild) -> None:
+    lines = xbuild("shell", "--target", "armhf", "--", _FIND).out.splitlines()
+    assert len(lines) == 1, lines
+    files, elf = (int(word) for word in lines[0].split() if word.isdigit())
+    assert files > 3000
+    assert elf > 300
+
+
+def test_no_x86_file_is_in_the_layers(xbuild: Xbuild, user_cache: Path) -> None:
+    """The same, seen from outside, where the files of all target roots and layers lie."""
+    xbuild("shell", "--target", "armhf", "--", "true")
+    foreign = [entry for kind in ("roots", "layers") for entry in (user_cache / kind).iterdir() if _is_arm(entry)]
+    assert foreign != []
+    for entry in foreign:
+        found = _elf_files(next(entry / name for name in ("root", "upper") if (entry / name).is_dir()))
+        assert found != [] or "base" in json.loads((entry / "key.json").read_text())["value"], entry
+        assert [path for machine, path in found if machine in (3, 62)] == []
+
+
+def _is_arm(entry: Path) -> bool:
+    value = json.loads((entry / "key.json").read_text())["value"]
+    root = value.get("base", value)
+    return root["what"] == "target root" and root["architecture"] in TARGETS
+
+
+def _elf_files(directory: Path) -> list[tuple[int, str]]:
+    """ELF machine and path of every ELF file that can be read."""
+    found = []
+    for folder, _, names in os.walk(directory):
+        for name in names:
+            path = Path(folder, name)
+            try:
+                if path.is_symlink() or not path.is_file():
+                    continue
+                with path.open("rb") as stream:
+                    head = stream.read(20)
+            except OSError:
+                continue
+            if head[:4] == b"\x7fELF":
+                found.append((int.from_bytes(head[18:20], "little"), str(path)))
+    return found
