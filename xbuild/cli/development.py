@@ -10,6 +10,7 @@ from invoke.tasks import task
 
 from xbuild import log, paths, process
 from xbuild.cli.guard import guarded
+from xbuild.cli.reference import write
 from xbuild.errors import MachineError, UsageError
 from xbuild.model.schema import write_schemas
 
@@ -59,7 +60,10 @@ def lint(_c: Context) -> int:
 
 @task(auto_shortflags=False)
 @guarded
-def schema(_c: Context) -> None:
-    """Write docs/schema from the models."""
+def reference(_c: Context) -> None:
+    """Write docs/schema and docs/reference from the models and the tasks."""
+    from xbuild.cli.tasks import namespace
+
     log.configure()
     write_schemas(_CHECKOUT / "docs" / "schema")
+    write(namespace, _CHECKOUT / "docs" / "reference")
