@@ -10,9 +10,7 @@ from invoke.tasks import task
 
 from xbuild import log, paths, process
 from xbuild.cli.guard import guarded
-from xbuild.cli.reference import write
 from xbuild.errors import MachineError, UsageError
-from xbuild.model.schema import write_schemas
 
 _CHECKOUT = paths.PACKAGE.parent
 
@@ -56,14 +54,3 @@ def lint(_c: Context) -> int:
     log.configure()
     codes = [_run(sys.executable, "-m", *words) for words in (("ruff", "check", "."), ("mypy",))]
     return max(codes)
-
-
-@task(auto_shortflags=False)
-@guarded
-def reference(_c: Context) -> None:
-    """Write docs/schema and docs/reference from the models and the tasks."""
-    from xbuild.cli.tasks import namespace
-
-    log.configure()
-    write_schemas(_CHECKOUT / "docs" / "schema")
-    write(namespace, _CHECKOUT / "docs" / "reference")

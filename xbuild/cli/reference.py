@@ -11,6 +11,7 @@ from invoke.collection import Collection
 from invoke.parser.argument import Argument
 from invoke.tasks import Task
 
+from xbuild.model.base import Model
 from xbuild.model.policy import Policy
 from xbuild.model.schema import FILES
 
@@ -29,7 +30,7 @@ def pages(namespace: Collection) -> dict[str, str]:
     return {"commands.md": _commands(namespace), "files.md": _files()}
 
 
-def write(namespace: Collection, directory: Path) -> None:
+def write_reference(namespace: Collection, directory: Path) -> None:
     """Write the pages into `directory`, made when missing."""
     directory.mkdir(parents=True, exist_ok=True)
     for name, text in pages(namespace).items():
@@ -45,7 +46,7 @@ def _commands(namespace: Collection) -> str:
 
 def _command(name: str, task: Task[Any]) -> Iterator[str]:
     arguments = task.get_arguments()
-    words = "".join(f" {argument.name.upper()}" for argument in arguments if argument.positional)
+    words = "".join(f" {str(argument.name).upper()}" for argument in arguments if argument.positional)
     yield f"## {name}"
     yield ""
     yield inspect.getdoc(task) or ""
@@ -56,7 +57,7 @@ def _command(name: str, task: Task[Any]) -> Iterator[str]:
         yield "| option | meaning | default |"
         yield "| --- | --- | --- |"
     for argument in arguments:
-        flag = argument.name if argument.positional else f"--{_dashed(argument.name)}"
+        flag = argument.name if argument.positional else f"--{_dashed(str(argument.name))}"
         yield f"| `{flag}` | {_cell(argument.help or '')} | {_default(argument)} |"
 
 
@@ -74,7 +75,8 @@ def _dashed(name: str) -> str:
 
 def _files() -> str:
     lines = [_GENERATED, "", "# Files", "", "All are YAML. Editors take the schemas of [docs/schema](../schema)."]
-    for name, model in {**FILES, "policy": Policy}.items():
+    models: dict[str, type[Model]] = {**FILES, "policy": Policy}
+    for name, model in models.items():
         schema = model.model_json_schema(by_alias=True, mode="validation")
         lines += ["", f"## {name}", "", _KINDS[name], "", *_table(schema)]
         for title, part in schema.get("$defs", {}).items():
@@ -108,8 +110,9 @@ def _kind(schema: Mapping[str, Any]) -> str:
     if schema.get("type") == "array":
         return f"list of {_kind(schema.get('items', {})) or 'any'}"
     if schema.get("type") == "object":
-        values = schema.get("additionalProperties") or next(iter(schema.get("patternProperties", {}).values()), {})
-        return f"mapping to {_kind(values) or 'any'}" if isinstance(values, dict) else "mapping"
+        patterns: dict[str, Any] = schema.get("patternProperties", {})
+        values: dict[str, Any] = schema.get("additionalProperties") or next(iter(patterns.values()), {})
+        return f"mapping to {_kind(values) or 'any'}"
     kind = schema.get("type", "")
     return " or ".join(kind) if isinstance(kind, list) else str(kind)
 

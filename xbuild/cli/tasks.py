@@ -14,15 +14,17 @@ from xbuild.build import Builder, build_or_else
 from xbuild.cli.arguments import mode_word, number, recipe_word
 from xbuild.cli.bisect import bisect
 from xbuild.cli.compare import compare
-from xbuild.cli.development import lint, reference, run_tests
+from xbuild.cli.development import lint, run_tests
 from xbuild.cli.guard import guarded
 from xbuild.cli.machine import clean, doctor
 from xbuild.cli.measure import bench
+from xbuild.cli.reference import write_reference
 from xbuild.cli.trace import trace
 from xbuild.cli.words import allow_missing_words
 from xbuild.doctor import require
 from xbuild.errors import UsageError
 from xbuild.model.load import load_recipe, load_toolchain, recipe_names, toolchain_names
+from xbuild.model.schema import write_schemas
 from xbuild.plan import Action
 from xbuild.result import Options, Result
 from xbuild.trace import explain_exec
@@ -220,6 +222,16 @@ def list_(_c: Context, json: bool = False) -> None:
         return
     log.table(("recipe", "version", "summary"), [(known.name, known.version, known.summary) for known in recipes])
     log.table(("target", "summary"), [(known.name, known.summary) for known in targets])
+
+
+@task(auto_shortflags=False)
+@guarded
+def reference(_c: Context) -> None:
+    """Write docs/schema and docs/reference, from the models and the tasks."""
+    log.configure()
+    documentation = paths.PACKAGE.parent / "docs"
+    write_schemas(documentation / "schema")
+    write_reference(namespace, documentation / "reference")
 
 
 allow_missing_words()
