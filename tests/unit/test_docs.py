@@ -1,4 +1,4 @@
-"""The documentation: its links lead somewhere, its commands and files are valid, the messages that it quotes are ours."""
+"""The documentation: links lead somewhere, commands and files are valid, the messages that it quotes are ours."""
 
 from __future__ import annotations
 
@@ -223,8 +223,8 @@ def test_a_wrong_command_would_be_found() -> None:
     shown = ["$ XBUILD_X=1 invoke build zlib --target armfh", "invoke build --plan > x", "invoke list && invoke bild x"]
     found = [faults(words) for words in invocations(shown)]
     assert ["no target armfh" in found[0][0], len(found[1]), found[2], len(found[3])] == [True, 1, [], 1]
-    assert [faults(words, whole=False) for words in spans("`invoke build` and `invoke build --no-such`")][0] == []
-    assert len(faults(["invoke", "build", "--no-such"], whole=False)) == 1
+    mentioned = [faults(words, whole=False) for words in spans("`invoke build` and `invoke build --no-such`")]
+    assert [len(wrong) for wrong in mentioned] == [0, 1]
 
 
 def test_commands_are_found() -> None:
@@ -304,7 +304,7 @@ def test_files_are_valid(page: str, text: str, tmp_path: Path) -> None:
 
 
 def test_a_wrong_file_would_be_found(tmp_path: Path) -> None:
-    for text in ("build:\n  preset: makee", "depends: {packages: [1]}", "twins: {add: [x], remove: [x]}", "tools: {x: 1}"):
+    for text in ("build: {preset: makee}", "depends: {packages: [1]}", "twins: {add: x}", "tools: {x: 1}"):
         with pytest.raises(Exception, match="error"):
             validated(text, tmp_path)
 
@@ -357,7 +357,7 @@ def _fits(pieces: Sequence[str], text: str) -> bool:
     return re.fullmatch(".+".join(map(re.escape, pieces)), text) is not None
 
 
-QUOTED = [heading.strip("`") for heading in headings(TROUBLESHOOTING) if heading.startswith("`")]
+QUOTED = [quoted for heading in headings(TROUBLESHOOTING) for quoted in re.findall("`([^`]+)`", heading)]
 
 
 @pytest.mark.parametrize("message", QUOTED)
