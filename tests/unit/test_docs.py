@@ -357,7 +357,7 @@ def _fits(pieces: Sequence[str], text: str) -> bool:
     return re.fullmatch(".+".join(map(re.escape, pieces)), text) is not None
 
 
-QUOTED = [quoted for heading in headings(TROUBLESHOOTING) for quoted in re.findall("`([^`]+)`", heading)]
+QUOTED = [found[2] for heading in headings(TROUBLESHOOTING) for found in re.finditer(r"(`+)(.+?)\1(?!`)", heading)]
 
 
 @pytest.mark.parametrize("message", QUOTED)
