@@ -62,7 +62,8 @@ def _register(registrations: list[str]) -> int:
     sys_.mount("binfmt_misc", _BINFMT, "binfmt_misc")
     for line in registrations:
         Path(_BINFMT, "register").write_bytes(line.encode("latin-1"))
-    return os.open(f"{_BINFMT}/status", os.O_RDONLY)
+    # Of the directory: whoever may look at pid 1 can read the entries by it (binfmt.list).
+    return os.open(_BINFMT, os.O_RDONLY | os.O_DIRECTORY)
 
 
 def _build_root(spec: dict[str, Any]) -> None:
