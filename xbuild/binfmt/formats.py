@@ -58,7 +58,8 @@ def parse(data: bytes, name: str, source: str, wanted: str = "") -> tuple[Format
     name: of an entry whose format does not tell it. source: where the data is from. Raises UsageError.
     """
     if wanted and wanted not in FORMATS:
-        raise UsageError(f"unknown format {wanted!r}{did_you_mean(wanted, FORMATS)}", hint=f"formats: {' '.join(FORMATS)}")
+        suggestion = did_you_mean(wanted, FORMATS)
+        raise UsageError(f"unknown format {wanted!r}{suggestion}", hint=f"formats: {' '.join(FORMATS)}")
     # Bytes that are no UTF-8 can stand in a magic; they come back through os.fsencode.
     text = data.decode("utf-8", "surrogateescape")
     if "\0" in text:
@@ -103,9 +104,8 @@ def _binfmt_d(lines: list[str], _name: str, source: str) -> list[Entry]:
 def _line(number: int, line: str, source: str) -> Entry:
     delimiter, fields = line[0], line[1:].split(line[0])
     if delimiter.isalnum() or delimiter.isspace() or len(fields) != 7:
-        raise _Fault(
-            number, f"a registration is :name:type:offset:magic:mask:interpreter:flags, with 7 fields, not {len(fields)}"
-        )
+        wanted = ":name:type:offset:magic:mask:interpreter:flags"
+        raise _Fault(number, f"a registration is {wanted}, with 7 fields, not {len(fields)}")
     name, kind, offset, magic, mask, interpreter, flags = fields
     if kind == "E":
         # The kernel skips offset and mask of such an entry.

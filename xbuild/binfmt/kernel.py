@@ -130,7 +130,7 @@ _NOT_MOUNTED = (
 
 def _link(path: Path) -> str:
     try:
-        return os.readlink(path)
+        return str(path.readlink())
     except OSError:
         return ""
 
@@ -139,7 +139,7 @@ def _mount_point(mountinfo: Path, proc: Path) -> Path | None:
     """Where binfmt_misc is mounted, the usual place first; proc(5), /proc/PID/mountinfo."""
     # systemd mounts it when somebody looks.
     with contextlib.suppress(OSError):
-        os.listdir(proc / "sys/fs/binfmt_misc")
+        any((proc / "sys/fs/binfmt_misc").iterdir())
     places = []
     with contextlib.suppress(OSError):
         for line in mountinfo.read_text(errors="surrogateescape").splitlines():
@@ -162,7 +162,7 @@ def _owner(place: Path, namespace: str) -> Owner:
 def _read(place: Path, owner: Owner, namespace: str, pid: int | None = None) -> Instance:
     entries = []
     # The directory is read newest first, as the kernel asks the entries.
-    for name in os.listdir(place):
+    for name in (path.name for path in place.iterdir()):
         if name in ("register", "status"):
             continue
         # It may be gone meanwhile.

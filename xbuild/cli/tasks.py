@@ -11,6 +11,7 @@ from invoke.tasks import task
 
 from xbuild import log, paths
 from xbuild.build import Builder, build_or_else
+from xbuild.cli import binfmt
 from xbuild.cli.arguments import mode_word, number, recipe_word
 from xbuild.cli.bisect import bisect
 from xbuild.cli.compare import compare
@@ -227,5 +228,6 @@ namespace = Collection("xbuild")
 for _task in (build, compare, bisect, trace, bench, why, shell, list_, clean, doctor, run_tests, lint, schema):
     namespace.add_task(_task)
 namespace.add_task(log_, name="log")
+namespace.add_collection(binfmt.collection)
 
 __all__ = ["namespace"]

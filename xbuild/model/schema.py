@@ -13,7 +13,12 @@ from xbuild.model.toolchain import Toolchain
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
-FILES: dict[str, type[Model]] = {"recipe": RecipeFile, "toolchain": Toolchain, "preset": Preset, "architectures": Architectures}
+FILES: dict[str, type[Model]] = {
+    "recipe": RecipeFile,
+    "toolchain": Toolchain,
+    "preset": Preset,
+    "architectures": Architectures,
+}
 
 
 def schemas() -> dict[str, str]:
