@@ -12,6 +12,7 @@ from xbuild.model.load import load_presets
 from xbuild.model.recipe import Recipe
 from xbuild.model.toolchain import Toolchain
 from xbuild.paths import BUILD, PRIVATE
+from xbuild.privatetree import DISPATCH
 from xbuild.roots import BUILDER
 from xbuild.sandbox import idmap
 from xbuild.sandbox.mounts import Bind, Devices, Mount, Overlay, Proc
@@ -22,6 +23,7 @@ MODES: tuple[Mode, ...] = ("substituted", "distcc", "emulated")
 
 _PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 _RECORD = f"{PRIVATE}/record"
+_DISPATCH = f"{PRIVATE}/{DISPATCH}"
 _SCRATCH = ("tmp", "var/tmp", "run")
 """Directories of a root that a build can write to, besides its own."""
 
@@ -135,8 +137,8 @@ class WorkPlace:
 class Root:
     """What a build sees as `/`. layers: directories outside, topmost first. private: the private tree, if any.
 
-    registrations: for the private binfmt_misc. service: what runs beside each phase without network. network: every
-    phase needs the machine's.
+    registrations: for the private binfmt_misc. dispatcher: a file outside, for where the machine's own entry is to find
+    it instead. service: what runs beside each phase without network. network: every phase needs the machine's.
     """
 
     layers: tuple[Path, ...]
@@ -144,6 +146,7 @@ class Root:
     registrations: tuple[str, ...]
     service: Service | None = None
     network: bool = False
+    dispatcher: Path | None = None
 
 
 def sandbox(
@@ -169,6 +172,8 @@ def sandbox(
     shown = {root.private: PRIVATE, place.cpuinfo if place.cpuinfo.exists() else None: "/proc/cpuinfo"}
     if root.private:
         mounts += [Bind(str(source), target, readonly=True) for source, target in shown.items() if source]
+    if root.dispatcher:
+        mounts.append(Bind(str(root.dispatcher), _DISPATCH, readonly=True))
     recorded = step if root.private else None
     if recorded:
         mounts.append(Bind(str(place.record(recorded)), _RECORD))

@@ -59,7 +59,9 @@ class Comparison:
         for group in groups:
             first, last = group[0][0], group[-1][0]
             where = f"byte {first}" if first == last else f"bytes {first}-{last}"
-            file, magic, mask = (bytes(item[part] for item in group).hex() for part in (2, 3, 4))
+            file = bytes(item[2] for item in group).hex()
+            magic = bytes(item[3] for item in group).hex()
+            mask = bytes(item[4] for item in group).hex()
             verdict = "equal" if all(item[5] for item in group) else "DIFFERENT"
             if not any(item[4] for item in group):
                 verdict = "free"

@@ -17,8 +17,8 @@ _HINTS: dict[str, str] = {
     "entry-disabled": f"as root: echo 1 > {MOUNT_POINT}/NAME",
     "binfmt-disabled": f"as root: echo 1 > {MOUNT_POINT}/status",
     "interpreter-missing": "register the interpreter with the flag F, or put a static one at that path in the root",
-    "interpreter-loader-missing": "register a static interpreter: with F too, a dynamic one needs its libraries in every "
-    "root",
+    "interpreter-loader-missing": "register a static interpreter: a dynamic one needs its libraries in every root, "
+    "with F too",
     "flag-p-missing": "register it with the flag P, or the plain emulator",
     "library": "start a program that uses it",
     "not-a-program": "link it into a program first",

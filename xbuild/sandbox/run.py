@@ -50,7 +50,8 @@ class Sandbox:
     command sees the machine's own file system, plus `mounts`. registrations: lines for the private binfmt_misc.
     env: the whole environment. uid, gid: inside. locked: no_new_privs, so no program gains rights by exec.
     service: what is to run beside the command. accounts: an existing file outside that gets the CPU use by program,
-    as JSON (sampler.py), by the record of execs at `record`, a path inside.
+    as JSON (sampler.py), by the record of execs at `record`, a path inside. machine_binfmt: without a mount_point, the
+    machine's own binfmt_misc can be read, if it is mounted.
     """
 
     mounts: tuple[Mount, ...] = ()
@@ -66,6 +67,7 @@ class Sandbox:
     service: Service | None = None
     record: str | None = None
     accounts: Path | None = None
+    machine_binfmt: bool = False
 
     def describe(self) -> list[str]:
         """What the sandbox consists of, one line each, for --verbose."""
@@ -243,6 +245,7 @@ def _spec(sandbox: Sandbox, command: Sequence[str | Path]) -> dict[str, object]:
         "private_root": sandbox.mount_point is not None,
         "mount_point": str(sandbox.mount_point or "/"),
         "registrations": list(sandbox.registrations),
+        "machine_binfmt": sandbox.machine_binfmt,
         "network": sandbox.network,
         "name": sandbox.name,
         "env": dict(sandbox.env),
