@@ -165,15 +165,14 @@ def sandbox(
     name of the step whose execs and CPU use are to be written down.
     """
     layers = (*([place.network] if network else []), *over, *root.layers)
-    mounts: list[Mount] = [Overlay(tuple(str(layer) for layer in layers), None, None)]
-    mounts += [Proc(), Devices(), Bind(str(place.build), BUILD)]
+    mounts: list[Mount] = [Overlay(tuple(map(str, layers)), None, None), Proc(), Devices()]
+    mounts.append(Bind(str(place.build), BUILD))
     for name in _SCRATCH:
         mounts.append(Bind(str(place.path / "scratch" / name.replace("/", "-")), f"/{name}"))
-    shown = {root.private: PRIVATE, place.cpuinfo if place.cpuinfo.exists() else None: "/proc/cpuinfo"}
+    cpuinfo = place.cpuinfo if place.cpuinfo.exists() else None
+    shown = {root.private: PRIVATE, root.dispatcher: _DISPATCH, cpuinfo: "/proc/cpuinfo"}
     if root.private:
         mounts += [Bind(str(source), target, readonly=True) for source, target in shown.items() if source]
-    if root.dispatcher:
-        mounts.append(Bind(str(root.dispatcher), _DISPATCH, readonly=True))
     recorded = step if root.private else None
     if recorded:
         mounts.append(Bind(str(place.record(recorded)), _RECORD))

@@ -198,6 +198,17 @@ def _consented(assume_yes: bool) -> bool:
     return assume_yes or os.environ.get(YES) == "1"
 
 
+def confirm(question: str, *, assume_yes: bool = False) -> bool:
+    """Whether the user says yes: by `assume_yes`, XBUILD_YES=1 or at the prompt; no where nobody can be asked."""
+    if _consented(assume_yes):
+        return True
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    with log.paused():
+        log.info(f"{question} [y/N]")
+        return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
 def _agreed(what: str, shown: str, *, assume_yes: bool) -> bool:
     if may_offer(assume_yes=assume_yes):
         if _consented(assume_yes):

@@ -82,7 +82,7 @@ def render(entry: Entry) -> Rendered:
     except ValueError as error:
         raise UsageError(str(error)) from error
     register_line(entry)
-    return Rendered(entry, tuple(_notes(entry)))
+    return Rendered(entry, tuple(entry_notes(entry)))
 
 
 def for_architecture(word: str, *, name: str = "", interpreter: str = "", flags: str | None = None) -> Entry:
@@ -113,7 +113,8 @@ def is_static(path: Path) -> bool | None:
     return None
 
 
-def _notes(entry: Entry) -> list[str]:
+def entry_notes(entry: Entry) -> list[str]:
+    """What a user should know about it."""
     notes = []
     facts = architectures.known().get(entry.architecture or "")
     if facts is not None and facts.note:

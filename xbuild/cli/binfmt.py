@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,14 +12,20 @@ from invoke.collection import Collection
 from invoke.context import Context
 from invoke.tasks import task
 
-from xbuild import log
+from xbuild import log, process
 from xbuild.binfmt import kernel
+from xbuild.binfmt.architectures import find
 from xbuild.binfmt.entry import Entry, explained_flags, unescaped
 from xbuild.binfmt.explain import Explainer, which
 from xbuild.binfmt.formats import parse, parse_file
-from xbuild.binfmt.render import Rendered, for_architecture, render
+from xbuild.binfmt.install import Change, Installer
+from xbuild.binfmt.machine import Machine
+from xbuild.binfmt.record import load_all
+from xbuild.binfmt.render import DEFAULT_FLAGS, Rendered, for_architecture, render
 from xbuild.cli.guard import guarded
-from xbuild.errors import UsageError
+from xbuild.dispatcher.preamble import compiled, prefixed
+from xbuild.errors import EXIT_USAGE, MachineError, UsageError
+from xbuild.install import as_root, confirm
 
 _JSON = {"json": "one JSON object on stdout, nothing else there"}
 
@@ -198,4 +206,103 @@ def parse_(_c: Context, file: str, format: str = "", json: bool = False) -> None
             log.output(f"{entry.name}: {flag}: {text}")
 
 
-collection = Collection("binfmt", list_, explain, render_, parse_)
+def _with_preamble(qemu: Path) -> bytes:
+    return prefixed(qemu.read_bytes(), compiled())
+
+
+_SYSTEM = {
+    "system": "for the whole machine, as root; without it nothing is changed",
+    "yes": "do it without asking",
+    "plan": "only show what would be done",
+}
+
+
+def _carry_out(change: Change, *, yes: bool, plan: bool, json: bool) -> int:
+    """Show the change, ask, do it; the exit code."""
+    if not change.steps:
+        log.info(f"nothing to do to {change.title}")
+    for text, _ in change.steps:
+        log.info(f"- {text}")
+    for note in change.notes:
+        log.info(f"note: {note}")
+    done = not plan and (not change.steps or confirm(f"{change.title}?", assume_yes=yes))
+    if done:
+        change.carry_out()
+    if json:
+        steps = [text for text, _ in change.steps]
+        log.result({"title": change.title, "done": done, "steps": steps, "notes": change.notes})
+    elif done:
+        log.output(f"done: {change.title}")
+    if not done and not plan:
+        log.info("nothing was changed; --yes does it without asking")
+    return 0 if done or plan else EXIT_USAGE
+
+
+def _require_system(system: bool, command: str, *, plan: bool) -> None:
+    if not system:
+        raise UsageError(
+            f"binfmt.{command} changes the whole machine: say --system",
+            hint="builds, `run` and `shell` need no such entry: they have one of their own",
+        )
+    if os.geteuid() != 0 and not plan:
+        words = process.show(as_root(["invoke", f"binfmt.{command}", "...", "--system"]))
+        raise MachineError("only root can change the machine's entries", hint=words)
+
+
+@task(
+    auto_shortflags=False,
+    positional=["arch"],
+    help={**_JSON, **_ENTRY, **_SYSTEM, "dispatcher": "also serve xbuild's builds: kernels before Linux 6.7 need it"},
+)
+@guarded
+def install(
+    _c: Context,
+    arch: str,
+    system: bool = False,
+    dispatcher: bool = False,
+    interpreter: str = "",
+    flags: str = "",
+    name: str = "",
+    magic: str = "",
+    mask: str = "",
+    offset: str = "",
+    extension: str = "",
+    yes: bool = False,
+    plan: bool = False,
+    json: bool = False,
+) -> int:
+    """Make an entry for the whole machine, which survives a reboot; shows what it changes, and asks."""
+    log.configure(json=json)
+    _no_option("architecture", arch)
+    _require_system(system, "install", plan=plan)
+    words = {"interpreter": interpreter, "flags": flags, "name": name, "magic": magic, "mask": mask, "offset": offset}
+    entry = entry_of(arch, **words, extension=extension)
+    if dispatcher and (entry.architecture is None or set(entry.flags) != set(DEFAULT_FLAGS)):
+        raise UsageError(f"--dispatcher is for an architecture, with the flags {DEFAULT_FLAGS} and no others")
+    change = Installer(Machine()).install(entry, _with_preamble if dispatcher else None)
+    return _carry_out(change, yes=yes, plan=plan, json=json)
+
+
+@task(
+    auto_shortflags=False,
+    positional=["name"],
+    help={**_JSON, **_SYSTEM, "name": "name of the entry, or the architecture that it was installed for"},
+)
+@guarded
+def remove(
+    _c: Context, name: str, system: bool = False, yes: bool = False, plan: bool = False, json: bool = False
+) -> int:
+    """Undo binfmt.install completely."""
+    log.configure(json=json)
+    _no_option("name", name)
+    _require_system(system, "remove", plan=plan)
+    machine = Machine()
+    ours = [known.entry.name for known in load_all(machine)]
+    if name not in ours:
+        with contextlib.suppress(UsageError):
+            usual = f"qemu-{find(name)[0]}"
+            name = usual if usual in ours or Installer(machine).current(name) is None else name
+    return _carry_out(Installer(machine).remove(name), yes=yes, plan=plan, json=json)
+
+
+collection = Collection("binfmt", list_, explain, render_, parse_, install, remove)

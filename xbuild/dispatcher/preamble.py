@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import io
+import shutil
 import struct
+import tempfile
+from pathlib import Path
 from typing import Any, Final
 
 from elftools.elf.elffile import ELFFile
 
+from xbuild import paths, process
 from xbuild.elf import PARSE_ERRORS, ElfError
+from xbuild.errors import MachineError
 
 COMPILE: Final = (
     "gcc -std=gnu11 -O2 -Wall -Wextra -Werror -ffreestanding -fno-stack-protector -fno-asynchronous-unwind-tables "
@@ -81,3 +86,17 @@ def _room(elf: Any) -> tuple[int, int]:
         raise ValueError("it has no note whose place could be taken")
     end = max(headers[number]["p_vaddr"] + headers[number]["p_memsz"] for number in loads)
     return notes[0], (end + _PAGE - 1) // _PAGE * _PAGE
+
+
+def compiled() -> bytes:
+    """preamble.c, compiled by the machine's own gcc. Raises MachineError if it is not there or fails."""
+    if shutil.which("gcc") is None:
+        raise MachineError("gcc is needed to make the program of the entry", hint="apt-get install gcc")
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("preamble.c", "table.h"):
+            shutil.copy(paths.DISPATCHER / name, folder)
+        done = process.run(["sh", "-euc", COMPILE], cwd=Path(folder), capture=True, check=False)
+        if done.returncode != 0:
+            lines = done.stderr.decode(errors="replace").splitlines()
+            raise MachineError("gcc cannot compile preamble.c", details=lines[-20:])
+        return (Path(folder) / "preamble").read_bytes()
