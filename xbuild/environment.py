@@ -167,8 +167,7 @@ def sandbox(
     layers = (*([place.network] if network else []), *over, *root.layers)
     mounts: list[Mount] = [Overlay(tuple(map(str, layers)), None, None), Proc(), Devices()]
     mounts.append(Bind(str(place.build), BUILD))
-    for name in _SCRATCH:
-        mounts.append(Bind(str(place.path / "scratch" / name.replace("/", "-")), f"/{name}"))
+    mounts += [Bind(str(place.path / "scratch" / name.replace("/", "-")), f"/{name}") for name in _SCRATCH]
     cpuinfo = place.cpuinfo if place.cpuinfo.exists() else None
     shown = {root.private: PRIVATE, root.dispatcher: _DISPATCH, cpuinfo: "/proc/cpuinfo"}
     if root.private:

@@ -77,7 +77,7 @@ class Machine:
         for folder in _BINFMT_D:
             found += sorted((self.root / folder).glob("*.conf"))
         wanted = f"{name}:"
-        return [path for path in found if path != self.boot_file(name) and _makes(path, name, wanted)]
+        return [path for path in found if path != self.boot_file(name) and path.exists() and _makes(path, name, wanted)]
 
     def require_trusted(self, interpreter: Path) -> None:
         """Raise MachineError if anybody but root could change what the entry starts, for every user of the machine."""
