@@ -257,7 +257,10 @@ class Explainer:
         loader = header.read(found.outside)
         if loader is None or (loader.machine, loader.data) != (known.machine, known.data):
             said = loader.describe() if loader else "no ELF file"
-            refuse("loader-wrong", f"the loader of {called}, {found.inside}, is {said}", errno.ELIBBAD)
+            # A header's length could not be read: elf_read (fs/binfmt_elf.c).
+            short = found.outside.stat().st_size < header.SIZE[known.elf_class]
+            text = f"the loader of {called}, {found.inside}, is {said}"
+            refuse("loader-wrong", text, errno.EIO if short else errno.ELIBBAD)
         self._answer.chain.append(f"its loader is {found.inside}")
 
     def _loaded(self, known: Header, called: str, end: str) -> None:

@@ -81,10 +81,10 @@ def _guess(lines: list[str]) -> Format:
     first = filled[0] if filled else ""
     if first in ("enabled", "disabled"):
         return "proc"
-    if any(line.split(None, 1)[0] in _KEYS for line in filled):
-        return "binfmts"
     if len(lines) >= _ADMIN_MIN and lines[1] in ("magic", "extension"):
         return "admin"
+    if any(line.split(None, 1)[0] in _KEYS for line in filled):
+        return "binfmts"
     return "register" if len(filled) == 1 and first[:1] not in "#;" else "binfmt.d"
 
 

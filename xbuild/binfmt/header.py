@@ -16,7 +16,8 @@ from xbuild.elf import ELF_MAGIC
 # <elf.h>
 _PT_LOAD, _PT_INTERP = 1, 3
 _PROGRAM_HEADER: Final = {32: 32, 64: 56}
-_HEADER: Final = {32: 52, 64: 64}
+SIZE: Final = {32: 52, 64: 64}
+"""Bytes of the header, by the class of the file."""
 TYPES: Final = {1: "an object (ET_REL)", 2: "a program", 3: "a program or library", 4: "a core dump (ET_CORE)"}
 RUNNABLE = (2, 3)
 """The e_type that the kernel takes: ET_EXEC, ET_DYN."""
@@ -73,8 +74,8 @@ def read(path: Path) -> Header | None:
         e_type, machine = struct.unpack_from(f"{order}HH", padded, 16)
         if not elf_class:
             return Header(0, data, e_type, machine, 0, None, "its class (byte 4) is neither 1 nor 2", None)
-        if len(start) < _HEADER[elf_class]:
-            short = f"it has {size} bytes; the ELF header alone has {_HEADER[elf_class]}"
+        if len(start) < SIZE[elf_class]:
+            short = f"it has {size} bytes; the ELF header alone has {SIZE[elf_class]}"
             return Header(elf_class, data, e_type, machine, 0, None, short, short)
         layout = f"{order}3IIHHH" if elf_class == 32 else f"{order}3QIHHH"
         entry, offset, _, _, _, each, count = struct.unpack_from(layout, padded, 24)

@@ -218,9 +218,9 @@ class Installer:
         self._remove_entry(change, known)
         for text, digest in known.files.items():
             self._remove_file(change, Path(text), digest)
-        change.add("remove the record, and directories that were made for this and are empty", self._end)
         if known.mounted:
-            change.add(f"unmount {self._machine.mount_point}, if no other entry is left", lambda: None)
+            change.add(f"unmount {self._machine.mount_point}, if no other entry is left", self._unmount)
+        change.add("remove the record, and directories that were made for this and are empty", self._end)
         return change
 
     def _remove_entry(self, change: Change, known: Record) -> None:
@@ -264,8 +264,6 @@ class Installer:
                 continue
             except OSError:
                 left.append(folder)
-        if known.mounted and machine.is_mounted() and not self._entries():
-            machine.detach()
         keeps = known.mounted and machine.is_mounted()
         if others and (left or keeps):
             # Whoever of ours is removed last undoes what the first one had made for all.
@@ -274,8 +272,10 @@ class Installer:
             record.write(machine, replace(heir, directories=merged, mounted=heir.mounted or keeps))
         record.forget(machine, known.entry.name)
 
-    def _entries(self) -> list[str]:
-        return [path.name for path in self._machine.mount_point.iterdir() if path.name not in ("register", "status")]
+    def _unmount(self) -> None:
+        machine = self._machine
+        if machine.is_mounted() and {path.name for path in machine.mount_point.iterdir()} <= {"register", "status"}:
+            machine.detach()
 
 
 def _short(entry: Entry) -> str:
