@@ -85,6 +85,13 @@ def as_root(command: Sequence[str]) -> list[str]:
     return [*([] if os.geteuid() == 0 else ["sudo"]), *command]
 
 
+def own_command(words: Sequence[str]) -> str:
+    """The line that runs a command of xbuild as root, with the program that was called now: root's PATH lacks it."""
+    called = Path(sys.argv[0])
+    program = str(called) if called.name in ("invoke", "inv", "xbuild") else "invoke"
+    return process.show(as_root([program, *words]))
+
+
 def apt_command(packages: Sequence[str]) -> str:
     """The line that installs `packages`, to be shown and pasted."""
     return process.show(as_root(["apt-get", "install", *packages]))

@@ -73,6 +73,7 @@ def test_parse_kernel(release: str, version: tuple[int, int] | None) -> None:
 )
 def test_kernel(monkeypatch: pytest.MonkeyPatch, release: str, status: str) -> None:
     monkeypatch.setattr(machine, "served_targets", lambda: [])
+    monkeypatch.delenv("XBUILD_BINFMT", raising=False)
     probe = machine.kernel(release)
     assert probe.status == status
     assert release in probe.text

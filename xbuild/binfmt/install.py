@@ -124,10 +124,16 @@ class Installer:
         if there is not None and not (there.same_effect(known.entry) or there.same_effect(entry)):
             raise _foreign(entry.name, [_short(there)])
 
-    def _refuse_others(self, name: str) -> None:
+    def others(self, name: str) -> list[str]:
+        """Who else than xbuild has an entry of this name: one line each."""
+        if record.load(self._machine, name) is not None:
+            return []
         there = self.current(name)
-        others = [f"the kernel has it: {_short(there)}"] if there is not None else []
-        others += [f"{path} makes it at boot" for path in self._machine.owners_of_name(name)]
+        found = [f"the kernel has it: {_short(there)}"] if there is not None else []
+        return found + [f"{path} makes it at boot" for path in self._machine.owners_of_name(name)]
+
+    def _refuse_others(self, name: str) -> None:
+        others = self.others(name)
         if (boot := self._machine.boot_file(name)).exists():
             others.append(f"{boot} is there, but xbuild has no record of it")
         if others:
@@ -201,10 +207,7 @@ class Installer:
         """What undoes `install`. Raises UsageError if xbuild has installed no such entry."""
         known = record.load(self._machine, name)
         if known is None:
-            there = self.current(name)
-            others = [f"the kernel has it: {_short(there)}"] if there is not None else []
-            others += [f"{path} makes it at boot" for path in self._machine.owners_of_name(name)]
-            if others:
+            if others := self.others(name):
                 raise UsageError(f"{name} was not installed by xbuild, so it stays", details=others)
             names = ", ".join(found.entry.name for found in record.load_all(self._machine)) or "none"
             hint = f"entries that xbuild has installed: {names}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from invoke.collection import Collection
 from invoke.context import Context
 from invoke.tasks import task
 
-from xbuild import log, process
+from xbuild import log
 from xbuild.binfmt import kernel
 from xbuild.binfmt.architectures import find
 from xbuild.binfmt.entry import Entry, explained_flags, unescaped
@@ -25,7 +26,7 @@ from xbuild.binfmt.render import DEFAULT_FLAGS, Rendered, for_architecture, rend
 from xbuild.cli.guard import guarded
 from xbuild.dispatcher.preamble import compiled, prefixed
 from xbuild.errors import EXIT_USAGE, MachineError, UsageError
-from xbuild.install import as_root, confirm
+from xbuild.install import confirm, own_command
 
 _JSON = {"json": "one JSON object on stdout, nothing else there"}
 
@@ -238,6 +239,12 @@ def _carry_out(change: Change, *, yes: bool, plan: bool, json: bool) -> int:
     return 0 if done or plan else EXIT_USAGE
 
 
+def _given() -> list[str]:
+    """The words of the command line, without the options of invoke before the task."""
+    first = next((place for place, word in enumerate(sys.argv) if word.startswith("binfmt.")), len(sys.argv))
+    return sys.argv[first:]
+
+
 def _require_system(system: bool, command: str, *, plan: bool) -> None:
     if not system:
         raise UsageError(
@@ -245,8 +252,7 @@ def _require_system(system: bool, command: str, *, plan: bool) -> None:
             hint="builds, `run` and `shell` need no such entry: they have one of their own",
         )
     if os.geteuid() != 0 and not plan:
-        words = process.show(as_root(["invoke", f"binfmt.{command}", "...", "--system"]))
-        raise MachineError("only root can change the machine's entries", hint=words)
+        raise MachineError("only root can change the machine's entries", hint=own_command(_given()))
 
 
 @task(
@@ -279,7 +285,11 @@ def install(
     entry = entry_of(arch, **words, extension=extension)
     if dispatcher and (entry.architecture is None or set(entry.flags) != set(DEFAULT_FLAGS)):
         raise UsageError(f"--dispatcher is for an architecture, with the flags {DEFAULT_FLAGS} and no others")
-    change = Installer(Machine()).install(entry, _with_preamble if dispatcher else None)
+    installer = Installer(Machine())
+    if dispatcher and not name and installer.others(entry.name):
+        # The distribution's plain one may stay: the newer entry counts.
+        entry = replace(entry, name=f"xbuild-{entry.architecture}")
+    change = installer.install(entry, _with_preamble if dispatcher else None)
     return _carry_out(change, yes=yes, plan=plan, json=json)
 
 
@@ -300,8 +310,9 @@ def remove(
     ours = [known.entry.name for known in load_all(machine)]
     if name not in ours:
         with contextlib.suppress(UsageError):
-            usual = f"qemu-{find(name)[0]}"
-            name = usual if usual in ours or Installer(machine).current(name) is None else name
+            found = find(name)[0]
+            usual = [f"qemu-{found}", f"xbuild-{found}"]
+            name = next((known for known in usual if known in ours), name)
     return _carry_out(Installer(machine).remove(name), yes=yes, plan=plan, json=json)
 
 

@@ -55,10 +55,14 @@ def kernel(release: str | None = None) -> Probe:
     served = served_targets()
     if served:
         return Probe("kernel", "ok", f"Linux {release}; the machine's own binfmt_misc serves {', '.join(served)}")
-    text = f"Linux {release}: a private binfmt_misc needs {_needed()}; without one only the target amd64 can be built"
-    command = install.as_root(["invoke", "binfmt.install", "armhf", "--system", "--dispatcher"])
+    if os.environ.get(serving.SETTING):
+        lacking = f"{serving.SETTING}=system, and no entry of the machine serves builds"
+    else:
+        lacking = f"a private binfmt_misc needs {_needed()}"
+    text = f"Linux {release}: {lacking}; so only the target amd64 can be built"
+    command = install.own_command(["binfmt.install", "armhf", "--system", "--dispatcher"])
     hint = (
-        f"{process.show(command)}; or a newer kernel: Debian 13 and Ubuntu 24.04 have one, "
+        f"{command}; or a newer kernel: Debian 13 and Ubuntu 24.04 have one, "
         "Debian 12 in bookworm-backports (linux-image-amd64)"
     )
     return Probe("kernel", "fail", text, hint)
