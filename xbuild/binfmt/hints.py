@@ -38,9 +38,8 @@ def hints_for(answer: Answer, architecture: str | None) -> list[str]:
         found.append("install the C library that the program was linked with, or give the root that has it by --root")
     emulate = {"no-entry", "binfmt-absent", "entries-not-visible", "loader-missing"}
     facts = architectures.known().get(architecture or "")
-    if facts is not None and answer.cause in emulate:
-        target = facts.debian[0] if facts.debian else architecture
-        found.append(f"once, with an entry of its own: invoke run --target {target} -- {answer.file}")
+    if facts is not None and facts.debian and answer.cause in emulate:
+        found.append(f"once, with an entry of its own: invoke run --target {facts.debian[0]} -- {answer.file}")
     if facts is not None and answer.cause in ("no-entry", "binfmt-absent"):
         found.append(f"for the whole machine, as root: invoke binfmt.install {architecture} --system")
     return found
