@@ -106,20 +106,7 @@ class WorkPlace:
                 place.chmod(0o1777)
         for path in (self.path / "root", self.build):
             idmap.own(path)
-        self._make_network()
-
-    def _make_network(self) -> None:
-        folder = self.network / "etc"
-        folder.mkdir(parents=True, exist_ok=True)
-        for path in (self.network, folder):
-            # They are the root's own /, and /etc, for what looks at them.
-            path.chmod(0o755)
-            idmap.own(path)
-        for name in ("hosts", "resolv.conf"):
-            machine = Path("/etc", name)
-            if machine.exists():
-                shutil.copyfile(machine, folder / name)
-                (folder / name).chmod(0o644)
+        make_network(self.network)
 
     def give_to_builder(self, *names: str) -> None:
         """Make the builder own these directories below /build, which are made if they are missing."""
@@ -131,6 +118,27 @@ class WorkPlace:
         """Make the install directory anew, empty."""
         script = 'rm -rf -- "$1" && mkdir -- "$1" && chown "$2:$2" -- "$1"'
         run(machine_view(), ["sh", "-euc", script, "sh", self.dest, str(BUILDER)])
+
+
+def make_network(layer: Path, name: str | None = None) -> None:
+    """Make the directory `layer` a layer for a root with network: how the machine looks up names.
+
+    name: of the sandbox, if it shall be known as an address.
+    """
+    folder = layer / "etc"
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in (layer, folder):
+        # They are the root's own /, and /etc, for what looks at them.
+        path.chmod(0o755)
+        idmap.own(path)
+    for file in ("hosts", "resolv.conf"):
+        machine = Path("/etc", file)
+        if machine.exists():
+            shutil.copyfile(machine, folder / file)
+            (folder / file).chmod(0o644)
+    if name:
+        with (folder / "hosts").open("a") as stream:
+            stream.write(f"\n127.0.1.1 {name}\n")
 
 
 @dataclass(frozen=True)

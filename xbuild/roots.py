@@ -102,6 +102,7 @@ class Roots:
 
     def base_value(self) -> dict[str, Any]:
         """What determines the target root."""
+        variant = self.toolchain.distribution.variant
         return {
             "what": "target root",
             "architecture": self.toolchain.architecture,
@@ -109,6 +110,7 @@ class Roots:
             "components": list(self.toolchain.distribution.components),
             "packages": sorted(self.toolchain.distribution.packages),
             "customize": _CUSTOMIZE,
+            **({} if variant == "buildd" else {"variant": variant}),
         }
 
     def private_value(self) -> dict[str, Any]:
@@ -153,7 +155,8 @@ class Roots:
 
         def make(staging: Path) -> None:
             with log.step(f"target root: {self.toolchain.distribution.suite} for {name}"):
-                self._mmdebstrap(staging, self.toolchain.architecture, self.toolchain.distribution.packages, "buildd")
+                distribution = self.toolchain.distribution
+                self._mmdebstrap(staging, self.toolchain.architecture, distribution.packages, distribution.variant)
 
         return self.store.ensure("roots", self.base_value(), f"the root of {name}", make) / "root"
 

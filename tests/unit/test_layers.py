@@ -25,7 +25,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("plan", "environment"),
     (
         "bench", "bisect", "build", "canary", "check", "compare", "distcc", "doctor", "inputs", "install", "outputs",
-        "phases", "report", "result", "trace",
+        "phases", "report", "result", "session", "trace",
     ),
     ("cli",),
 )
