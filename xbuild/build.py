@@ -24,6 +24,8 @@ from xbuild.sandbox import idmap
 from xbuild.sandbox import run as sandboxes
 from xbuild.sources import FetchContext, fetch, lay_out
 from xbuild.store import IN_USE, writing_below
+from xbuild.system.machine import EmulatedMachine
+from xbuild.system.parts import Parts
 from xbuild.yamlfile import did_you_mean
 
 
@@ -49,10 +51,16 @@ class Builder(Inputs):
         if self.mode == "distcc" and not self.options.servers:
             service = distcc.service(self.toolchain, natives.trees, Tree(layers), self.place, self.jobs)
         network = bool(self.options.servers)
-        root = Root(layers, natives.private, self.roots.registrations(dispatcher), service, network)
+        machine = self._machine(layers) if self.mode == "system" else None
+        root = Root(layers, natives.private, self.roots.registrations(dispatcher), service, network, machine)
         if self.pairs.entries and not self.place.cpuinfo.exists():
             self._ask_cpuinfo(root)
         return root
+
+    def _machine(self, layers: Sequence[Path]) -> EmulatedMachine:
+        parts = Parts(self.roots)
+        value = self.roots.layer_value(self.packages) if self.packages else self.roots.base_value()
+        return EmulatedMachine(parts.system, parts.emulator(), parts.kernel(), parts.disk(layers, value), self.jobs)
 
     def _ask_cpuinfo(self, root: Root) -> None:
         # The emulator shows its own to the programs that it runs; twins would read the machine's.
@@ -93,8 +101,10 @@ class Builder(Inputs):
         first, reason = first_step(wanted, progress.done(), self.options.start)
         begin = wanted[first].name if first < len(wanted) else "the check of outputs"
         log.info(f"{self.title}: from {begin}, {reason}")
-        with self._part("canaries"):
-            canary.run(self.store, self.roots, self.pairs.entries, self.place.path.parent)
+        # They try what mode system does without.
+        if self.mode != "system":
+            with self._part("canaries"):
+                canary.run(self.store, self.roots, self.pairs.entries, self.place.path.parent)
         progress = self.run_steps(wanted, first, len(wanted))
         env = self.variables(progress.epoch)
         with self._part("check outputs"), log.step("check outputs"):

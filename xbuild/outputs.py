@@ -17,12 +17,12 @@ from xbuild.check import check_tree
 from xbuild.debian import Tree
 from xbuild.digest import file_sha256
 from xbuild.elf import ARCHIVE_MAGIC, ElfError, read_elf
-from xbuild.environment import Root, WorkPlace, sandbox
+from xbuild.environment import Job, Root, WorkPlace, capture
 from xbuild.errors import CheckError
 from xbuild.model.output import Output
 from xbuild.model.recipe import Recipe
 from xbuild.model.toolchain import Toolchain
-from xbuild.sandbox.run import capture, machine_view, run
+from xbuild.sandbox.run import machine_view, run
 from xbuild.twins import Twin
 
 # chown takes the set-user-id bits away, also when root does it (chown(2)), so they are noted and given back.
@@ -130,10 +130,10 @@ def _run_faults(
     own = [folder for folder in ("/usr/lib", f"/usr/lib/{toolchain.triplet}") if folder in libraries]
     # The root may hold a library of the same name in a directory that comes first; the recipe's own is meant.
     with_libraries = {**env, **({"LD_LIBRARY_PATH": ":".join(own)} if own else {})}
-    where = sandbox(root, place, with_libraries, cwd="/", over=[place.dest])
-    returncode, said = capture(where, [program, *(output.run or ())])
+    command = (program, *(output.run or ()))
+    returncode, said = capture(root, place, Job(command, with_libraries, cwd="/", over=(place.dest,)))
     text = said.decode(errors="replace")
-    shown = " ".join([program, *(output.run or ())])
+    shown = " ".join(command)
     last = (text.strip().splitlines() or ["nothing"])[-1]
     if returncode != 0:
         return [f"{shown}: ended with {returncode} and said: {last}"]

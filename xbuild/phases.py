@@ -11,12 +11,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from xbuild import log, process
-from xbuild.environment import Root, WorkPlace, sandbox
+from xbuild.environment import Job, Root, WorkPlace, capture, describe, run_logged
 from xbuild.errors import PhaseError
 from xbuild.model.recipe import Recipe
 from xbuild.paths import BUILD
 from xbuild.plan import Done, Step, directory_of
-from xbuild.sandbox.run import capture, run_logged
 
 _TAIL = 20
 _MOST = 200_000
@@ -122,9 +121,6 @@ def run_phase(
     if step.name == "install":
         place.empty_dest()
     network = step.phase.network or root.network
-    where = sandbox(root, place, env, cwd=directory_of(recipe, step), network=network, step=name)
-    for line in where.describe():
-        log.detail(line)
     deadline = _deadline(recipe, step)
     limit = float(min(recipe.idle_limit, deadline or recipe.idle_limit))
 
@@ -135,8 +131,12 @@ def run_phase(
     command = ["sh", "-eu", f"{BUILD}/run/{script.name}"]
     if deadline is not None:
         command = ["timeout", "--kill-after=10", str(deadline), *command]
+    cwd = directory_of(recipe, step)
+    job = Job(tuple(command), env, cwd=cwd, network=network, changes=True, step=name)
+    for line in describe(root, place, job):
+        log.detail(line)
     with log.step(step.name):
-        returncode = run_logged(where, command, file, idle_limit=limit, on_idle=on_idle)
+        returncode = run_logged(root, place, job, file, idle_limit=limit, on_idle=on_idle)
     seconds = time.monotonic() - started
     if returncode == 0:
         return seconds
@@ -173,8 +173,8 @@ def unpack(
         for patch in patches:
             shutil.copy(patch, place.scripts)
         inside = [f"{BUILD}/run/{patch.name}" for patch in patches]
-        where = sandbox(root, place, env, cwd=f"{BUILD}/src")
-        returncode, said = capture(where, ["sh", "-euc", _APPLY, "sh", *inside])
+        job = Job(("sh", "-euc", _APPLY, "sh", *inside), env, cwd=f"{BUILD}/src", changes=True)
+        returncode, said = capture(root, place, job)
         if returncode != 0:
             lines = said.decode(errors="replace").splitlines()
             raise PhaseError("a patch does not apply", details=lines[-_TAIL:], hint="is it made for this version?")
