@@ -51,16 +51,21 @@ class Builder(Inputs):
         if self.mode == "distcc" and not self.options.servers:
             service = distcc.service(self.toolchain, natives.trees, Tree(layers), self.place, self.jobs)
         network = bool(self.options.servers)
-        machine = self._machine(layers) if self.mode == "system" else None
+        machine = self.machine(layers) if self.mode == "system" else None
         root = Root(layers, natives.private, self.roots.registrations(dispatcher), service, network, machine)
         if self.pairs.entries and not self.place.cpuinfo.exists():
             self._ask_cpuinfo(root)
         return root
 
-    def _machine(self, layers: Sequence[Path]) -> EmulatedMachine:
+    def machine(self, layers: Sequence[Path], *, keep: bool = True) -> EmulatedMachine:
+        """The emulated machine whose root is `layers`, those of this build; its parts are made if not there.
+
+        keep: what is done in it changes the build tree. Raises UsageError if the target has no machine.
+        """
         parts = Parts(self.roots)
         value = self.roots.layer_value(self.packages) if self.packages else self.roots.base_value()
-        return EmulatedMachine(parts.system, parts.emulator(), parts.kernel(), parts.disk(layers, value), self.jobs)
+        disk = parts.disk(layers, value)
+        return EmulatedMachine(parts.system, parts.emulator(), parts.kernel(), disk, jobs=self.jobs, keep=keep)
 
     def _ask_cpuinfo(self, root: Root) -> None:
         # The emulator shows its own to the programs that it runs; twins would read the machine's.
@@ -150,7 +155,8 @@ class Builder(Inputs):
             return
         try:
             env = self.variables(progress.epoch)
-            seconds = phases.run_phase(self.recipe, step, number, self.place, self.root, env, self.title)
+            name = phases.step_name(number, step)
+            seconds = phases.run_phase(self.recipe, step, name, self.place, self.root, env, self.title)
         except PhaseError as error:
             progress.add(step, "failed", time.monotonic() - started)
             raise PhaseError(error.message, details=[*error.details, *self._ways_out()], hint=error.hint) from None
@@ -168,7 +174,7 @@ class Builder(Inputs):
             self.place.give_to_builder("src", "obj", "dest")
             progress = phases.Progress(self.place)
             env = {**self.variables(progress.epoch), "TERM": os.environ.get("TERM", "dumb")}
-            over = [self._unpacked_artifact()] if artifact else []
+            over = [self.unpacked_artifact()] if artifact else []
             where = sandbox(self.root, self.place, env, cwd=paths.BUILD, over=over)
             words = list(command) if command else ["bash", "--norc", "-i"]
             with log.paused():
@@ -180,7 +186,8 @@ class Builder(Inputs):
     def _in_use(self) -> AbstractContextManager[None]:
         return self.store.lock(IN_USE, shared=True, describe="cleans the store")
 
-    def _unpacked_artifact(self) -> Path:
+    def unpacked_artifact(self) -> Path:
+        """A directory with what the artifact holds, in the work place. Raises UsageError if there is no artifact."""
         found = self.store.get("artifacts", key_of(self.value))
         if found is None:
             raise UsageError(f"there is no artifact of {self.title}", hint=f"invoke build {self.command_line()}")

@@ -109,11 +109,13 @@ def hint_for(lines: Sequence[str]) -> str | None:
 
 
 def run_phase(
-    recipe: Recipe, step: Step, number: int, place: WorkPlace, root: Root, env: Mapping[str, str], title: str
+    recipe: Recipe, step: Step, name: str, place: WorkPlace, root: Root, env: Mapping[str, str], title: str
 ) -> float:
-    """Run one phase; give the seconds it took. Raises PhaseError, without the commands that help, if it fails."""
+    """Run one phase; give the seconds it took. Raises PhaseError, without the commands that help, if it fails.
+
+    name: of its script and its log, as from `step_name`.
+    """
     assert step.phase is not None
-    name = step_name(number, step)
     script = place.scripts / f"{name}.sh"
     script.write_text(step.phase.script)
     file = place.logs / f"{name}.log"
@@ -131,8 +133,7 @@ def run_phase(
     command = ["sh", "-eu", f"{BUILD}/run/{script.name}"]
     if deadline is not None:
         command = ["timeout", "--kill-after=10", str(deadline), *command]
-    cwd = directory_of(recipe, step)
-    job = Job(tuple(command), env, cwd=cwd, network=network, changes=True, step=name)
+    job = Job(tuple(command), env, cwd=directory_of(recipe, step), network=network, changes=True, step=name)
     for line in describe(root, place, job):
         log.detail(line)
     with log.step(step.name):
@@ -145,9 +146,12 @@ def run_phase(
         ending = f"ended after its time limit of {log.human_time(deadline)}"
     elif returncode is not None:
         ending = process.describe_exit(returncode)
+    raise _failure(f"{title}: phase {step.name!r} failed after {log.human_time(seconds)} ({ending})", file)
+
+
+def _failure(message: str, file: Path) -> PhaseError:
     lines = last_lines(file)
-    message = f"{title}: phase {step.name!r} failed after {log.human_time(seconds)} ({ending})"
-    raise PhaseError(message, details=[*lines, "", f"log:    {file}"], hint=hint_for(lines))
+    return PhaseError(message, details=[*lines, "", f"log:    {file}"], hint=hint_for(lines))
 
 
 def _deadline(recipe: Recipe, step: Step) -> int | None:

@@ -18,6 +18,7 @@ from xbuild.cli.development import lint, run_tests, schema
 from xbuild.cli.guard import guarded
 from xbuild.cli.machine import clean, doctor
 from xbuild.cli.measure import bench
+from xbuild.cli.recheck import check
 from xbuild.cli.trace import trace
 from xbuild.cli.words import allow_missing_words
 from xbuild.doctor import require
@@ -30,7 +31,8 @@ from xbuild.trace import explain_exec
 _COMMON = {
     "recipe": "name of a file in recipes/ (or a path)",
     "target": "name of a file in toolchains/: armhf, arm64, amd64 ...",
-    "mode": "substituted (native tools stand in, the default), distcc (a native server compiles) or emulated",
+    "mode": "substituted (native tools stand in, the default), distcc (a native server compiles), emulated or system "
+    "(a whole emulated machine)",
     "suite": "another release of the distribution, e.g. bookworm",
 }
 
@@ -224,7 +226,7 @@ def list_(_c: Context, json: bool = False) -> None:
 
 allow_missing_words()
 namespace = Collection("xbuild")
-for _task in (build, compare, bisect, trace, bench, why, shell, list_, clean, doctor, run_tests, lint, schema):
+for _task in (build, check, compare, bisect, trace, bench, why, shell, list_, clean, doctor, run_tests, lint, schema):
     namespace.add_task(_task)
 namespace.add_task(log_, name="log")
 

@@ -62,14 +62,18 @@ class EmulatedMachine:
     """An `xbuild.environment.Machine` that boots anew for every command.
 
     emulator: the emulator's root. disk: the file with the target root. All paths outside. jobs: processors it has.
+    keep: what jobs change is brought back where they want that.
     """
 
-    def __init__(self, system: System, emulator: Path, kernel: Kernel, disk: Path, jobs: int) -> None:
+    def __init__(
+        self, system: System, emulator: Path, kernel: Kernel, disk: Path, *, jobs: int, keep: bool = True
+    ) -> None:
         self.system = system
         self.emulator = emulator
         self.kernel = kernel
         self.disk = disk
         self.cores = max(1, min(jobs, _CORES))
+        self.keep = keep
 
     def describe(self) -> list[str]:
         """What it consists of, one line each."""
@@ -124,8 +128,8 @@ class EmulatedMachine:
         self._fill(place, job, workshop)
         with piped_to(log) as output:
             ended = self._boot(workshop, log, output, idle_limit, on_idle)
-        _judge(ended, self.system, workshop, log)
-        if ended.code is not None and job.changes:
+        judge(ended, self.system, workshop, log)
+        if ended.code is not None and job.changes and self.keep:
             self._bring_back(place, workshop, ended.said)
         return ended.code
 
@@ -146,7 +150,7 @@ class EmulatedMachine:
             seconds=int(time.time()),
             name="xbuild",
             over=bool(job.over),
-            keep=job.changes,
+            keep=job.changes and self.keep,
         )
         initrd = workshop / "disks/initrd"
         initrd.write_bytes(self.kernel.initrd.read_bytes() + cpio.archive({"spec": spec}))
@@ -253,7 +257,7 @@ def crc_of(file: Path, size: int) -> int | None:
     return crc
 
 
-def _judge(ended: Ended, system: System, workshop: Path, log: Path) -> None:
+def judge(ended: Ended, system: System, workshop: Path, log: Path) -> None:
     """Raise MachineError, with the end of the console, unless the command has ended by itself or was only idle."""
     said, silence = ended.said, ended.silence
     if silence == "idle" or (said.done and said.error is None):
@@ -296,4 +300,4 @@ def _hint(lines: list[str], said: talk.Said, silence: talk.Silence | None) -> st
     return "`system` in the toolchain's file says which machine and kernel they are"
 
 
-__all__ = ["IDLE_LIMIT", "TREES", "EmulatedMachine", "Ended", "crc_of"]
+__all__ = ["IDLE_LIMIT", "TREES", "EmulatedMachine", "Ended", "crc_of", "judge"]

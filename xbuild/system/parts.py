@@ -31,8 +31,8 @@ MKFS = "mke2fs -q -t ext4 -m 0 -O ^has_journal,^metadata_csum,^resize_inode -E l
 """File systems that need not survive a crash, and take no room for what they do not hold."""
 
 _KERNEL = r"linux-image-[0-9].*"
-_INIT = Path(__file__).with_name("init.c")
-_MAKERS = (_INIT, Path(cpio.__file__), Path(modules.__file__), Path(__file__))
+_INIT = tuple(Path(__file__).with_name(name) for name in ("init.c", "init.h"))
+_MAKERS = (*_INIT, Path(cpio.__file__), Path(modules.__file__), Path(__file__))
 _COMPILE = """
 "$TRIPLET-gcc" -std=gnu11 -O2 -Wall -Wextra -Werror -static -o init init.c
 "$TRIPLET-strip" init
@@ -155,7 +155,8 @@ def _compiled(roots: Roots, toolchain: Toolchain, staging: Path) -> bytes:
     made = staging / "made"
     made.mkdir()
     idmap.own(made)
-    shutil.copyfile(_INIT, made / _INIT.name)
+    for file in _INIT:
+        shutil.copyfile(file, made / file.name)
     native = roots.natives().trees["amd64"]
     script, env = f"cd {WORKPLACE}\n{_COMPILE}", {"TRIPLET": toolchain.triplet}
     run_script(native, (Bind(str(made), WORKPLACE),), script, env, "init.c could not be compiled")

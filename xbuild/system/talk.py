@@ -108,6 +108,7 @@ class Watch:
         self._idle_limit = idle_limit
         self._start = self._heard = self._busy = self._beat_at = now
         self._beats = self._ticks = self._size = 0
+        self._ready = False
 
     def idle(self, now: float) -> float:
         """For how many seconds the command has neither written nor used CPU."""
@@ -115,9 +116,10 @@ class Watch:
 
     def look(self, now: float, said: Said, size: int) -> Silence | None:
         """What is wrong now; None if nothing is. size: bytes that the command has written so far."""
-        if not said.ready:
+        if not self._ready:
+            self._ready = said.ready
             self._heard = self._busy = self._beat_at = now
-            return "boot" if now - self._start > self._limits["boot"] else None
+            return "boot" if not said.ready and now - self._start > self._limits["boot"] else None
         if said.beats != self._beats:
             share = (said.ticks - self._ticks) / _TICKS / max(now - self._beat_at, 1.0)
             if share > _IDLE_SHARE:
