@@ -15,7 +15,7 @@ from typing import Any
 from xbuild import canary, distcc, log, mirror, outputs, paths, phases, twins
 from xbuild.debian import Tree
 from xbuild.digest import key_of
-from xbuild.environment import Mode, Root, sandbox
+from xbuild.environment import Job, Mode, Root, sandbox
 from xbuild.errors import CheckError, PhaseError, UsageError
 from xbuild.inputs import Inputs
 from xbuild.plan import UNPACK, Step, first_step
@@ -174,14 +174,23 @@ class Builder(Inputs):
             self.place.give_to_builder("src", "obj", "dest")
             progress = phases.Progress(self.place)
             env = {**self.variables(progress.epoch), "TERM": os.environ.get("TERM", "dumb")}
-            over = [self.unpacked_artifact()] if artifact else []
-            where = sandbox(self.root, self.place, env, cwd=paths.BUILD, over=over)
-            words = list(command) if command else ["bash", "--norc", "-i"]
-            with log.paused():
-                code = sandboxes.run(where, words, interactive=True, check=False)
+            over = (self.unpacked_artifact(),) if artifact else ()
+            code = self._in_shell(Job(tuple(command), env, over=over, changes=True))
             if not progress.records and command:
                 self.store.discard(self.place.path)
             return code if code >= 0 else 128 - code
+
+    def _in_shell(self, job: Job) -> int:
+        root = self.root
+        if root.machine and job.command:
+            code, said = root.machine.capture(self.place, job)
+            log.output(said.decode(errors="replace").removesuffix("\n"))
+            return code
+        if root.machine:
+            log.warn("this shell is in a sandbox, under qemu-user; a command after `--` runs in the emulated machine")
+        where = sandbox(root, self.place, job.env, cwd=job.cwd, over=job.over)
+        with log.paused():
+            return sandboxes.run(where, job.command or ("bash", "--norc", "-i"), interactive=True, check=False)
 
     def _in_use(self) -> AbstractContextManager[None]:
         return self.store.lock(IN_USE, shared=True, describe="cleans the store")

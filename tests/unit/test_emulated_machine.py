@@ -133,7 +133,7 @@ class Stand:
 @pytest.mark.parametrize("code", [0, 1, 127, -9])
 def test_a_command_that_has_ended_is_no_fault_of_the_machine(tmp_path: Path, code: int) -> None:
     stand = Stand(tmp_path)
-    said = Said(ready=True, code=code, free=5000, done=True)
+    said = Said(ready=True, code=code, free=5 << 20, done=True)
     judge(Ended(said, None), system_of("armhf"), stand.place, stand.log)
     assert Ended(said, None).code == code
 
@@ -193,7 +193,13 @@ def test_the_hint_fits_what_the_console_says(tmp_path: Path, console: str, hint:
     assert hint in (Stand(tmp_path, console).judged(Said(ready=True)).hint or "")
 
 
+def test_a_command_that_ended_well_on_a_broken_disk_did_not(tmp_path: Path) -> None:
+    said = Said(ready=True, code=0, free=5000, done=True)
+    error = Stand(tmp_path, "I/O error, dev vdb, sector 5 op 0x1:(WRITE)\n").judged(said)
+    assert error.message == "the disks of the emulated machine could not be written"
+
+
 def test_a_command_that_filled_the_machine_s_disk_is_told(tmp_path: Path) -> None:
-    error = Stand(tmp_path).judged(Said(ready=True, code=1, free=0, done=True))
+    error = Stand(tmp_path).judged(Said(ready=True, code=1, free=4096, done=True))
     assert "the disk of the emulated machine is full" in error.message
     assert "disk: ..." in (error.hint or "")

@@ -76,7 +76,7 @@ def kernel(place: Path, builtin: str, modules: dict[str, bytes]) -> Path:
 
 def test_what_a_module_depends_on_comes_before_it(tmp_path: Path) -> None:
     files = {
-        "fs/ext4.ko.xz": module("license=GPL", "depends=mbcache,jbd2,crc16", "softdep=pre: crypto-x fast-sum post: late"),
+        "fs/ext4.ko.xz": module("depends=mbcache,jbd2,crc16", "softdep=pre: crypto-x fast-sum post: late", "a=b"),
         "fs/mbcache.ko.xz": module("depends="),
         "fs/jbd2.ko": module("depends=crc16"),
         "lib/crc16.ko.xz": module("depends="),

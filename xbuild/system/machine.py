@@ -34,6 +34,7 @@ _CORES = 8
 
 _DISKS = "/tmp/disks"
 _TAIL = 25
+_NO_ROOM = 1 << 20
 _TAR = "tar --numeric-owner --format=posix --pax-option=delete=atime,delete=ctime"
 _PACK = f"""
 cd /tmp/trees
@@ -258,17 +259,22 @@ def crc_of(file: Path, size: int) -> int | None:
 
 
 def judge(ended: Ended, system: System, workshop: Path, log: Path) -> None:
-    """Raise MachineError, with the end of the console, unless the command has ended by itself or was only idle."""
+    """Raise MachineError, with the end of the console, unless the command has ended by itself or was only idle.
+
+    workshop: the directory outside with the machine's disks and its console. log: what the command and the emulator
+    have said.
+    """
     said, silence = ended.said, ended.silence
-    if silence == "idle" or (said.done and said.error is None):
-        _require_room(said)
-        return
     console = workshop / "disks/console"
     lines = console.read_text(errors="replace").splitlines() if console.exists() else []
-    if not lines and log.exists():
-        # Then it was the emulator that did not start, and it says why.
-        lines = log.read_text(errors="replace").splitlines()
-    if silence == "boot":
+    # Linux goes on when a disk cannot be written any more: what is read back later may be anything.
+    broken = any("I/O error" in line for line in lines)
+    if broken:
+        message = "the disks of the emulated machine could not be written"
+    elif silence == "idle" or (said.done and said.error is None):
+        _require_room(said)
+        return
+    elif silence == "boot":
         message = f"the emulated machine was not ready after {system.boot_limit} s"
     elif silence == "dead":
         message = f"the emulated machine has not shown any life for {talk.BEAT_LIMIT:.0f} s"
@@ -276,11 +282,14 @@ def judge(ended: Ended, system: System, workshop: Path, log: Path) -> None:
         message = f"the emulated machine: {said.error}"
     else:
         message = f"the emulated machine ended {'while the command ran' if said.ready else 'before it was ready'}"
+    if not said.ready and log.exists():
+        # It may have been the emulator that did not start, and that says why.
+        lines = [*lines[-_TAIL:], *log.read_text(errors="replace").splitlines()]
     raise MachineError(message, details=lines[-_TAIL:], hint=_hint(lines, said, silence))
 
 
 def _require_room(said: talk.Said) -> None:
-    if said.code and said.free == 0:
+    if said.code and said.free is not None and said.free < _NO_ROOM:
         raise MachineError(
             "the disk of the emulated machine is full",
             hint="`system: {disk: ...}` in the toolchain's file says how large it is, in MiB",
