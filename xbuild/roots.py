@@ -245,6 +245,7 @@ class Roots:
         """
         folder = staging / "package"
         folder.mkdir()
+        idmap.own(folder)
         complaint, hint = f"the package {package} could not be had", "is its name wrong, or the network away?"
         self._with_apt(staging, self.base(), _UNPACK, [package, needed, str(folder)], complaint, hint)
         return folder

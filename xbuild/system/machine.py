@@ -8,7 +8,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
@@ -195,8 +195,7 @@ class EmulatedMachine:
             Bind(str(self.kernel.vmlinuz), "/tmp/vmlinuz", readonly=True),
             Bind(str(self.disk), "/tmp/root.img", readonly=True),
         )
-        known = tool_sandbox(self.emulator, mounts, {})
-        return Sandbox(known.mounts, known.mount_point, env=known.env, uid=_NOBODY, gid=_NOBODY, locked=True)
+        return replace(tool_sandbox(self.emulator, mounts, {}), uid=_NOBODY, gid=_NOBODY)
 
     def command_line(self) -> list[str]:
         """The emulator with its options, as in its sandbox."""
@@ -236,7 +235,10 @@ class EmulatedMachine:
         idmap.own(new)
         mounts = (Bind(str(workshop / "disks"), _DISKS, readonly=True), Bind(str(new), "/tmp/trees"))
         run_script(self.emulator, mounts, _UNPACK, {}, "what the emulated machine wrote could not be unpacked")
-        for name, path in _trees(place).items():
+        trees = _trees(place)
+        if missing := [name for name in trees if (new / name).is_symlink() or not (new / name).is_dir()]:
+            raise MachineError(f"the emulated machine has not given back {', '.join(missing)}", hint="report it")
+        for name, path in trees.items():
             exchange_trees(path, new / name)
 
 
