@@ -15,7 +15,7 @@ from typing import Any
 from xbuild import canary, distcc, log, mirror, outputs, paths, phases, twins
 from xbuild.debian import Tree
 from xbuild.digest import key_of
-from xbuild.environment import Mode, Root, sandbox
+from xbuild.environment import Job, Mode, Root, sandbox
 from xbuild.errors import CheckError, PhaseError, UsageError
 from xbuild.inputs import Inputs
 from xbuild.plan import UNPACK, Step, first_step
@@ -24,6 +24,8 @@ from xbuild.sandbox import idmap
 from xbuild.sandbox import run as sandboxes
 from xbuild.sources import FetchContext, fetch, lay_out
 from xbuild.store import IN_USE, writing_below
+from xbuild.system.machine import EmulatedMachine
+from xbuild.system.parts import Parts
 from xbuild.yamlfile import did_you_mean
 
 
@@ -50,10 +52,21 @@ class Builder(Inputs):
             service = distcc.service(self.toolchain, natives.trees, Tree(layers), self.place, self.jobs)
         network = bool(self.options.servers)
         registrations, shown = self.roots.hook(dispatcher)
-        root = Root(layers, natives.private, registrations, service, network, shown)
+        machine = self.machine(layers) if self.mode == "system" else None
+        root = Root(layers, natives.private, registrations, service, network, shown, machine)
         if self.pairs.entries and not self.place.cpuinfo.exists():
             self._ask_cpuinfo(root)
         return root
+
+    def machine(self, layers: Sequence[Path], *, keep: bool = True) -> EmulatedMachine:
+        """The emulated machine whose root is `layers`, those of this build; its parts are made if not there.
+
+        keep: what is done in it changes the build tree. Raises UsageError if the target has no machine.
+        """
+        parts = Parts(self.roots)
+        value = self.roots.layer_value(self.packages) if self.packages else self.roots.base_value()
+        disk = parts.disk(layers, value)
+        return EmulatedMachine(parts.system, parts.emulator(), parts.kernel(), disk, jobs=self.jobs, keep=keep)
 
     def _ask_cpuinfo(self, root: Root) -> None:
         # The emulator shows its own to the programs that it runs; twins would read the machine's.
@@ -94,8 +107,10 @@ class Builder(Inputs):
         first, reason = first_step(wanted, progress.done(), self.options.start)
         begin = wanted[first].name if first < len(wanted) else "the check of outputs"
         log.info(f"{self.title}: from {begin}, {reason}")
-        with self._part("canaries"):
-            canary.run(self.store, self.roots, self.pairs.entries, self.place.path.parent)
+        # They try what mode system does without.
+        if self.mode != "system":
+            with self._part("canaries"):
+                canary.run(self.store, self.roots, self.pairs.entries, self.place.path.parent)
         progress = self.run_steps(wanted, first, len(wanted))
         env = self.variables(progress.epoch)
         with self._part("check outputs"), log.step("check outputs"):
@@ -141,7 +156,8 @@ class Builder(Inputs):
             return
         try:
             env = self.variables(progress.epoch)
-            seconds = phases.run_phase(self.recipe, step, number, self.place, self.root, env, self.title)
+            name = phases.step_name(number, step)
+            seconds = phases.run_phase(self.recipe, step, name, self.place, self.root, env, self.title)
         except PhaseError as error:
             progress.add(step, "failed", time.monotonic() - started)
             raise PhaseError(error.message, details=[*error.details, *self._ways_out()], hint=error.hint) from None
@@ -159,19 +175,29 @@ class Builder(Inputs):
             self.place.give_to_builder("src", "obj", "dest")
             progress = phases.Progress(self.place)
             env = {**self.variables(progress.epoch), "TERM": os.environ.get("TERM", "dumb")}
-            over = [self._unpacked_artifact()] if artifact else []
-            where = sandbox(self.root, self.place, env, cwd=paths.BUILD, over=over)
-            words = list(command) if command else ["bash", "--norc", "-i"]
-            with log.paused():
-                code = sandboxes.run(where, words, interactive=True, check=False)
+            over = (self.unpacked_artifact(),) if artifact else ()
+            code = self._in_shell(Job(tuple(command), env, over=over, changes=True))
             if not progress.records and command:
                 self.store.discard(self.place.path)
             return code if code >= 0 else 128 - code
 
+    def _in_shell(self, job: Job) -> int:
+        root = self.root
+        if root.machine and job.command:
+            code, said = root.machine.capture(self.place, job)
+            log.output(said.decode(errors="replace").removesuffix("\n"))
+            return code
+        if root.machine:
+            log.warn("this shell is in a sandbox, under qemu-user; a command after `--` runs in the emulated machine")
+        where = sandbox(root, self.place, job.env, cwd=job.cwd, over=job.over)
+        with log.paused():
+            return sandboxes.run(where, job.command or ("bash", "--norc", "-i"), interactive=True, check=False)
+
     def _in_use(self) -> AbstractContextManager[None]:
         return self.store.lock(IN_USE, shared=True, describe="cleans the store")
 
-    def _unpacked_artifact(self) -> Path:
+    def unpacked_artifact(self) -> Path:
+        """A directory with what the artifact holds, in the work place. Raises UsageError if there is no artifact."""
         found = self.store.get("artifacts", key_of(self.value))
         if found is None:
             raise UsageError(f"there is no artifact of {self.title}", hint=f"invoke build {self.command_line()}")

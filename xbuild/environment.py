@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 from xbuild.model.load import load_presets
 from xbuild.model.recipe import Recipe
@@ -17,14 +17,16 @@ from xbuild.roots import BUILDER
 from xbuild.sandbox import idmap
 from xbuild.sandbox.mounts import Bind, Devices, Mount, Overlay, Proc
 from xbuild.sandbox.run import Sandbox, Service, give_tree, machine_view, run
+from xbuild.sandbox.run import capture as capture_in
+from xbuild.sandbox.run import run_logged as run_logged_in
 
-Mode = Literal["substituted", "distcc", "emulated"]
-MODES: tuple[Mode, ...] = ("substituted", "distcc", "emulated")
+Mode = Literal["substituted", "distcc", "emulated", "system"]
+MODES: tuple[Mode, ...] = ("substituted", "distcc", "emulated", "system")
 
 _PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 _RECORD = f"{PRIVATE}/record"
 _DISPATCH = f"{PRIVATE}/{DISPATCH}"
-_SCRATCH = ("tmp", "var/tmp", "run")
+SCRATCH = ("tmp", "var/tmp", "run")
 """Directories of a root that a build can write to, besides its own."""
 
 
@@ -53,6 +55,10 @@ class WorkPlace:
     def scripts(self) -> Path:
         """The phases' scripts, /build/run inside."""
         return self.build / "run"
+
+    def scratch(self, name: str) -> Path:
+        """What is the directory `name` of SCRATCH inside."""
+        return self.path / "scratch" / name.replace("/", "-")
 
     @property
     def logs(self) -> Path:
@@ -99,8 +105,8 @@ class WorkPlace:
         """Make the directories that are missing, with the owners that the builder inside needs."""
         for path in (self.path, self.build, self.logs, self.scripts, self.records, self.path / "root"):
             path.mkdir(parents=True, exist_ok=True)
-        for name in _SCRATCH:
-            place = self.path / "scratch" / name.replace("/", "-")
+        for name in SCRATCH:
+            place = self.scratch(name)
             if not place.exists():
                 place.mkdir(parents=True)
                 place.chmod(0o1777)
@@ -142,11 +148,45 @@ def make_network(layer: Path, name: str | None = None) -> None:
 
 
 @dataclass(frozen=True)
+class Job:
+    """A command of a build, and what it is to find.
+
+    env: the whole environment. cwd: inside. network: the machine's, else none but the loopback. over: directories laid
+    over the root, topmost first. changes: what it changes below the directories that it can write to is wanted. step:
+    the name of the step whose execs and CPU use are to be written down.
+    """
+
+    command: tuple[str, ...]
+    env: Mapping[str, str]
+    cwd: str = BUILD
+    network: bool = False
+    over: tuple[Path, ...] = ()
+    changes: bool = False
+    step: str | None = None
+
+
+class Machine(Protocol):
+    """What runs commands of a build instead of a sandbox; they have no network. See `xbuild.system.machine`."""
+
+    def capture(self, place: WorkPlace, job: Job) -> tuple[int, bytes]:
+        """As `capture` below."""
+
+    def run_logged(
+        self, place: WorkPlace, job: Job, log: Path, *, idle_limit: float, on_idle: Callable[[float], None]
+    ) -> int | None:
+        """As `run_logged` below."""
+
+    def describe(self) -> list[str]:
+        """What it consists of, one line each."""
+
+
+@dataclass(frozen=True)
 class Root:
     """What a build sees as `/`. layers: directories outside, topmost first. private: the private tree, if any.
 
     registrations: for the private binfmt_misc. dispatcher: a file outside, for where the machine's own entry is to find
     it instead. service: what runs beside each phase without network. network: every phase needs the machine's.
+    machine: what runs commands that have no network; None: a sandbox.
     """
 
     layers: tuple[Path, ...]
@@ -155,6 +195,34 @@ class Root:
     service: Service | None = None
     network: bool = False
     dispatcher: Path | None = None
+    machine: Machine | None = None
+
+
+def capture(root: Root, place: WorkPlace, job: Job) -> tuple[int, bytes]:
+    """Run `job` in the build at `place`; give its returncode (as in process.Completed), and what it said."""
+    if root.machine and not job.network:
+        return root.machine.capture(place, job)
+    return capture_in(_sandbox_of(root, place, job), job.command)
+
+
+def run_logged(
+    root: Root, place: WorkPlace, job: Job, log: Path, *, idle_limit: float, on_idle: Callable[[float], None]
+) -> int | None:
+    """Run `job` with its output appended to the file `log`; None if it was ended for being idle (process.watch)."""
+    if root.machine and not job.network:
+        return root.machine.run_logged(place, job, log, idle_limit=idle_limit, on_idle=on_idle)
+    return run_logged_in(_sandbox_of(root, place, job), job.command, log, idle_limit=idle_limit, on_idle=on_idle)
+
+
+def describe(root: Root, place: WorkPlace, job: Job) -> list[str]:
+    """Where `job` runs, one line each, for --verbose."""
+    if root.machine and not job.network:
+        return root.machine.describe()
+    return _sandbox_of(root, place, job).describe()
+
+
+def _sandbox_of(root: Root, place: WorkPlace, job: Job) -> Sandbox:
+    return sandbox(root, place, job.env, cwd=job.cwd, network=job.network, over=job.over, step=job.step)
 
 
 def sandbox(
@@ -175,7 +243,7 @@ def sandbox(
     layers = (*([place.network] if network else []), *over, *root.layers)
     mounts: list[Mount] = [Overlay(tuple(map(str, layers)), None, None), Proc(), Devices()]
     mounts.append(Bind(str(place.build), BUILD))
-    mounts += [Bind(str(place.path / "scratch" / name.replace("/", "-")), f"/{name}") for name in _SCRATCH]
+    mounts += [Bind(str(place.scratch(name)), f"/{name}") for name in SCRATCH]
     cpuinfo = place.cpuinfo if place.cpuinfo.exists() else None
     shown = {root.private: PRIVATE, root.dispatcher: _DISPATCH, cpuinfo: "/proc/cpuinfo"}
     if root.private:

@@ -23,6 +23,7 @@ from xbuild.result import Options
 from xbuild.roots import Roots
 from xbuild.sandbox.run import remove_tree
 from xbuild.store import Store, diff_values
+from xbuild.system.parts import KIND, Parts
 from xbuild.yamlfile import load_model
 
 
@@ -101,6 +102,8 @@ class Inputs:
             }
             if self.mode == "distcc":
                 natives |= distcc.inputs(self.toolchain, known.trees, self.options.servers)
+            if self.mode == "system":
+                natives |= Parts(self.roots).inputs()
         return artifact_value(
             self.recipe,
             self.phases,
@@ -118,6 +121,10 @@ class Inputs:
             wanted += [(f"native root {name}", "roots", self.roots.native_value(name)) for name in names]
             wanted += [("twins", "twins", self.roots.private_value())]
         wanted += [(f"target root {self.toolchain.name}", "roots", self.roots.base_value())]
+        if self.mode == "system" and not self.toolchain.native:
+            parts = Parts(self.roots)
+            wanted += [("emulator of machines", "roots", parts.emulator_value())]
+            wanted += [(f"kernel for {self.toolchain.name}", KIND, parts.kernel_value())]
         if self.packages:
             wanted += [("build dependencies", "layers", self.roots.layer_value(self.packages))]
         return {name: self.store.get(kind, key_of(value)) is not None for name, kind, value in wanted}

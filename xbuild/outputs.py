@@ -17,12 +17,12 @@ from xbuild.check import check_tree
 from xbuild.debian import Tree
 from xbuild.digest import file_sha256
 from xbuild.elf import ARCHIVE_MAGIC, ElfError, read_elf
-from xbuild.environment import Root, WorkPlace, sandbox
+from xbuild.environment import Job, Root, WorkPlace, capture
 from xbuild.errors import CheckError
 from xbuild.model.output import Output
 from xbuild.model.recipe import Recipe
 from xbuild.model.toolchain import Toolchain
-from xbuild.sandbox.run import capture, machine_view, run
+from xbuild.sandbox.run import machine_view, run
 from xbuild.twins import Twin
 
 # chown takes the set-user-id bits away, also when root does it (chown(2)), so they are noted and given back.
@@ -64,13 +64,25 @@ def verify(
     tree = Tree(root.layers)
     findings = check_tree(place.dest, toolchain, _library_finder(tree, toolchain))
     faults = [f"{finding.path}: {finding.message}" for finding in findings]
-    for output in recipe.outputs:
-        faults += _output_faults(output, toolchain, place, root, env)
+    faults += broken_promises(recipe, toolchain, place, root, env, place.dest)
     if faults:
         raise CheckError(
             f"{recipe.name} {recipe.version} for {toolchain.name}: {len(faults)} faults in what was built",
             details=faults[:40],
         )
+
+
+def broken_promises(
+    recipe: Recipe, toolchain: Toolchain, place: WorkPlace, root: Root, env: Mapping[str, str], installed: Path
+) -> list[str]:
+    """What of the outputs that `recipe` promises is not there, not of its kind, or does not answer as it should.
+
+    installed: directory outside with what was installed.
+    """
+    faults = []
+    for output in recipe.outputs:
+        faults += _output_faults(output, toolchain, place, root, env, installed)
+    return faults
 
 
 def _library_finder(tree: Tree, toolchain: Toolchain) -> Callable[[str], bool]:
@@ -79,20 +91,20 @@ def _library_finder(tree: Tree, toolchain: Toolchain) -> Callable[[str], bool]:
 
 
 def _output_faults(
-    output: Output, toolchain: Toolchain, place: WorkPlace, root: Root, env: Mapping[str, str]
+    output: Output, toolchain: Toolchain, place: WorkPlace, root: Root, env: Mapping[str, str], installed: Path
 ) -> list[str]:
     # Path.glob leaves out a link whose target this machine does not have.
-    found = sorted(glob.glob(output.path, root_dir=place.dest, recursive=True))  # noqa: PTH207
+    found = sorted(glob.glob(output.path, root_dir=installed, recursive=True))  # noqa: PTH207
     if not found:
         return [f"{output.path}: the recipe promises it, but it was not installed"]
     # A link's target is meant as the installed system sees it, not this machine.
-    tree = Tree((place.dest, *root.layers))
+    tree = Tree((installed, *root.layers))
     faults = []
     for shown in found:
         if fault := _kind_fault(tree, f"/{shown}", output.kind):
             faults.append(f"{shown}: {fault}")
         elif output.run is not None:
-            faults += _run_faults(output, f"/{shown}", toolchain, place, root, env)
+            faults += _run_faults(output, f"/{shown}", toolchain, place, root, env, installed)
     return faults
 
 
@@ -123,17 +135,23 @@ def _kind_fault(tree: Tree, name: str, kind: str) -> str | None:
 
 
 def _run_faults(
-    output: Output, program: str, toolchain: Toolchain, place: WorkPlace, root: Root, env: Mapping[str, str]
+    output: Output,
+    program: str,
+    toolchain: Toolchain,
+    place: WorkPlace,
+    root: Root,
+    env: Mapping[str, str],
+    installed: Path,
 ) -> list[str]:
     """Run the installed program as it would run on the target, in the root with the installed files laid over it."""
-    libraries = {f"/{path.parent.relative_to(place.dest)}" for path in place.dest.glob("usr/lib/**/*.so*")}
+    libraries = {f"/{path.parent.relative_to(installed)}" for path in installed.glob("usr/lib/**/*.so*")}
     own = [folder for folder in ("/usr/lib", f"/usr/lib/{toolchain.triplet}") if folder in libraries]
     # The root may hold a library of the same name in a directory that comes first; the recipe's own is meant.
     with_libraries = {**env, **({"LD_LIBRARY_PATH": ":".join(own)} if own else {})}
-    where = sandbox(root, place, with_libraries, cwd="/", over=[place.dest])
-    returncode, said = capture(where, [program, *(output.run or ())])
+    command = (program, *(output.run or ()))
+    returncode, said = capture(root, place, Job(command, with_libraries, cwd="/", over=(installed,)))
     text = said.decode(errors="replace")
-    shown = " ".join([program, *(output.run or ())])
+    shown = " ".join(command)
     last = (text.strip().splitlines() or ["nothing"])[-1]
     if returncode != 0:
         return [f"{shown}: ended with {returncode} and said: {last}"]

@@ -11,12 +11,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from xbuild import log, process
-from xbuild.environment import Root, WorkPlace, sandbox
+from xbuild.environment import Job, Root, WorkPlace, capture, describe, run_logged
 from xbuild.errors import PhaseError
 from xbuild.model.recipe import Recipe
 from xbuild.paths import BUILD
 from xbuild.plan import Done, Step, directory_of
-from xbuild.sandbox.run import capture, run_logged
 
 _TAIL = 20
 _MOST = 200_000
@@ -110,11 +109,13 @@ def hint_for(lines: Sequence[str]) -> str | None:
 
 
 def run_phase(
-    recipe: Recipe, step: Step, number: int, place: WorkPlace, root: Root, env: Mapping[str, str], title: str
+    recipe: Recipe, step: Step, name: str, place: WorkPlace, root: Root, env: Mapping[str, str], title: str
 ) -> float:
-    """Run one phase; give the seconds it took. Raises PhaseError, without the commands that help, if it fails."""
+    """Run one phase; give the seconds it took. Raises PhaseError, without the commands that help, if it fails.
+
+    name: of its script and its log, as from `step_name`.
+    """
     assert step.phase is not None
-    name = step_name(number, step)
     script = place.scripts / f"{name}.sh"
     script.write_text(step.phase.script)
     file = place.logs / f"{name}.log"
@@ -122,9 +123,6 @@ def run_phase(
     if step.name == "install":
         place.empty_dest()
     network = step.phase.network or root.network
-    where = sandbox(root, place, env, cwd=directory_of(recipe, step), network=network, step=name)
-    for line in where.describe():
-        log.detail(line)
     deadline = _deadline(recipe, step)
     limit = float(min(recipe.idle_limit, deadline or recipe.idle_limit))
 
@@ -135,8 +133,11 @@ def run_phase(
     command = ["sh", "-eu", f"{BUILD}/run/{script.name}"]
     if deadline is not None:
         command = ["timeout", "--kill-after=10", str(deadline), *command]
+    job = Job(tuple(command), env, cwd=directory_of(recipe, step), network=network, changes=True, step=name)
+    for line in describe(root, place, job):
+        log.detail(line)
     with log.step(step.name):
-        returncode = run_logged(where, command, file, idle_limit=limit, on_idle=on_idle)
+        returncode = run_logged(root, place, job, file, idle_limit=limit, on_idle=on_idle)
     seconds = time.monotonic() - started
     if returncode == 0:
         return seconds
@@ -145,9 +146,12 @@ def run_phase(
         ending = f"ended after its time limit of {log.human_time(deadline)}"
     elif returncode is not None:
         ending = process.describe_exit(returncode)
+    raise _failure(f"{title}: phase {step.name!r} failed after {log.human_time(seconds)} ({ending})", file)
+
+
+def _failure(message: str, file: Path) -> PhaseError:
     lines = last_lines(file)
-    message = f"{title}: phase {step.name!r} failed after {log.human_time(seconds)} ({ending})"
-    raise PhaseError(message, details=[*lines, "", f"log:    {file}"], hint=hint_for(lines))
+    return PhaseError(message, details=[*lines, "", f"log:    {file}"], hint=hint_for(lines))
 
 
 def _deadline(recipe: Recipe, step: Step) -> int | None:
@@ -173,8 +177,8 @@ def unpack(
         for patch in patches:
             shutil.copy(patch, place.scripts)
         inside = [f"{BUILD}/run/{patch.name}" for patch in patches]
-        where = sandbox(root, place, env, cwd=f"{BUILD}/src")
-        returncode, said = capture(where, ["sh", "-euc", _APPLY, "sh", *inside])
+        job = Job(("sh", "-euc", _APPLY, "sh", *inside), env, cwd=f"{BUILD}/src", changes=True)
+        returncode, said = capture(root, place, job)
         if returncode != 0:
             lines = said.decode(errors="replace").splitlines()
             raise PhaseError("a patch does not apply", details=lines[-_TAIL:], hint="is it made for this version?")

@@ -51,6 +51,21 @@ DPkg::Use-Pty "false";
 Dir::Log::Terminal "/dev/null";
 """
 
+# A name such as linux-image-arm64 is that of a package without files, which depends on the newest of several.
+_UNPACK = """
+set -eu
+unpack() {
+    found=$(apt-cache show --no-all-versions -- "$1" | sed -n 's/^Depends: //p' | tr -d ' ' | tr '|' ',' |
+        tr ',' '\\n' | sed 's/(.*//' | grep -x -m 1 -e "$2") || found=$1
+    apt-get -qq download -- "$found"
+}
+cd "$3"
+unpack "$1" "$2" || { apt-get -qq update && unpack "$1" "$2"; }
+dpkg-deb --extract ./*.deb .
+dpkg-deb --show --showformat='${Package} ${Version}' ./*.deb > version
+rm ./*.deb
+"""
+
 
 @dataclass(frozen=True)
 class Natives:
@@ -216,6 +231,40 @@ class Roots:
         further = self.toolchain.word_size_root
         return ["amd64", *([further.architecture] if further else [])]
 
+    def machine_value(self, packages: Sequence[str]) -> dict[str, Any]:
+        """What determines the native root of an emulator of machines, which has `packages`."""
+        distribution = self.toolchain.distribution
+        return {
+            "what": "emulator of machines",
+            "architecture": "amd64",
+            "suite": distribution.suite,
+            "components": list(distribution.components),
+            "packages": sorted(packages),
+            "customize": _CUSTOMIZE,
+        }
+
+    def machine_root(self, packages: Sequence[str]) -> Path:
+        """A native root with nothing but `packages` and what they depend on, unpacked; made if it is not there."""
+        value = self.machine_value(packages)
+
+        def make(staging: Path) -> None:
+            with log.step(f"emulator of machines: {value['suite']}"):
+                self._mmdebstrap(staging, "amd64", value["packages"], "extract", emulated=False)
+
+        return self.store.ensure("roots", value, "the emulator of machines", make) / "root"
+
+    def unpack(self, staging: Path, package: str, needed: str) -> Path:
+        """Unpack a package of the target's distribution into a directory of `staging`, with no script of its own run.
+
+        needed: a pattern of sed; of what `package` depends on, the first package that matches is taken instead.
+        """
+        folder = staging / "package"
+        folder.mkdir()
+        idmap.own(folder)
+        complaint, hint = f"the package {package} could not be had", "is its name wrong, or the network away?"
+        self._with_apt(staging, self.base(), _UNPACK, [package, needed, str(folder)], complaint, hint)
+        return folder
+
     def _native_root(self, architecture: str) -> Path:
         value = self.native_value(architecture)
 
@@ -258,6 +307,15 @@ class Roots:
         self._run_logged(staging, command, (Proc(),), registrations, "the root could not be made")
 
     def _install(self, staging: Path, base: Path, packages: Sequence[str]) -> None:
+        script = 'apt-get -qq -y install -- "$@" || { apt-get -qq update && apt-get -qq -y install -- "$@"; }'
+        script += "; code=$?; apt-get clean; exit $code"
+        hint = "is a package's name wrong, or the network away?"
+        self._with_apt(staging, base, script, packages, "installing build dependencies failed", hint)
+
+    def _with_apt(
+        self, staging: Path, base: Path, script: str, words: Sequence[str], complaint: str, hint: str
+    ) -> None:
+        """Run a shell script whose apt works on `base`, with changes going to `upper` in `staging`."""
         for name in ("upper", "work", "merged"):
             (staging / name).mkdir()
             idmap.own(staging / name)
@@ -273,14 +331,11 @@ class Roots:
                 mounts.append(Bind(str(shown), f"{merged}{paths.PRIVATE}/{privatetree.DISPATCH}", readonly=True))
         config = staging / "apt.conf"
         config.write_text(_APT_CONFIG.format(root=merged, architecture=self.toolchain.architecture))
-        script = 'apt-get -qq -y install -- "$@" || { apt-get -qq update && apt-get -qq -y install -- "$@"; }'
-        command = ["sh", "-c", script + "; code=$?; apt-get clean; exit $code", "sh", *packages]
+        command = ["sh", "-c", script, "sh", *words]
         env = {"APT_CONFIG": str(config), "DEBIAN_FRONTEND": "noninteractive"}
-        hint = "is a package's name wrong, or the network away?"
-        self._run_logged(staging, command, mounts, registrations, "installing build dependencies failed", env, hint)
-        for name in ("merged", "apt.conf", "dispatcher"):
+        self._run_logged(staging, command, mounts, registrations, complaint, env, hint)
+        for name in ("merged", "apt.conf", "dispatcher", "work"):
             self.store.discard(staging / name)
-        self.store.discard(staging / "work")
 
     def _run_logged(
         self,

@@ -22,10 +22,10 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "artifact", "binfmt", "debian", "dispatcher", "gcctable", "mirror", "privatetree", "roots", "sources", "store",
         "strings", "twins",
     ),
-    ("plan", "environment"),
+    ("plan", "environment", "system"),
     (
         "bench", "bisect", "build", "canary", "check", "compare", "distcc", "doctor", "inputs", "install", "outputs",
-        "phases", "report", "result", "session", "trace",
+        "phases", "recheck", "report", "result", "session", "trace",
     ),
     ("cli",),
 )

@@ -14,7 +14,8 @@ from xbuild.yamlfile import did_you_mean
 COMMON = {
     "recipe": "name of a file in recipes/ (or a path)",
     "target": "name of a file in toolchains/: armhf, arm64, amd64 ...",
-    "mode": "substituted (native tools stand in, the default), distcc (a native server compiles) or emulated",
+    "mode": "substituted (native tools stand in, the default), distcc (a native server compiles), emulated or system "
+    "(a whole emulated machine)",
     "suite": "another release of the distribution, e.g. bookworm",
 }
 """Help of the options that many tasks have."""

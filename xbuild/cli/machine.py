@@ -36,7 +36,7 @@ def doctor(_c: Context, json: bool = False, offline: bool = False) -> int:
 @task(
     auto_shortflags=False,
     help={
-        "roots": "also roots, layers and twins: the next build makes them anew",
+        "roots": "also roots, layers, twins and machines: the next build makes them anew",
         "downloads": "also downloaded sources",
         "everything": "the whole store",
     },
@@ -47,7 +47,7 @@ def clean(_c: Context, roots: bool = False, downloads: bool = False, everything:
     log.configure()
     store = open_store()
     kinds = ["work", "artifacts"]
-    kinds += ["roots", "layers", "twins", "canaries"] if roots or everything else []
+    kinds += ["roots", "layers", "twins", "canaries", "machines"] if roots or everything else []
     kinds += ["downloads"] if downloads or everything else []
     store.sweep()
     # What a running build stands on is not taken from under it.

@@ -18,6 +18,7 @@ from xbuild.cli.development import lint, run_tests
 from xbuild.cli.guard import guarded
 from xbuild.cli.machine import clean, doctor
 from xbuild.cli.measure import bench
+from xbuild.cli.recheck import check
 from xbuild.cli.reference import write_reference
 from xbuild.cli.root import namespace as root
 from xbuild.cli.session import run, shell
@@ -191,7 +192,9 @@ def reference(_c: Context) -> None:
 
 allow_missing_words()
 namespace = Collection("xbuild")
-for _task in (build, compare, bisect, trace, bench, why, run, shell, list_, clean, doctor, run_tests, lint, reference):
+for _task in (
+    build, check, compare, bisect, trace, bench, why, run, shell, list_, clean, doctor, run_tests, lint, reference,
+):  # fmt: skip
     namespace.add_task(_task)
 namespace.add_task(log_, name="log")
 namespace.add_collection(binfmt.collection)

@@ -27,7 +27,7 @@ def rows(manifests: Sequence[Mapping[str, Any]], qemu: str) -> list[tuple[str, s
     """Tool, version in the target root, version of the twins; qemu: version of the emulator."""
     root: dict[str, str] = {}
     native: dict[str, set[str]] = {}
-    digests = set()
+    digests, kernels = set(), set()
     for manifest in manifests:
         root |= manifest["inputs"]["root"]
         for name, value in manifest["inputs"]["native"].items():
@@ -36,6 +36,8 @@ def rows(manifests: Sequence[Mapping[str, Any]], qemu: str) -> list[tuple[str, s
                 native.setdefault(words[0], set()).add(f"{words[1]} {words[2]}")
             elif name == "qemu":
                 digests.add(str(value)[:12])
+            elif name == "kernel":
+                kernels.add(str(value))
     found = []
     for name, in_root, in_native in _ROWS:
         target = sorted({version for package, version in root.items() if re.fullmatch(in_root, package)})
@@ -44,6 +46,8 @@ def rows(manifests: Sequence[Mapping[str, Any]], qemu: str) -> list[tuple[str, s
             found.append((name, ", ".join(target), ", ".join(twins)))
     if digests:
         found.append(("qemu-user", "", f"{qemu} (sha256 {', '.join(sorted(digests))}...)".strip()))
+    if kernels:
+        found.append(("Linux (mode system)", ", ".join(sorted(kernels)), ""))
     return found
 
 

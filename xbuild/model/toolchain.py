@@ -35,6 +35,20 @@ class Qemu(Model):
     package: Package = Field(description="The package that it comes from")
 
 
+class System(Model):
+    """The whole machine that mode `system` emulates."""
+
+    binary: AbsolutePath = Field(description="The emulator of machines, in a native root of its own")
+    package: Package = Field(description="The package that it comes from")
+    machine: str = Field(description="Its -machine, with devices on the virtio-mmio bus")
+    cpu: str = Field(description="Its -cpu")
+    console: str = Field(description="What Linux calls the machine's serial port")
+    kernel_package: Package = Field(description="The distribution's package that depends on the newest kernel")
+    memory: int = Field(2048, ge=256, description="Memory of the machine, in MiB")
+    disk: int = Field(16384, ge=64, description="What a build can have in its directories, in MiB")
+    boot_limit: int = Field(300, ge=1, description="Seconds until the machine must be ready")
+
+
 class Distribution(Model):
     """What the target root is made of."""
 
@@ -79,6 +93,7 @@ class Toolchain(Model):
     )
     elf: Elf = Field(description="What its ELF files look like")
     qemu: Qemu | None = Field(None, description="Its emulator")
+    system: System | None = Field(None, description="Its emulator of a whole machine, for mode `system`")
     distribution: Distribution = Field(description="What its root is made of")
     native_root: NativeRoot | None = Field(None, description="What the native root is made of")
     word_size_root: WordSizeRoot | None = Field(
@@ -95,7 +110,7 @@ class Toolchain(Model):
     def _emulation(self) -> Self:
         needed = {"qemu": self.qemu, "native-root": self.native_root, "policy": self.policy}
         if self.native:
-            given = [name for name, value in needed.items() if value is not None]
+            given = [name for name, value in {**needed, "system": self.system}.items() if value is not None]
             if given or self.word_size_root:
                 raise fault("toolchain", f"a native target has no {', '.join(given or ['word-size-root'])}")
         else:

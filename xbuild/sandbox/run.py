@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import socket
@@ -16,7 +17,7 @@ from typing import IO, Literal
 
 from xbuild import process
 from xbuild.errors import MachineError, PhaseError
-from xbuild.sandbox import idmap
+from xbuild.sandbox import idmap, syscalls
 from xbuild.sandbox.mounts import Mount, Proc, to_json
 
 ROOT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -191,7 +192,7 @@ def run_logged(
 
     idle_limit: seconds without output and without CPU use after which it is ended; see process.watch.
     """
-    with _piped_to(log) as output, started(sandbox, command, output=output) as running:
+    with piped_to(log) as output, started(sandbox, command, output=output) as running:
         output.close()
         if process.watch(running.child, log, idle_limit=idle_limit, on_idle=on_idle) is None:
             return None
@@ -199,7 +200,7 @@ def run_logged(
 
 
 @contextlib.contextmanager
-def _piped_to(log: Path) -> Iterator[IO[bytes]]:
+def piped_to(log: Path) -> Iterator[IO[bytes]]:
     """A pipe whose other end is appended to the file `log`, until all who write to it are gone.
 
     Not the file itself: a script's `> /dev/stderr` would empty it. Raises OSError at the end if not all could be
@@ -258,6 +259,20 @@ def give_tree(uid: int, trees: Sequence[Path]) -> None:
         process.run(["chown", "-hR", f"{first + uid}:{first + uid}", "--", *trees])
     else:
         run(machine_view(), ["chown", "-hR", f"{uid}:{uid}", "--", *trees])
+
+
+def exchange_trees(one: Path, other: Path) -> None:
+    """Let two directories of one file system change names, so that there is always one of the name `one`."""
+    try:
+        syscalls.exchange(str(one), str(other))
+    except OSError as error:
+        # Not every file system can (renameat2(2)).
+        if error.errno not in (errno.EINVAL, errno.ENOSYS):
+            raise
+        aside = other.with_name(f"{other.name}.aside")
+        one.rename(aside)
+        other.rename(one)
+        aside.rename(other)
 
 
 def _spec(sandbox: Sandbox, command: Sequence[str | Path]) -> dict[str, object]:

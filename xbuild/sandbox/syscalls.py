@@ -96,3 +96,10 @@ def loopback_up() -> None:
         request = struct.pack("16sH14s", b"lo", 0, b"")
         flags = struct.unpack("16sH14s", fcntl.ioctl(control, SIOCGIFFLAGS, request))[1]
         fcntl.ioctl(control, SIOCSIFFLAGS, struct.pack("16sH14s", b"lo", flags | IFF_UP, b""))
+
+
+def exchange(one: str, other: str) -> None:
+    """Let two existing paths of one file system change names, at one moment (renameat2(2))."""
+    # <fcntl.h>: AT_FDCWD; <linux/fs.h>: RENAME_EXCHANGE.
+    result = _libc.renameat2(-100, os.fsencode(one), -100, os.fsencode(other), 2)
+    _check(result, f"exchange {one} and {other}")

@@ -1,0 +1,186 @@
+"""What an emulated machine is made from, kept in the store: the emulator, the kernel, the disk with the target root."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from xbuild import log
+from xbuild.debian import Tree
+from xbuild.digest import file_sha256
+from xbuild.errors import MachineError, UsageError
+from xbuild.model.toolchain import System, Toolchain
+from xbuild.privatetree import WORKPLACE
+from xbuild.roots import Roots
+from xbuild.sandbox import idmap
+from xbuild.sandbox.mounts import Bind, Devices, Mount, Overlay, Proc, Tmpfs
+from xbuild.sandbox.run import ROOT_PATH, Sandbox, capture
+from xbuild.system import cpio, modules
+
+KIND = "machines"
+"""The store's kind of entry for kernels and disks; the emulator is a root."""
+
+TOOLS = ("base-files", "coreutils", "dash", "e2fsprogs", "tar")
+"""What works on disks, beside the emulator, in its root."""
+
+MKFS = "mke2fs -q -t ext4 -m 0 -O ^has_journal,^metadata_csum,^resize_inode -E lazy_itable_init=1,nodiscard"
+"""File systems that need not survive a crash, and take no room for what they do not hold."""
+
+_KERNEL = r"linux-image-[0-9].*"
+_INIT = tuple(Path(__file__).with_name(name) for name in ("init.c", "init.h"))
+_MAKERS = (*_INIT, Path(cpio.__file__), Path(modules.__file__), Path(__file__))
+_COMPILE = """
+"$TRIPLET-gcc" -std=gnu11 -O2 -Wall -Wextra -Werror -static -o init init.c
+"$TRIPLET-strip" init
+"""
+# Room for what the file system itself needs: a block for the end of each file, its inode, and some more.
+_MAKE_DISK = f"""
+count=$(du --inodes -s /tmp/tree | cut -f 1)
+size=$(du --apparent-size -sk /tmp/tree | cut -f 1)
+{MKFS} -N $((count + count / 10 + 1000)) -d /tmp/tree /tmp/made/root.img $((size + count * 5 + 65536))k
+chmod 644 /tmp/made/root.img
+"""
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """vmlinuz, initrd: files outside. modules: paths in the machine, in the order of loading. package: with version."""
+
+    vmlinuz: Path
+    initrd: Path
+    modules: tuple[str, ...]
+    package: str
+
+
+class Parts:
+    """Makes and finds the parts of the machine for the target of `roots`. Raises UsageError if it has none."""
+
+    def __init__(self, roots: Roots) -> None:
+        self.roots = roots
+        self.toolchain = roots.toolchain
+        if self.toolchain.system is None:
+            raise UsageError(
+                f"mode system: the target {self.toolchain.name} has no machine to emulate",
+                hint=f"`system` in toolchains/{self.toolchain.name}.yml describes one",
+            )
+        self.system: System = self.toolchain.system
+
+    def emulator_value(self) -> dict[str, Any]:
+        """What determines the emulator's root."""
+        return self.roots.machine_value([self.system.package, *TOOLS])
+
+    def kernel_value(self) -> dict[str, Any]:
+        """What determines the kernel."""
+        return {
+            "what": "kernel",
+            "package": self.system.kernel_package,
+            "base": self.roots.base_value(),
+            "makers": {file.name: file_sha256(file) for file in _MAKERS},
+        }
+
+    def emulator(self) -> Path:
+        """The emulator's root, outside; made if it is not there."""
+        return self.roots.machine_root([self.system.package, *TOOLS])
+
+    def kernel(self) -> Kernel:
+        """The kernel with its first file system; made if it is not there."""
+
+        def make(staging: Path) -> None:
+            with log.step(f"kernel: {self.system.kernel_package}"):
+                self._make_kernel(staging)
+
+        place = self.roots.store.ensure(KIND, self.kernel_value(), f"the kernel for {self.toolchain.name}", make)
+        known = json.loads((place / "kernel.json").read_text())
+        return Kernel(place / "vmlinuz", place / "initrd", tuple(known["modules"]), known["package"])
+
+    def inputs(self) -> dict[str, str]:
+        """What of the machine determines a build's result."""
+        return {
+            "machine": f"{self.system.machine} {self.system.cpu}",
+            "emulator of machines": file_sha256(self.emulator() / self.system.binary.lstrip("/")),
+            "kernel": self.kernel().package,
+        }
+
+    def disk(self, layers: Sequence[Path], value: Mapping[str, Any]) -> Path:
+        """The file outside with `layers`, topmost first, as an ext4 file system whose /root they are.
+
+        value: what determines them. The same made anew may have newer packages, so those count too.
+        """
+        status = Tree(layers).find("/var/lib/dpkg/status")
+        known = {
+            "what": "disk",
+            "root": dict(value),
+            "packages": file_sha256(status) if status else None,
+            "script": _MAKE_DISK,
+        }
+
+        def make(staging: Path) -> None:
+            idmap.own(staging)
+            mounts = (
+                Overlay(tuple(str(layer) for layer in layers), None, None, "/tmp/tree/root"),
+                Bind(str(staging), "/tmp/made"),
+            )
+            with log.step("disk of the target root"):
+                run_script(self.emulator(), mounts, _MAKE_DISK, {}, "the disk could not be made")
+
+        place = self.roots.store.ensure(KIND, known, f"the disk for {self.toolchain.name}", make)
+        return place / "root.img"
+
+    def _make_kernel(self, staging: Path) -> None:
+        folder = self.roots.unpack(staging, self.system.kernel_package, _KERNEL)
+        images = sorted((folder / "boot").glob("vmlinu[xz]-*"))
+        trees = [path.parent for path in folder.glob("**/modules.builtin")]
+        if not images or not trees:
+            hint = f"kernel-package in toolchains/{self.toolchain.name}.yml is to name a kernel, or what depends on one"
+            raise MachineError(f"the package {self.system.kernel_package} has no kernel", hint=hint)
+        found = modules.load_order(trees[0])
+        files = {f"modules/{name}.ko": data for name, data in found.items()}
+        files["init"] = _compiled(self.roots, self.toolchain, staging)
+        (staging / "initrd").write_bytes(cpio.archive(files, programs=frozenset({"init"})))
+        shutil.copyfile(images[0], staging / "vmlinuz")
+        known = {"package": (folder / "version").read_text(), "modules": [f"/modules/{name}.ko" for name in found]}
+        (staging / "kernel.json").write_text(json.dumps(known))
+        for name in ("vmlinuz", "initrd"):
+            (staging / name).chmod(0o644)
+        for name in ("package", "upper", "made"):
+            self.roots.store.discard(staging / name)
+
+
+def _compiled(roots: Roots, toolchain: Toolchain, staging: Path) -> bytes:
+    """init.c, compiled for the target and stripped; it needs no library."""
+    made = staging / "made"
+    made.mkdir()
+    idmap.own(made)
+    for file in _INIT:
+        shutil.copyfile(file, made / file.name)
+    native = roots.natives().trees["amd64"]
+    script, env = f"cd {WORKPLACE}\n{_COMPILE}", {"TRIPLET": toolchain.triplet}
+    run_script(native, (Bind(str(made), WORKPLACE),), script, env, "init.c could not be compiled")
+    return (made / "init").read_bytes()
+
+
+def tool_sandbox(root: Path, mounts: Sequence[Mount], env: Mapping[str, str]) -> Sandbox:
+    """A sandbox in the native root `root`, read-only, with an empty /tmp, below which `mounts` may lie."""
+    return Sandbox(
+        mounts=(Overlay((str(root),), None, None), Proc(), Devices(), Tmpfs("/tmp", "1777"), *mounts),
+        mount_point=root,
+        env={"PATH": ROOT_PATH, "LC_ALL": "C.UTF-8", **env},
+        locked=True,
+    )
+
+
+def run_script(root: Path, mounts: Sequence[Mount], script: str, env: Mapping[str, str], complaint: str) -> None:
+    """Run shell text in `tool_sandbox`. Raises MachineError with what it said, and OSError if the disk is full."""
+    returncode, said = capture(tool_sandbox(root, mounts, env), ["sh", "-euc", script])
+    if returncode != 0:
+        lines = said.decode(errors="replace").splitlines()
+        full = any("No space left" in line for line in lines)
+        hint = "the disk is full: free some space, or run: invoke clean" if full else "invoke clean --roots"
+        raise MachineError(complaint, details=lines[-20:], hint=hint)
+
+
+__all__ = ["KIND", "MKFS", "TOOLS", "Kernel", "Parts", "run_script", "tool_sandbox"]
