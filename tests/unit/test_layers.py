@@ -24,8 +24,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ),
     ("plan", "environment"),
     (
-        "bench", "bisect", "build", "canary", "check", "compare", "distcc", "doctor", "inputs", "install", "outputs",
-        "phases", "report", "result", "trace",
+        "bench", "bisect", "build", "canary", "check", "compare", "distcc", "doctor", "inputs", "install", "oci",
+        "outputs", "phases", "report", "result", "trace",
     ),
     ("cli",),
 )

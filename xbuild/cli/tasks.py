@@ -15,6 +15,7 @@ from xbuild.cli.arguments import mode_word, number, recipe_word
 from xbuild.cli.bisect import bisect
 from xbuild.cli.compare import compare
 from xbuild.cli.development import lint, run_tests, schema
+from xbuild.cli.export import export
 from xbuild.cli.guard import guarded
 from xbuild.cli.machine import clean, doctor
 from xbuild.cli.measure import bench
@@ -224,7 +225,7 @@ def list_(_c: Context, json: bool = False) -> None:
 
 allow_missing_words()
 namespace = Collection("xbuild")
-for _task in (build, compare, bisect, trace, bench, why, shell, list_, clean, doctor, run_tests, lint, schema):
+for _task in (build, compare, bisect, trace, bench, why, shell, export, list_, clean, doctor, run_tests, lint, schema):
     namespace.add_task(_task)
 namespace.add_task(log_, name="log")
 
