@@ -33,6 +33,7 @@ static long read_at(int fd, char *buffer, size_t size, int64_t offset)
 #define PRIVATE "/.xbuild"
 #define OWN PRIVATE "/run" /* a file system in memory, of this container's */
 #define DISPATCHER OWN "/dispatch"
+#define BINFMT OWN "/binfmt"
 enum { WORKERS = 8, NOT_RUN = 126, NOT_FOUND = 127 };
 
 static char reason[512];
@@ -89,61 +90,64 @@ static void identity(const char *path, char *map, size_t room)
         fclose(file);
 }
 
-/* A new user namespace. Whoever may set ids here maps all of them, from outside; everybody may map his own. */
-static int new_user_namespace(int flags)
+/* Which ids a new namespace gets: all, which only somebody may give who may set ids here; or the caller's alone. */
+enum ids { ALL, OWN_ROOT, OWN_USER };
+
+static int write_maps(const char *process, char maps[2][4096])
 {
-    char maps[2][4096], path[64], single[64];
-    const char *names[2] = {"uid_map", "gid_map"};
-    unsigned ids[2] = {geteuid(), getegid()};
-    int go[2], status = 0;
-    pid_t own = getpid();
-    identity("/proc/self/uid_map", maps[0], sizeof maps[0]);
-    identity("/proc/self/gid_map", maps[1], sizeof maps[1]);
-    if (pipe2(go, O_CLOEXEC))
-        return no("pipe");
-    pid_t helper = fork();
-    if (helper == 0) {
-        close(go[1]);
-        if (read(go[0], single, 1) == 1)
-            for (int i = 0; i < 2; i++) {
-                snprintf(path, sizeof path, "/proc/%d/%s", own, names[i]);
-                write_file(path, maps[i], strlen(maps[i]), 0);
-            }
-        _exit(0);
-    }
-    int refused = helper < 0 || unshare(CLONE_NEWUSER | flags) ? no("a user namespace is refused") : 0;
-    if (!refused && write(go[1], "x", 1) != 1)
-        refused = no("pipe");
-    close(go[0]);
-    close(go[1]);
-    if (helper > 0)
-        waitpid(helper, &status, 0);
-    if (refused)
-        return -1;
+    static const char *const names[2] = {"uid_map", "gid_map"};
+    char path[64];
     for (int i = 0; i < 2; i++) {
-        if ((i ? getegid() : geteuid()) == ids[i])
-            continue;
-        if (i)
-            write_file("/proc/self/setgroups", "deny", 4, 0);
-        snprintf(path, sizeof path, "/proc/self/%s", names[i]);
-        snprintf(single, sizeof single, "%u %u 1\n", ids[i], ids[i]);
-        if (write_file(path, single, strlen(single), 0))
+        snprintf(path, sizeof path, "/proc/%s/%s", process, names[i]);
+        if (write_file(path, maps[i], strlen(maps[i]), 0))
             return -1;
     }
     return 0;
 }
 
-static int private_binfmt(const char *place)
+/* Into a new user namespace. ALL: each id as itself; OWN_ROOT: the caller, `user`, as root; OWN_USER: and back. */
+static int new_user_namespace(enum ids ids, const unsigned *user, int flags)
 {
-    if (new_user_namespace(CLONE_NEWNS))
+    char maps[2][4096], process[16], x = 0;
+    int go[2], status = 1;
+    for (int i = 0; i < 2 && ids != ALL; i++)
+        snprintf(maps[i], sizeof maps[i], ids == OWN_ROOT ? "0 %u 1\n" : "%u 0 1\n", user[i]);
+    if (ids != ALL) {
+        if (unshare(CLONE_NEWUSER | flags))
+            return no("a user namespace is refused");
+        return write_file("/proc/self/setgroups", "deny", 4, 0) || write_maps("self", maps) ? -1 : 0;
+    }
+    identity("/proc/self/uid_map", maps[0], sizeof maps[0]);
+    identity("/proc/self/gid_map", maps[1], sizeof maps[1]);
+    snprintf(process, sizeof process, "%d", getpid());
+    if (pipe2(go, O_CLOEXEC))
+        return no("pipe");
+    pid_t helper = fork();
+    if (helper == 0) {
+        close(go[1]);
+        _exit(read(go[0], &x, 1) != 1 || write_maps(process, maps));
+    }
+    int refused = helper < 0 || unshare(CLONE_NEWUSER | flags) ? no("a user namespace is refused") : 0;
+    if (!refused && write(go[1], &x, 1) != 1)
+        refused = no("pipe");
+    close(go[0]);
+    close(go[1]);
+    if (helper > 0 && (waitpid(helper, &status, 0) != helper || status) && !refused)
+        return errno = 0, no("a user namespace with all ids is refused");
+    return refused;
+}
+
+static int private_binfmt(enum ids ids, const unsigned *user)
+{
+    if (new_user_namespace(ids, user, CLONE_NEWNS))
         return -1;
     if (mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL))
         return no("mounts cannot be made private");
     if (mount("tmpfs", OWN, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755,size=8m"))
         return no("mount " OWN);
-    if (mkdir(place, 0755) || mount("binfmt_misc", place, "binfmt_misc", 0, NULL))
+    if (mkdir(BINFMT, 0755) || mount("binfmt_misc", BINFMT, "binfmt_misc", 0, NULL))
         return no("a binfmt_misc of its own is refused (it needs Linux 6.7)");
-    return 0;
+    return access(BINFMT "/register", W_OK) ? no("a binfmt_misc of its own cannot be written") : 0;
 }
 
 static struct table *find_table(char *program, size_t size)
@@ -209,9 +213,10 @@ static void show_cpuinfo(void)
         mount(file, "/proc/cpuinfo", NULL, MS_BIND, NULL);
 }
 
-static int set_up(void)
+static int set_up(enum ids ids)
 {
     size_t size, length;
+    unsigned user[2] = {geteuid(), getegid()};
     char *program = read_file(PRIVATE "/dispatch", &size);
     char *line = program ? read_file(PRIVATE "/registration", &length) : NULL;
     const char *record = getenv("XBUILD_RECORD");
@@ -221,7 +226,7 @@ static int set_up(void)
     if (!table)
         return line ? (errno = 0, no(PRIVATE "/dispatch holds no table")) : -1;
     recognise(table);
-    if (private_binfmt(OWN "/binfmt"))
+    if (private_binfmt(ids, user))
         return -1;
     if (mount(PRIVATE, PRIVATE, NULL, MS_BIND | MS_REC, NULL) || statvfs(PRIVATE, &file_system))
         return no("mount " PRIVATE);
@@ -231,12 +236,15 @@ static int set_up(void)
              mount(record, PRIVATE "/record", NULL, MS_BIND, NULL))
         return no("the record %s", record);
     if (write_file(DISPATCHER, program, size, O_CREAT) ||
-        write_file(OWN "/binfmt/register", line, length, 0))
+        write_file(BINFMT "/register", line, length, 0))
         return -1;
     show_cpuinfo();
     /* A build that writes over native tools would be told so. Flags that the container has set may not be dropped. */
     unsigned long kept = file_system.f_flag & (ST_NOSUID | ST_NODEV | ST_NOEXEC);
-    return mount("none", PRIVATE, NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | kept, NULL) ? no("mount " PRIVATE) : 0;
+    if (mount("none", PRIVATE, NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | kept, NULL))
+        return no("mount " PRIVATE);
+    /* One namespace further the command has no rights over these mounts, and is again who it was. */
+    return new_user_namespace(ids == ALL ? ALL : OWN_USER, user, 0);
 }
 
 /* What the kernel starts for this container's shell, in `runs`. 0: a native tool, 1: an emulator, -1: nothing. */
@@ -279,49 +287,58 @@ static int tell_status(void)
 }
 
 /* Can it be had? Tried in a process of its own, so that a refusal leaves this one as it was. */
-static int allowed(void)
+static int allowed(enum ids ids)
 {
+    unsigned user[2] = {geteuid(), getegid()};
     int said[2], status = 1;
     if (pipe2(said, O_CLOEXEC))
-        return no("pipe");
+        return 0;
     pid_t child = fork();
     if (child == 0) {
-        int refused = private_binfmt(OWN "/binfmt");
+        int refused = private_binfmt(ids, user);
         _exit(refused && write(said[1], reason, strlen(reason)) > 0);
     }
     close(said[1]);
     ssize_t got = read(said[0], reason, sizeof reason - 1);
     reason[got > 0 ? got : 0] = 0;
     close(said[0]);
-    return child > 0 && waitpid(child, &status, 0) == child && !status ? 0 : -1;
+    return child > 0 && waitpid(child, &status, 0) == child && !status;
+}
+
+/* 0, or the exit code with which to give up. */
+static int prepare(int required)
+{
+    char runs[4096];
+    int all = allowed(ALL);
+    if (all || allowed(OWN_ROOT)) {
+        if (!set_up(all ? ALL : OWN_ROOT))
+            return 0;
+        fprintf(stderr, "xbuild: the container's native tools cannot be set up: %s\n", reason);
+        return NOT_RUN;
+    }
+    /* A dispatcher of the machine's may do it all the same. */
+    if (!required && !look(runs, sizeof runs))
+        return 0;
+    fprintf(stderr, "xbuild: no native tools here: %s\n", reason);
+    return required ? NOT_RUN : 0;
 }
 
 int main(int count, char **argv)
 {
     const char *wish = getenv("XBUILD_ENTER");
-    int required = wish && !strcmp(wish, "require"), off = wish && !strcmp(wish, "off");
-    char runs[4096];
+    int required = wish && !strcmp(wish, "require"), off = wish && !strcmp(wish, "off"), code;
     if (count == 2 && !strcmp(argv[1], "--status"))
         return tell_status();
     if (count < 2) {
         fprintf(stderr, "usage: %s PROGRAM [ARGS...], or %s --status\n", argv[0], argv[0]);
         return 2;
     }
-    /* Already there: a shell in a shell. */
-    if (!off && access(DISPATCHER, F_OK)) {
-        if (!allowed()) {
-            if (set_up()) {
-                fprintf(stderr, "xbuild: the container's native tools cannot be set up: %s\n", reason);
-                return NOT_RUN;
-            }
-        } else if (required || look(runs, sizeof runs)) {
-            fprintf(stderr, "xbuild: no native tools here: %s\n", reason);
-            if (required)
-                return NOT_RUN;
-        }
-    }
+    /* If the dispatcher is there, this is a shell in a shell. */
+    if (!off && access(DISPATCHER, F_OK) && (code = prepare(required)))
+        return code;
     execvp(argv[1], argv + 1);
-    const char *why = errno == ENOEXEC ? "the machine runs no programs of this architecture" : strerror(errno);
+    int error = errno;
+    const char *why = error == ENOEXEC ? "the machine runs no programs of this architecture" : strerror(error);
     fprintf(stderr, "xbuild: cannot run %s: %s\n", argv[1], why);
-    return errno == ENOENT ? NOT_FOUND : NOT_RUN;
+    return error == ENOENT ? NOT_FOUND : NOT_RUN;
 }

@@ -95,7 +95,8 @@ class Layout:
         blob = self.add(_json(manifest), f"{_PREFIX}.manifest.v1+json")
         entry = blob.descriptor(
             platform={"os": "linux", **platform.model_dump(exclude_none=True)},
-            annotations={"org.opencontainers.image.ref.name": name.rpartition(":")[2]},
+            # The whole name, as podman and skopeo write it; containerd has a word of its own.
+            annotations={"org.opencontainers.image.ref.name": name, "io.containerd.image.name": name},
         )
         index = {"schemaVersion": 2, "mediaType": f"{_PREFIX}.index.v1+json", "manifests": [entry]}
         (self.path / "index.json").write_bytes(_json(index))
