@@ -129,6 +129,11 @@ def test_every_command_and_option_is_described() -> None:
         (["log", "zlib"], "no log of zlib 1.3.1 for armhf"),
         (["log", "zlib", "--phase", "compile"], "no log of zlib 1.3.1 for armhf, phase 'compile'"),
         (["shell", "zlb"], "did you mean 'zlib'?"),
+        (["export"], "export wants either --oci DIRECTORY or --tar FILE"),
+        (["export", "--oci", "a", "--tar", "b"], "export wants either --oci DIRECTORY or --tar FILE"),
+        (["export", "--tar", "a", "--compression", "zst"], "unknown compression 'zst'; did you mean 'zstd'?"),
+        (["export", "--tar", "a", "--target", "armfh"], "did you mean 'armhf'?"),
+        (["export", "--tar", "a.zip", "--layer"], "a layer is no 'a.zip'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -3,8 +3,9 @@
  * It is the entry point and the shell of an exported image, and native. It unshares a user namespace with the ids that
  * it has, mounts a binfmt_misc of its own there (Linux 6.7), registers the dispatcher, and becomes the command. Where
  * that is refused the command runs all the same, as the machine runs target programs, and a line on stderr says so:
- * XBUILD_ENTER=off silences it, XBUILD_ENTER=require makes it an error. XBUILD_RECORD names a file to which every exec
- * is written (struct record). `enter --status` tells what runs here now; exit code 0 if that is native.
+ * XBUILD_ENTER=off does not try, XBUILD_ENTER=require makes it an error; XBUILD_ENTER=emulated registers the emulator
+ * without any native tool, to compare with. XBUILD_RECORD names a file to which every exec is written (struct record).
+ * `enter --status` tells what runs here now; exit code 0 if that is native.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -213,7 +214,7 @@ static void show_cpuinfo(void)
         mount(file, "/proc/cpuinfo", NULL, MS_BIND, NULL);
 }
 
-static int set_up(enum ids ids)
+static int set_up(enum ids ids, int emulated)
 {
     size_t size, length;
     unsigned user[2] = {geteuid(), getegid()};
@@ -225,7 +226,10 @@ static int set_up(enum ids ids)
     int fd;
     if (!table)
         return line ? (errno = 0, no(PRIVATE "/dispatch holds no table")) : -1;
-    recognise(table);
+    if (emulated)
+        memset((char *)table + table->slots, 0, (table->slot_mask + 1) * sizeof(struct slot));
+    else
+        recognise(table);
     if (private_binfmt(ids, user))
         return -1;
     if (mount(PRIVATE, PRIVATE, NULL, MS_BIND | MS_REC, NULL) || statvfs(PRIVATE, &file_system))
@@ -305,13 +309,13 @@ static int allowed(enum ids ids)
     return child > 0 && waitpid(child, &status, 0) == child && !status;
 }
 
-/* 0, or the exit code with which to give up. */
-static int prepare(int required)
+/* 0, or the exit code with which to give up. wish: of XBUILD_ENTER. */
+static int prepare(const char *wish)
 {
     char runs[4096];
-    int all = allowed(ALL);
+    int all = allowed(ALL), emulated = !strcmp(wish, "emulated"), required = emulated || !strcmp(wish, "require");
     if (all || allowed(OWN_ROOT)) {
-        if (!set_up(all ? ALL : OWN_ROOT))
+        if (!set_up(all ? ALL : OWN_ROOT, emulated))
             return 0;
         fprintf(stderr, "xbuild: the container's native tools cannot be set up: %s\n", reason);
         return NOT_RUN;
@@ -325,8 +329,8 @@ static int prepare(int required)
 
 int main(int count, char **argv)
 {
-    const char *wish = getenv("XBUILD_ENTER");
-    int required = wish && !strcmp(wish, "require"), off = wish && !strcmp(wish, "off"), code;
+    const char *wish = getenv("XBUILD_ENTER") ? getenv("XBUILD_ENTER") : "";
+    int code = 0;
     if (count == 2 && !strcmp(argv[1], "--status"))
         return tell_status();
     if (count < 2) {
@@ -334,7 +338,9 @@ int main(int count, char **argv)
         return 2;
     }
     /* If the dispatcher is there, this is a shell in a shell. */
-    if (!off && access(DISPATCHER, F_OK) && (code = prepare(required)))
+    if (strcmp(wish, "off") && access(DISPATCHER, F_OK))
+        code = prepare(wish);
+    if (code)
         return code;
     execvp(argv[1], argv + 1);
     int error = errno;

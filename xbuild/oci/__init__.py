@@ -194,4 +194,4 @@ def layer_compression(file: Path) -> Compression | None:
     for ending, compression in _ENDINGS.items():
         if file.name.endswith(ending):
             return compression
-    raise UsageError(f"a layer is a file *{', *'.join(_ENDINGS)}, not {file.name!r}")
+    raise UsageError(f"a layer is no {file.name!r}", hint=f"name a file *{', *'.join(_ENDINGS)}")

@@ -113,6 +113,7 @@ def write_overlay(roots: Roots, pairs: Pairs, tree: Tree, scratch: Path, destina
     line = roots.registrations(Path(f"{paths.PRIVATE}/{_OWN}/dispatch"))[0]
     unused = unused_programs(roots, pairs)
     top = paths.PRIVATE.lstrip("/")
+    made = ("dispatch", "enter", "registration", _OWN)
     with tarfile.open(destination, "w", format=tarfile.USTAR_FORMAT) as tar:
         add_file(tar, top, natives.private, epoch, 0o755)
         add_file(tar, f"{top}/dispatch", dispatch, epoch)
@@ -122,7 +123,7 @@ def write_overlay(roots: Roots, pairs: Pairs, tree: Tree, scratch: Path, destina
         add_file(tar, f"{top}/{_OWN}", natives.private, epoch, 0o755)
         for path in sorted(natives.private.rglob("*")):
             name = str(path.relative_to(natives.private))
-            if f"{paths.PRIVATE}/{name}" not in unused:
+            if name not in made and f"{paths.PRIVATE}/{name}" not in unused:
                 add_file(tar, f"{top}/{name}", path, epoch)
 
 
