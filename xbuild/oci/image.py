@@ -17,14 +17,15 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from xbuild import process
-from xbuild.artifact import LEVEL
 from xbuild.model.toolchain import Platform
 
 Compression = Literal["gzip", "zstd"]
 COMPRESSIONS: tuple[Compression, ...] = get_args(Compression)
 
 _PREFIX = "application/vnd.oci.image"
+# The programs' own defaults, as other makers of images have them.
 _GZIP_LEVEL = 6
+_ZSTD_LEVEL = 3
 # zlib.compressobj: the largest window, in gzip's format, whose header then holds neither time nor name.
 _GZIP_WINDOW = 31
 _CHUNK = 1 << 20
@@ -132,7 +133,7 @@ def configuration(
 def packed_as(archive: Path, destination: Path, compression: Compression | None) -> str:
     """Write the file `archive` compressed to `destination` (None: as it is); gives the sha256, in hex, of `archive`."""
     if compression == "zstd":
-        process.run(["zstd", f"-{LEVEL}", "-T0", "--force", "--quiet", archive, "-o", destination], capture=True)
+        process.run(["zstd", f"-{_ZSTD_LEVEL}", "-T0", "--force", "--quiet", archive, "-o", destination], capture=True)
     digest = hashlib.sha256()
     packer = zlib.compressobj(_GZIP_LEVEL, zlib.DEFLATED, _GZIP_WINDOW)
     with archive.open("rb") as source:
