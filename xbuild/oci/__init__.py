@@ -172,18 +172,20 @@ class Export:
             raise UsageError(f"there is no directory {destination.parent}")
         in_use = self.store.lock(IN_USE, shared=True, describe="cleans the store")
         with in_use, self.store.lock(lock, wait=False, describe=f"exports to {destination}"):
+            # What one that was killed has left.
+            for left in (part, *self.store.directory("tmp").glob(f"{lock}.*")):
+                self.store.discard(left)
             scratch = self.store.scratch(lock)
             try:
                 with writing_below(self.store.root), writing_below(destination.parent):
                     scratch.mkdir()
                     scratch.chmod(0o755)
-                    # Of one that was killed.
-                    self.store.discard(part)
                     yield scratch, part
             except OSError as error:
                 if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
                     raise
-                raise UsageError(f"cannot write {destination}: {error.strerror}") from error
+                hint = "name a place that you can write to"
+                raise UsageError(f"cannot write {destination}: {error.strerror}", hint=hint) from error
             finally:
                 self.store.discard(scratch)
                 self.store.discard(part)

@@ -71,7 +71,7 @@ def check_sources(tree: Tree) -> None:
 def write_root(layers: Sequence[Path], scratch: Path, destination: Path, epoch: int) -> None:
     """Write the root in `layers` (topmost first) as seen inside to the tar file `destination`.
 
-    Owners are those inside. scratch: an empty directory. Raises MachineError if a file cannot be read.
+    Owners are those inside. scratch: an empty directory. Raises MachineError with what tar said.
     """
     merged = scratch / "merged"
     merged.mkdir()
@@ -89,7 +89,7 @@ def write_root(layers: Sequence[Path], scratch: Path, destination: Path, epoch: 
         code = run(where, ["sh", "-euc", _TAR, "sh", merged, said, *options], output=output, check=False)
     lines = said.read_text(errors="replace").splitlines()
     if code != 0:
-        raise MachineError("the root could not be read", details=lines[-20:])
+        raise MachineError("packing the root failed", details=lines[-20:])
 
 
 def entries_by_contents(pairs: Pairs, tree: Tree) -> list[table.Entry]:
