@@ -4,15 +4,17 @@
 # an image of one's own.
 #
 #     apt-get install --no-install-recommends podman buildah crun fuse-overlayfs
-#     tests/slow/containers.sh [TARGET]      (as an ordinary user, in a checkout with .venv; PYTHON names another python)
+#     tests/slow/containers.sh [TARGET]
 #
+# As an ordinary user, in a checkout with .venv (PYTHON names another python). IMAGES names a directory that keeps what is
+# exported for the next run.
 # crun wants a cgroup hierarchy of version 2. Takes some minutes, and 3 GB below TMPDIR. Ends with 0 only if all is well.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 readonly target=${1:-armhf}
 readonly image=localhost/xbuild-$target:trixie layer=localhost/xbuild-layer-$target:trixie
 work=$(mktemp -d "${TMPDIR:-/var/tmp}/xbuild-containers.XXXXXX")
-readonly work storage=(--root "$work/store" --runroot "$work/run")
+readonly work storage=(--root "$work/store" --runroot "$work/run" --storage-driver overlay)
 readonly python=${PYTHON:-.venv/bin/python}
 export XDG_RUNTIME_DIR=$work/runtime
 mkdir -m 700 "$XDG_RUNTIME_DIR"
@@ -79,13 +81,16 @@ END
 }
 
 say "export"
-"$python" -m invoke export --target "$target" --tar "$work/image.tar"
-"$python" -m invoke export --target "$target" --layer --oci "$work/layer"
-"$python" -m invoke export --target "$target" --layer --tar "$work/layer.tar.gz"
-podman "${storage[@]}" load --quiet --input "$work/image.tar"
-skopeo inspect "oci-archive:$work/image.tar" > /dev/null
-skopeo inspect "docker-archive:$work/image.tar" > /dev/null
-skopeo inspect "oci:$work/layer" > /dev/null
+readonly images=${IMAGES:-$work}
+if [ ! -e "$images/layer.tar.gz" ]; then
+    "$python" -m invoke export --target "$target" --tar "$images/image.tar"
+    "$python" -m invoke export --target "$target" --layer --oci "$images/layer"
+    "$python" -m invoke export --target "$target" --layer --tar "$images/layer.tar.gz"
+fi
+skopeo inspect "oci-archive:$images/image.tar" > /dev/null
+skopeo inspect "docker-archive:$images/image.tar" > /dev/null
+skopeo inspect "oci:$images/layer" > /dev/null
+podman "${storage[@]}" load --quiet --input "$images/image.tar"
 
 say "podman run"
 engine_run "$image" /.xbuild/enter --status
@@ -100,7 +105,7 @@ ARG XBUILD_ENTER=require
 COPY src /src
 WORKDIR /src
 RUN make -j2 && ./program > answer
-RUN file program; sha256sum program *.o > sums
+RUN readelf -h program | grep Machine && sha256sum program *.o > sums
 END
 for wish in require emulated; do
     printf '%s: ' "$wish"
@@ -147,13 +152,13 @@ say "the layer over an image of one's own"
 mkdir "$work/own"
 digest=$("$python" -c "
 import json, sys, tarfile
-tar = tarfile.open('$work/image.tar')
+tar = tarfile.open('$images/image.tar')
 print(json.load(tar.extractfile('manifest.json'))[0]['Layers'][0])")
-tar -xf "$work/image.tar" -O "$digest" > "$work/own/root.tar.gz"
+tar -xf "$images/image.tar" -O "$digest" > "$work/own/root.tar.gz"
 printf 'FROM scratch\nADD root.tar.gz /\n' > "$work/own/Dockerfile"
 engine_build --tag own "$work/own"
-podman "${storage[@]}" pull --quiet "oci:$work/layer"
-cp "$work/layer.tar.gz" "$work/own/"
+podman "${storage[@]}" pull --quiet "oci:$images/layer"
+cp "$images/layer.tar.gz" "$work/own/"
 for way in "COPY --from=$layer / /" "ADD layer.tar.gz /"; do
     printf '%s: ' "$way"
     cat > "$work/own/Dockerfile" << END
