@@ -66,8 +66,9 @@ def verify(
     faults = [f"{finding.path}: {finding.message}" for finding in findings]
     faults += broken_promises(recipe, toolchain, place, root, env, place.dest)
     if faults:
+        number = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
         raise CheckError(
-            f"{recipe.name} {recipe.version} for {toolchain.name}: {len(faults)} faults in what was built",
+            f"{recipe.name} {recipe.version} for {toolchain.name}: {number} in what was built",
             details=faults[:40],
         )
 

@@ -33,12 +33,14 @@ PLAIN_LOADER, SHIM_LOADER = "ld", "lds"
 They are short because a program's interpreter is changed in place: /lib/ld-linux.so.2 has room for 18 bytes.
 """
 
-# Freestanding, since neither needs a libc of its own; the build id would differ between equal builds elsewhere.
+# Freestanding, since dispatcher and shim need no libc of their own; the build id would differ between equal builds
+# elsewhere.
 _COMPILE = """
 cc="gcc -std=gnu11 -O2 -Wall -Wextra -Werror -ffreestanding -fno-stack-protector -fno-asynchronous-unwind-tables"
 link="-nostdlib -Wl,--build-id=none"
 $cc $link -static -no-pie -Wl,-z,noseparate-code -o dispatcher dispatcher.c
-rm -rf sources && mkdir sources && mv dispatcher.c table.h shim.c sources
+gcc -std=gnu11 -D_GNU_SOURCE -O2 -Wall -Wextra -Werror -static -s -Wl,--build-id=none -o enter enter.c
+rm -rf sources && mkdir sources && mv ./*.[ch] sources
 for architecture in $ARCHITECTURES; do
     case $architecture in i386) width=-m32 ;; *) width=-m64 ;; esac
     $cc $link $width -shared -fPIC -DMACHINE="\\"$MACHINE\\"" -o "private/$architecture/lib/$SHIM" sources/shim.c
@@ -88,7 +90,7 @@ def run_native(native: Path, workplace: Path, script: str, env: Mapping[str, str
 
 
 def make(staging: Path, trees: Mapping[str, Path], policy: Policy, toolchain: Toolchain) -> None:
-    """Fill `staging`: `private/` (becomes /.xbuild), `dispatcher`, `twins.json`.
+    """Fill `staging`: `private/` (becomes /.xbuild), `dispatcher`, `enter` (for containers), `twins.json`.
 
     trees: the native roots by architecture, `amd64` always, `i386` for a 32-bit target.
     """
@@ -101,8 +103,8 @@ def make(staging: Path, trees: Mapping[str, Path], policy: Policy, toolchain: To
     # Files to lay others over.
     for name in ("record", DISPATCH):
         (private / name).touch()
-    for name in ("dispatcher.c", "table.h", "shim.c"):
-        shutil.copy(paths.DISPATCHER / name, staging / name)
+    for source in paths.DISPATCHER.glob("*.[ch]"):
+        shutil.copy(source, staging / source.name)
     _give(staging)
     env = {
         "SHIM": SHIM,

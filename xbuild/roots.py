@@ -71,12 +71,14 @@ rm ./*.deb
 class Natives:
     """What stands behind a target: the native roots by architecture, and the private tree made from them.
 
-    key: of the private tree, in the store. All paths outside.
+    dispatcher: without a table. enter: what starts a container's commands. key: of the private tree, in the store.
+    All paths outside.
     """
 
     trees: Mapping[str, Path]
     private: Path
     dispatcher: Path
+    enter: Path
     key: str
     twins: tuple[twins.Twin, ...]
 
@@ -161,7 +163,7 @@ class Roots:
             place = self.store.ensure("twins", value, f"the twins for {self.toolchain.name}", make)
             key = json.loads((place / "key.json").read_text())["key"]
             found = tuple(twins.load(place / "twins.json"))
-            self._natives = Natives(trees, place / "private", place / "dispatcher", key, found)
+            self._natives = Natives(trees, place / "private", place / "dispatcher", place / "enter", key, found)
         return self._natives
 
     def base(self) -> Path:

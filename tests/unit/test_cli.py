@@ -138,6 +138,11 @@ def test_every_command_and_option_is_described() -> None:
         (["binfmt.parse", "/nowhere"], "/nowhere: cannot be read"),
         (["binfmt.install", "armhf"], "binfmt.install changes the whole machine: say --system"),
         (["binfmt.remove", "armhf"], "binfmt.remove changes the whole machine: say --system"),
+        (["export"], "export wants either --oci DIRECTORY or --tar FILE"),
+        (["export", "--oci", "a", "--tar", "b"], "export wants either --oci DIRECTORY or --tar FILE"),
+        (["export", "--tar", "a", "--compression", "zst"], "unknown compression 'zst'; did you mean 'zstd'?"),
+        (["export", "--tar", "a", "--target", "armfh"], "did you mean 'armhf'?"),
+        (["export", "--tar", "a.zip", "--layer"], "a layer is no 'a.zip'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

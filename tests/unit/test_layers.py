@@ -24,8 +24,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ),
     ("plan", "environment", "system"),
     (
-        "bench", "bisect", "build", "canary", "check", "compare", "distcc", "doctor", "inputs", "install", "outputs",
-        "phases", "recheck", "report", "result", "session", "trace",
+        "bench", "bisect", "build", "canary", "check", "compare", "distcc", "doctor", "inputs", "install", "oci",
+        "outputs", "phases", "recheck", "report", "result", "session", "trace",
     ),
     ("cli",),
 )

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from xbuild import paths
 from xbuild.dispatcher import table
-from xbuild.dispatcher.table import Entry, Rules, encode, fnv1a, install
+from xbuild.dispatcher.table import Entry, Rules, content_digest, encode, fnv1a, install
 from xbuild.errors import XbuildError
 
 PATHS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=30).map("/".__add__)
@@ -63,7 +63,8 @@ class Reader:
     def entry(self, slot: ctypes.Structure) -> Entry:
         size = None if slot.size < 0 else slot.size
         changed = (slot.ctime_sec, slot.ctime_nsec)
-        return Entry(self.text(slot.path), self.text(slot.exec), self.rules(slot.rules), size, changed)
+        digest = self.data[slot.digest : slot.digest + 32] if slot.digest else b""
+        return Entry(self.text(slot.path), self.text(slot.exec), self.rules(slot.rules), size, changed, digest)
 
     def rules(self, at: int) -> Rules:
         if not at:
@@ -102,8 +103,10 @@ def test_an_entry_comes_back_whole() -> None:
     rules = Rules(("-v", "-print-*"), ("LIBRARY_PATH",), ("-flto*",), "/o", {"B": "2=2", "A": ""}, {"C": "x y"})
     full = Entry("/usr/bin/gcc", "/.xbuild/gcc", rules, 5_000_000_000, (1_700_000_000, 999_999_999))
     plain = Entry("/usr/bin/sed", "/.xbuild/sed")
-    reader = read([full, plain])
+    known = Entry("/usr/bin/tar", "/.xbuild/tar", size=3, digest=content_digest(b"tar"))
+    reader = read([full, plain, known])
     assert reader.find("/usr/bin/gcc") == full
+    assert reader.find("/usr/bin/tar") == known
     assert reader.find("/usr/bin/sed") == plain
     assert reader.find("/usr/bin/gc") is None
 

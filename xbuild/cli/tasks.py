@@ -15,6 +15,7 @@ from xbuild.cli.arguments import COMMON, builder_of, mode_word, number
 from xbuild.cli.bisect import bisect
 from xbuild.cli.compare import compare
 from xbuild.cli.development import lint, run_tests
+from xbuild.cli.export import export
 from xbuild.cli.guard import guarded
 from xbuild.cli.machine import clean, doctor
 from xbuild.cli.measure import bench
@@ -193,7 +194,8 @@ def reference(_c: Context) -> None:
 allow_missing_words()
 namespace = Collection("xbuild")
 for _task in (
-    build, check, compare, bisect, trace, bench, why, run, shell, list_, clean, doctor, run_tests, lint, reference,
+    build, check, compare, bisect, trace, bench, why, run, shell, export,
+    list_, clean, doctor, run_tests, lint, reference,
 ):  # fmt: skip
     namespace.add_task(_task)
 namespace.add_task(log_, name="log")

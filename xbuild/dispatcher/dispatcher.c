@@ -7,31 +7,13 @@
  */
 #include <stddef.h>
 
+#include "kernel.h"
+#include "content.h"
 #include "table.h"
-
-enum { SYS_write = 1, SYS_open = 2, SYS_close = 3, SYS_fstat = 5, SYS_getpid = 39, SYS_execve = 59 };
-enum { SYS_exit = 60, SYS_readlink = 89, SYS_clock_gettime = 228 };
-enum { AT_NULL = 0, AT_EXECFD = 2 };
-enum { O_WRONLY = 1, O_APPEND = 02000, O_CLOEXEC = 02000000 };
-enum { E2BIG = 7, ENOENT = 2, CLOCK_BOOTTIME = 7 };
 
 /* Filled in after linking; volatile so that the compiler does not take the zeros for the contents. */
 __attribute__((section(".xbuild_table"), aligned(4096))) const volatile char table_bytes[TABLE_SIZE] = {0};
 #define TABLE ((const char *)(uintptr_t)table_bytes)
-
-struct stat64 { /* struct stat of x86-64, <asm/stat.h> */
-    uint64_t st_dev, st_ino, st_nlink;
-    uint32_t st_mode, st_uid, st_gid, pad;
-    uint64_t st_rdev;
-    int64_t st_size, st_blksize, st_blocks, atime, atime_nsec, mtime, mtime_nsec, ctime, ctime_nsec, unused[3];
-};
-
-static long call(long number, long a, long b, long c)
-{
-    long result;
-    __asm__ volatile("syscall" : "=a"(result) : "a"(number), "D"(a), "S"(b), "d"(c) : "rcx", "r11", "memory");
-    return result;
-}
 
 static size_t length(const char *s)
 {
@@ -125,14 +107,17 @@ static const struct slot *look_up(const char *path)
     return NULL;
 }
 
-/* A file that the build has written over or touched has another change time, which nobody can set. */
+/* A file that the build has written over or touched has another change time, which nobody can set. In a container all
+ * files have other ones than where the table was made: there the contents decide. */
 static int is_distributions_own(const struct slot *slot, int fd)
 {
     struct stat64 st;
     if (slot->size < 0)
         return 1;
-    return !call(SYS_fstat, fd, (long)&st, 0) && st.st_size == slot->size && st.ctime == slot->ctime_sec &&
-           st.ctime_nsec == slot->ctime_nsec;
+    if (call(SYS_fstat, fd, (long)&st, 0) || st.st_size != slot->size)
+        return 0;
+    return (st.ctime == slot->ctime_sec && st.ctime_nsec == slot->ctime_nsec) ||
+           (slot->digest && has_contents(fd, st.st_size, TABLE + slot->digest));
 }
 
 /* Room for the record, whose path is the file that binfmt_misc has opened. */

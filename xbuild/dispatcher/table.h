@@ -3,7 +3,7 @@
  * NUL, ended by an empty one. A pattern ends in `*` (matches what starts with the rest) or must match whole. */
 #include <stdint.h>
 
-#define TABLE_MAGIC 0x32544258u /* "XBT2" */
+#define TABLE_MAGIC 0x33544258u /* "XBT3" */
 #define TABLE_SIZE (256 * 1024)
 
 /* How argv[0] of the dispatcher begins when preamble.c has started it; the number of the open file follows. */
@@ -27,6 +27,8 @@ struct slot {
     int64_t size; /* of the distribution's own file; -1: any file at this path will do */
     int64_t ctime_sec;
     int64_t ctime_nsec;
+    uint32_t digest; /* of its contents, for a file with another change time (content.h); aligned to 8 */
+    uint32_t zero;
 };
 
 struct rules {

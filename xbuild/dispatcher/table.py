@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,11 +11,11 @@ from pathlib import Path
 from xbuild.elf import section_location
 from xbuild.errors import XbuildError
 
-MAGIC = 0x32544258
+MAGIC = 0x33544258
 SIZE = 256 * 1024
 SECTION = ".xbuild_table"
 _HEADER = struct.Struct("<7I")
-_SLOT = struct.Struct("<4I3q")
+_SLOT = struct.Struct("<4I3q2I")
 _RULES = struct.Struct("<6I")
 
 
@@ -35,6 +36,7 @@ class Entry:
     """A twin. path: real path of the target's file; program: path of the twin; both as seen inside.
 
     size (bytes) and ctime (seconds, nanoseconds): of the distribution's own file; None: any file at the path will do.
+    digest: of its contents (`content_digest`), by which it is known where its change time is another one.
     """
 
     path: str
@@ -42,6 +44,7 @@ class Entry:
     rules: Rules = Rules()
     size: int | None = None
     ctime: tuple[int, int] = (0, 0)
+    digest: bytes = b""
 
 
 def fnv1a(text: str) -> int:
@@ -50,6 +53,11 @@ def fnv1a(text: str) -> int:
     for byte in text.encode():
         value = ((value ^ byte) * 16777619) & 0xFFFFFFFF
     return value
+
+
+def content_digest(data: bytes) -> bytes:
+    """What `Entry.digest` is: BLAKE2b with 32 bytes of output, as content.h computes it."""
+    return hashlib.blake2b(data, digest_size=32).digest()
 
 
 class _Writer:
@@ -104,8 +112,10 @@ def encode(entries: Sequence[Entry], *, near: str, far: str, record: bool) -> by
         while writer.data[table + place * _SLOT.size + 4 : table + place * _SLOT.size + 8] != bytes(4):
             place = (place + 1) & (slots - 1)
         size = -1 if entry.size is None else entry.size
-        fields = (writer.text(entry.path), writer.text(entry.program), writer.rules(entry.rules), size, *entry.ctime)
-        _SLOT.pack_into(writer.data, table + place * _SLOT.size, value, *fields)
+        texts = (writer.text(entry.path), writer.text(entry.program))
+        digest = writer.add(entry.digest, 8) if entry.digest else 0
+        fields = (value, *texts, writer.rules(entry.rules), size, *entry.ctime, digest, 0)
+        _SLOT.pack_into(writer.data, table + place * _SLOT.size, *fields)
     _HEADER.pack_into(writer.data, 0, MAGIC, slots - 1, table, *files)
     if len(writer.data) > SIZE:
         raise XbuildError(f"the table of {len(entries)} twins needs {len(writer.data)} bytes; there is room for {SIZE}")

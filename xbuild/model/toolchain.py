@@ -74,6 +74,13 @@ class WordSizeRoot(Model):
     packages: tuple[Package, ...] = Field(description="The cross compiler")
 
 
+class Platform(Model):
+    """What container images call the target (OCI image specification, "Platform Variants")."""
+
+    architecture: Name = Field(description="GOARCH's name of the architecture")
+    variant: Name | None = Field(None, description="Variant of the CPU, where the architecture has several")
+
+
 class SuiteChange(Model):
     """What is otherwise for one release of the distribution."""
 
@@ -103,6 +110,7 @@ class Toolchain(Model):
         description="Variables with which native tools answer about the machine as the target's own do"
     )
     uname_machine: str = Field(description="What `uname -m` says")
+    platform: Platform | None = Field(None, description="What container images call it; needed for `export`")
     suites: dict[Suite, SuiteChange] = Field({}, description="What is otherwise for other releases")
     policy: Name | None = Field(None, description="Which tools get twins: a file in xbuild/policies")
 
