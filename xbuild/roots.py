@@ -52,7 +52,7 @@ Dir::Log::Terminal "/dev/null";
 """
 
 # A name such as linux-image-arm64 is that of a package without files, which depends on the newest of several.
-_UNPACK = """
+UNPACK = """
 set -eu
 unpack() {
     found=$(apt-cache show --no-all-versions -- "$1" | sed -n 's/^Depends: //p' | tr -d ' ' | tr '|' ',' |
@@ -264,7 +264,7 @@ class Roots:
         folder.mkdir()
         idmap.own(folder)
         complaint, hint = f"the package {package} could not be had", "is its name wrong, or the network away?"
-        self._with_apt(staging, self.base(), _UNPACK, [package, needed, str(folder)], complaint, hint)
+        self._with_apt(staging, self.base(), UNPACK, [package, needed, str(folder)], complaint, hint)
         return folder
 
     def _native_root(self, architecture: str) -> Path:

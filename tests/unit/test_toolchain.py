@@ -120,3 +120,21 @@ def test_bad_toolchains(project: Path, name: str, old: str, new: str, expected: 
     found = change(project, name, old, new)
     assert len(found) == 1
     assert found[0].startswith(expected)
+
+
+def test_a_native_target_has_no_machine(project: Path) -> None:
+    machine = "system: {binary: /q, package: qq, machine: m, cpu: c, console: t, kernel-package: kk}\nidentity:\n"
+    (error,) = change(project, "amd64", "identity:\n", machine)
+    assert "a native target has no system" in error
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fault"),
+    [
+        ("  cpu: cortex-a15\n", "", "cpu"),
+        ("  cpu: cortex-a15\n", "  cpu: cortex-a15\n  memory: 16\n", "memory"),
+        ("binary: /usr/bin/qemu-system-arm", "binary: qemu-system-arm", "binary"),
+    ],
+)
+def test_a_machine_is_described_whole(project: Path, old: str, new: str, fault: str) -> None:
+    assert any(fault in error for error in change(project, "armhf", old, new))
