@@ -19,8 +19,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("model",),
     ("sandbox",),
     (
-        "artifact", "debian", "dispatcher", "gcctable", "mirror", "privatetree", "roots", "sources", "store", "strings",
-        "twins",
+        "artifact", "debian", "dispatcher", "foreign", "gcctable", "mirror", "privatetree", "roots", "sources", "store",
+        "strings", "twins",
     ),
     ("plan", "environment"),
     (

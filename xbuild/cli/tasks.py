@@ -18,6 +18,7 @@ from xbuild.cli.development import lint, run_tests, schema
 from xbuild.cli.guard import guarded
 from xbuild.cli.machine import clean, doctor
 from xbuild.cli.measure import bench
+from xbuild.cli.root import namespace as root_namespace
 from xbuild.cli.trace import trace
 from xbuild.cli.words import allow_missing_words
 from xbuild.doctor import require
@@ -227,5 +228,6 @@ namespace = Collection("xbuild")
 for _task in (build, compare, bisect, trace, bench, why, shell, list_, clean, doctor, run_tests, lint, schema):
     namespace.add_task(_task)
 namespace.add_task(log_, name="log")
+namespace.add_collection(root_namespace)
 
 __all__ = ["namespace"]
