@@ -15,6 +15,7 @@ from xbuild.compare.modes import cpu_of
 from xbuild.compare.outcome import Again, Comparison, Cpu, ModeRun, Pair, groups, with_own
 from xbuild.compare.text import COLUMNS, lines, mode_rows
 from xbuild.compare.verdict import Found, Verdict
+from xbuild.distcc import Summary
 from xbuild.errors import CheckError, PhaseError, UsageError
 
 PHASES = (("unpack", 0.5), ("configure", 1.5), ("compile", 8.0))
@@ -51,6 +52,12 @@ def test_json_of_equal_modes() -> None:
             "generated": [],
         }
     ]  # fmt: skip
+
+
+def test_what_distcc_compiled_where_is_told() -> None:
+    known = comparison(FAST, replace(SLOW, mode="distcc", distcc=Summary(remote=44, fallback=2, files=["a.c", "b.c"])))
+    assert known.as_json(None)["modes"][1]["distcc"]["fallback"] == 2
+    assert any("44 compiled by the server, 2 that should have been" in line for line in lines(known))
 
 
 def test_a_failed_mode_is_not_identical() -> None:

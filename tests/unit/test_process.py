@@ -11,7 +11,7 @@ import pytest
 from xbuild import process
 from xbuild.errors import MachineError, PhaseError
 
-BUSY = "import time\nend = time.monotonic() + {}\nwhile time.monotonic() < end: pass\n"
+BUSY = "import time\nwhile time.process_time() < {}: pass\n"
 
 
 def test_run_captures() -> None:
@@ -72,9 +72,10 @@ def test_cpu_ticks_count_descendants(tmp_path: Path) -> None:
     script += f"; subprocess.Popen([sys.executable, '-c', {BUSY.format(0.5)!r}]); time.sleep(100)"
     command = [sys.executable, "-c", script]
     with (tmp_path / "log").open("wb") as log, process.started(command, env=os.environ, output=log) as child:
-        time.sleep(1.5)
-        ticks = process.cpu_ticks(child.pid)
-    # Of the first, reaped one and of the second, which may be a zombie; the machine may be busy.
+        # Of the first, reaped one and of the second, which may be a zombie; the machine may be busy.
+        until = time.monotonic() + 60
+        while (ticks := process.cpu_ticks(child.pid)) <= 0.4 * os.sysconf("SC_CLK_TCK") and time.monotonic() < until:
+            time.sleep(0.1)
     assert ticks > 0.4 * os.sysconf("SC_CLK_TCK")
     assert process.cpu_ticks(child.pid) == 0
 
@@ -84,7 +85,9 @@ def test_cpu_ticks_survive_odd_names(tmp_path: Path) -> None:
     odd.symlink_to(sys.executable)
     command = [odd, "-c", BUSY.format(100)]
     with (tmp_path / "log").open("wb") as log, process.started(command, env=os.environ, output=log) as child:
-        time.sleep(0.5)
+        until = time.monotonic() + 60
+        while not process.cpu_ticks(child.pid) and time.monotonic() < until:
+            time.sleep(0.1)
         assert process.cpu_ticks(child.pid) > 0
 
 

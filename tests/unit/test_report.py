@@ -13,6 +13,7 @@ from xbuild import report
 from xbuild.compare.files import Counts, Difference
 from xbuild.compare.outcome import Again, Comparison, Cpu, ModeRun, Pair, with_own
 from xbuild.compare.verdict import Verdict
+from xbuild.distcc import Summary
 from xbuild.report.compare import headline
 from xbuild.report.timeline import timeline
 
@@ -82,6 +83,13 @@ def page(known: Comparison) -> str:
     Elements(text)
     assert re.findall(r"<script|<link|<img|src=|@import|url\(|https?:", text) == []
     return text
+
+
+def test_what_distcc_compiled_where_is_told() -> None:
+    text = page(comparison(FAST, replace(SLOW, mode="distcc", distcc=Summary(remote=44))))
+    assert "distcc: 44 compiled by the server" in text
+    assert "What distcc's server compiles natively is not in it." in text
+    assert "distcc" not in page(comparison(FAST, SLOW))
 
 
 def test_equal_modes() -> None:

@@ -31,7 +31,7 @@ def recipe(**changes: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("name", sorted(schemas()))
 def test_published_schemas_are_current(name: str) -> None:
     published = (CHECKOUT / "docs" / "schema" / name).read_text()
-    assert published == schemas()[name], "write them again: xbuild.model.schema.write_schemas"
+    assert published == schemas()[name], "write them again: invoke reference"
 
 
 @pytest.mark.parametrize("name", sorted(schemas()))

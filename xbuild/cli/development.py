@@ -10,10 +10,12 @@ from invoke.tasks import task
 
 from xbuild import log, paths, process
 from xbuild.cli.guard import guarded
-from xbuild.errors import MachineError
-from xbuild.model.schema import write_schemas
+from xbuild.errors import MachineError, UsageError
 
 _CHECKOUT = paths.PACKAGE.parent
+
+_NO_TESTS = 5
+"""pytest: nothing was collected, such as where no name in a suite matches."""
 
 
 def _run(*command: str | Path) -> int:
@@ -34,9 +36,15 @@ def run_tests(_c: Context, suite: str = "all", match: str = "") -> int:
     except ImportError as error:
         command = f"{sys.executable} -m pip install -e '.[dev]'"
         raise MachineError("pytest is not installed", hint=command) from error
-    folders = ["tests"] if suite == "all" else [f"tests/{suite}"]
+    # The others build, which keeps all cores busy, and wait for each other's locks.
+    runs = {"unit": ["-n", "auto", "tests/unit"], "integration": ["tests/integration"], "e2e": ["tests/e2e"]}
+    if suite not in (*runs, "all"):
+        raise UsageError(f"there is no suite {suite!r}", hint=f"one of {', '.join(runs)}, all")
     words = ["-k", match] if match else []
-    return _run(sys.executable, "-m", "pytest", *words, *folders)
+    codes = [
+        _run(sys.executable, "-m", "pytest", *words, *run) for name, run in runs.items() if suite in (name, "all")
+    ]
+    return max((code for code in codes if code != _NO_TESTS), default=_NO_TESTS)
 
 
 @task(auto_shortflags=False)
@@ -46,11 +54,3 @@ def lint(_c: Context) -> int:
     log.configure()
     codes = [_run(sys.executable, "-m", *words) for words in (("ruff", "check", "."), ("mypy",))]
     return max(codes)
-
-
-@task(auto_shortflags=False)
-@guarded
-def schema(_c: Context) -> None:
-    """Write docs/schema from the models."""
-    log.configure()
-    write_schemas(_CHECKOUT / "docs" / "schema")

@@ -14,16 +14,18 @@ from xbuild.build import Builder, build_or_else
 from xbuild.cli.arguments import mode_word, number, recipe_word
 from xbuild.cli.bisect import bisect
 from xbuild.cli.compare import compare
-from xbuild.cli.development import lint, run_tests, schema
+from xbuild.cli.development import lint, run_tests
 from xbuild.cli.guard import guarded
 from xbuild.cli.machine import clean, doctor
 from xbuild.cli.measure import bench
+from xbuild.cli.reference import write_reference
 from xbuild.cli.root import namespace as root_namespace
 from xbuild.cli.trace import trace
 from xbuild.cli.words import allow_missing_words
 from xbuild.doctor import require
 from xbuild.errors import UsageError
 from xbuild.model.load import load_recipe, load_toolchain, recipe_names, toolchain_names
+from xbuild.model.schema import write_schemas
 from xbuild.plan import Action
 from xbuild.result import Options, Result
 from xbuild.trace import explain_exec
@@ -223,9 +225,19 @@ def list_(_c: Context, json: bool = False) -> None:
     log.table(("target", "summary"), [(known.name, known.summary) for known in targets])
 
 
+@task(auto_shortflags=False)
+@guarded
+def reference(_c: Context) -> None:
+    """Write docs/schema and docs/reference, from the models and the tasks."""
+    log.configure()
+    documentation = paths.PACKAGE.parent / "docs"
+    write_schemas(documentation / "schema")
+    write_reference(namespace, documentation / "reference")
+
+
 allow_missing_words()
 namespace = Collection("xbuild")
-for _task in (build, compare, bisect, trace, bench, why, shell, list_, clean, doctor, run_tests, lint, schema):
+for _task in (build, compare, bisect, trace, bench, why, shell, list_, clean, doctor, run_tests, lint, reference):
     namespace.add_task(_task)
 namespace.add_task(log_, name="log")
 namespace.add_collection(root_namespace)

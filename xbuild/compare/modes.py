@@ -16,6 +16,7 @@ from xbuild.compare.files import Where, differing
 from xbuild.compare.outcome import Again, Cpu, ModeRun
 from xbuild.compare.trees import Artifact, BuildTree
 from xbuild.digest import key_of
+from xbuild.distcc import Summary
 from xbuild.environment import WorkPlace
 from xbuild.errors import CheckError, MachineError, PhaseError, SourceError, XbuildError
 from xbuild.plan import UNPACK
@@ -96,6 +97,7 @@ def _read(wanted: Wanted, builder: Builder, result: Result) -> Built:
         files=len(artifact.listing),
         objects=len(tree.listing) if tree else None,
         cpu=cpu_of(result.records),
+        distcc=Summary(**result.distcc) if result.distcc else None,
         kept=builder.place.path if tree else None,
     )
     return Built(run, builder, artifact, tree, manifest)

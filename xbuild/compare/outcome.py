@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from xbuild.compare.files import Counts, Difference, Where
 from xbuild.compare.verdict import Verdict, families, printable
+from xbuild.distcc import Summary
 from xbuild.errors import CheckError, PhaseError, XbuildError
 
 Status = Literal["built", "up-to-date", "failed"]
@@ -38,7 +39,7 @@ class ModeRun:
 
     phases: seconds by name, in order. resumed: it went on where an earlier build had ended. files: entries of the
     artifact. objects: ELF files and archives in the build tree. cpu: by phase, where the record tells.
-    message, details, log: why it failed. kept: its build tree.
+    distcc: what was compiled where, in that mode. message, details, log: why it failed. kept: its build tree.
     """
 
     mode: str
@@ -50,6 +51,7 @@ class ModeRun:
     files: int | None = None
     objects: int | None = None
     cpu: Mapping[str, Cpu] | None = None
+    distcc: Summary | None = None
     message: str | None = None
     details: tuple[str, ...] = ()
     log: str | None = None
@@ -77,6 +79,7 @@ class ModeRun:
             "bytes": self.bytes,
             "files": self.files,
             "objects": self.objects,
+            **({"distcc": asdict(self.distcc)} if self.distcc else {}),
             **failure,
         }
 

@@ -53,6 +53,7 @@ def lines(comparison: Comparison) -> Iterator[str]:
         yield f"{run.mode} failed: {run.message}" + (f" (log: {run.log})" if run.log else "")
     if any(run.status == "up-to-date" for run in comparison.modes):
         yield "up-to-date: the artifact was in the store; the times are those of the build that made it"
+    yield from (str(run.distcc) for run in comparison.modes if run.distcc)
     if comparison.again:
         yield from _again_lines(comparison)
     for pair in comparison.pairs:

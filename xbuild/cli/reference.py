@@ -1,0 +1,121 @@
+"""The reference pages of docs/reference: commands from the tasks, files from the models."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from invoke.collection import Collection
+from invoke.parser.argument import Argument
+from invoke.tasks import Task
+
+from xbuild.model.base import Model
+from xbuild.model.policy import Policy
+from xbuild.model.schema import FILES
+
+_GENERATED = "<!-- Written by `invoke reference`; change the tasks or the models instead. -->"
+_KINDS = {
+    "recipe": "A file in recipes/: what to build, from which sources, and how. Examples: [recipes](../../recipes).",
+    "toolchain": "A file in toolchains/: a target. Examples: [toolchains](../../toolchains).",
+    "preset": "A file in xbuild/presets/: how a build system is called. Examples: [presets](../../xbuild/presets).",
+    "policy": "A file in xbuild/policies/: which tools have twins. Example: "
+    "[default.yml](../../xbuild/policies/default.yml).",
+}
+
+
+def pages(namespace: Collection) -> dict[str, str]:
+    """The text of each page by its file's name. namespace: the tasks."""
+    return {"commands.md": _commands(namespace), "files.md": _files()}
+
+
+def write_reference(namespace: Collection, directory: Path) -> None:
+    """Write the pages into `directory`, made when missing."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, text in pages(namespace).items():
+        (directory / name).write_text(text)
+
+
+def _commands(namespace: Collection) -> str:
+    lines = [_GENERATED, "", "# Commands", "", "`invoke NAME ...` in a checkout, `xbuild NAME ...` installed."]
+    for name in sorted(namespace.task_names):
+        lines += ["", *_command(name, namespace[name])]
+    return "\n".join(lines) + "\n"
+
+
+def _command(name: str, task: Task[Any]) -> Iterator[str]:
+    arguments = task.get_arguments()
+    words = "".join(f" {str(argument.name).upper()}" for argument in arguments if argument.positional)
+    yield f"## {name}"
+    yield ""
+    yield inspect.getdoc(task) or ""
+    yield ""
+    yield f"    invoke {name}{words}"
+    if arguments:
+        yield ""
+        yield "| option | meaning | default |"
+        yield "| --- | --- | --- |"
+    for argument in arguments:
+        flag = argument.name if argument.positional else f"--{_dashed(str(argument.name))}"
+        yield f"| `{flag}` | {_cell(argument.help or '')} | {_default(argument)} |"
+
+
+def _default(argument: Argument) -> str:
+    if argument.positional and argument.default is None:
+        return "required"
+    if argument.default is True:
+        return "on"
+    return f"`{argument.default}`" if argument.default else ""
+
+
+def _dashed(name: str) -> str:
+    return name.strip("_").replace("_", "-")
+
+
+def _files() -> str:
+    lines = [_GENERATED, "", "# Files", "", "All are YAML. Editors take the schemas of [docs/schema](../schema)."]
+    models: dict[str, type[Model]] = {**FILES, "policy": Policy}
+    for name, model in models.items():
+        schema = model.model_json_schema(by_alias=True, mode="validation")
+        lines += ["", f"## {name}", "", _KINDS[name], "", *_table(schema)]
+        for title, part in schema.get("$defs", {}).items():
+            if "properties" in part:
+                lines += ["", f"### {name}: {title}", "", _first_paragraph(part), "", *_table(part)]
+    return "\n".join(lines) + "\n"
+
+
+def _first_paragraph(schema: Mapping[str, Any]) -> str:
+    return " ".join(str(schema.get("description", "")).split("\n\n")[0].split())
+
+
+def _table(schema: Mapping[str, Any]) -> Iterator[str]:
+    yield "| key | kind | meaning |"
+    yield "| --- | --- | --- |"
+    required = schema.get("required", ())
+    for key, value in schema["properties"].items():
+        mark = " (required)" if key in required else ""
+        yield f"| `{key}`{mark} | {_cell(_kind(value))} | {_cell(value.get('description', ''))} |"
+
+
+def _kind(schema: Mapping[str, Any]) -> str:
+    if "$ref" in schema:
+        return str(schema["$ref"].rpartition("/")[2])
+    if "anyOf" in schema:
+        return " or ".join(_kind(choice) for choice in schema["anyOf"] if choice != {"type": "null"})
+    if "const" in schema:
+        return f"`{schema['const']}`"
+    if "enum" in schema:
+        return ", ".join(f"`{value}`" for value in schema["enum"])
+    if schema.get("type") == "array":
+        return f"list of {_kind(schema.get('items', {})) or 'any'}"
+    if schema.get("type") == "object":
+        patterns: dict[str, Any] = schema.get("patternProperties", {})
+        values: dict[str, Any] = schema.get("additionalProperties") or next(iter(patterns.values()), {})
+        return f"mapping to {_kind(values) or 'any'}"
+    kind = schema.get("type", "")
+    return " or ".join(kind) if isinstance(kind, list) else str(kind)
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
