@@ -160,7 +160,9 @@ class Builder(Inputs):
             env = {**self.variables(progress.epoch), "TERM": os.environ.get("TERM", "dumb")}
             over = [self._unpacked_artifact()] if artifact else []
             where = sandbox(self.root, self.place, env, cwd=paths.BUILD, over=over)
-            words = list(command) if command else ["bash", "--norc", "-i"]
+            # An imported root may lack bash.
+            plain = ["sh", "-c", "if command -v bash > /dev/null; then exec bash --norc -i; else exec sh -i; fi"]
+            words = list(command) if command else plain
             with log.paused():
                 code = sandboxes.run(where, words, interactive=True, check=False)
             if not progress.records and command:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +10,8 @@ from typing import Literal
 from xbuild.model.load import load_presets
 from xbuild.model.recipe import Recipe
 from xbuild.model.toolchain import Toolchain
-from xbuild.paths import BUILD, PRIVATE
-from xbuild.roots import BUILDER
+from xbuild.paths import BUILD, BUILDER, PRIVATE
+from xbuild.roots import name_services
 from xbuild.sandbox import idmap
 from xbuild.sandbox.mounts import Bind, Devices, Mount, Overlay, Proc
 from xbuild.sandbox.run import Sandbox, Service, give_tree, machine_view, run
@@ -104,20 +103,7 @@ class WorkPlace:
                 place.chmod(0o1777)
         for path in (self.path / "root", self.build):
             idmap.own(path)
-        self._make_network()
-
-    def _make_network(self) -> None:
-        folder = self.network / "etc"
-        folder.mkdir(parents=True, exist_ok=True)
-        for path in (self.network, folder):
-            # They are the root's own /, and /etc, for what looks at them.
-            path.chmod(0o755)
-            idmap.own(path)
-        for name in ("hosts", "resolv.conf"):
-            machine = Path("/etc", name)
-            if machine.exists():
-                shutil.copyfile(machine, folder / name)
-                (folder / name).chmod(0o644)
+        name_services(self.network)
 
     def give_to_builder(self, *names: str) -> None:
         """Make the builder own these directories below /build, which are made if they are missing."""
@@ -223,7 +209,7 @@ def variables(recipe: Recipe, toolchain: Toolchain, *, epoch: int, jobs: int) ->
         "TARGET": toolchain.name,
         "TARGET_TRIPLET": toolchain.triplet,
         "PREFIX": "/usr",
-        "LIBDIR": f"/usr/lib/{toolchain.triplet}",
+        "LIBDIR": toolchain.library_directory,
         "DESTDIR": f"{BUILD}/dest",
         "SRCDIR": f"{BUILD}/src",
         "BUILDDIR": build_directory(recipe),

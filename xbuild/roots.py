@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import json
+import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,18 +13,19 @@ from typing import Any
 
 from xbuild import elf, gcctable, log, mirror, paths, privatetree, strings, twins
 from xbuild.binfmt import magic_mask, registration
+from xbuild.debian import Tree
 from xbuild.digest import file_sha256
 from xbuild.dispatcher import table
 from xbuild.errors import MachineError
+from xbuild.foreign import Imported
+from xbuild.foreign.tree import ForeignTree
 from xbuild.model.policy import Policy
 from xbuild.model.toolchain import Toolchain
+from xbuild.paths import BUILDER
 from xbuild.sandbox import idmap
 from xbuild.sandbox import run as sandboxes
 from xbuild.sandbox.mounts import Bind, Devices, Mount, Overlay, Proc, Tmpfs
 from xbuild.store import Store
-
-BUILDER = 1000
-"""uid and gid, inside, of the user that builds."""
 
 _MAKERS = tuple(Path(str(module.__file__)) for module in (elf, gcctable, privatetree, strings, twins))
 """Part of the private tree's key: how it is made decides as much about it as what it is made from."""
@@ -52,6 +54,16 @@ Dir::Log::Terminal "/dev/null";
 """
 
 
+# What an imported root says about apt may be meant for a machine, not for a layer; and a first install is no upgrade.
+_APT_INSIDE = ("-qq", "-y", "-o", "APT::Install-Recommends=false", "-o",
+               "APT::Sandbox::User=root", "-o", "Acquire::Retries=2", "-o", "DPkg::Options::=--force-unsafe-io",
+               "-o", "Dpkg::Use-Pty=false")  # fmt: skip
+_INSTALL_INSIDE = """
+apt-get "$@" || { eval "apt-get $APT_WORDS update" && apt-get "$@"; } || exit 1
+apt-get clean
+"""
+
+
 @dataclass(frozen=True)
 class Natives:
     """What stands behind a target: the native roots by architecture, and the private tree made from them.
@@ -66,16 +78,41 @@ class Natives:
     twins: tuple[twins.Twin, ...]
 
 
+def name_services(folder: Path) -> None:
+    """Fill `folder`, a layer, with how the machine looks up names: a root may lack it, or mean another network."""
+    etc = folder / "etc"
+    etc.mkdir(parents=True, exist_ok=True)
+    for path in (folder, etc):
+        # They are the root's own /, and /etc, for what looks at them.
+        path.chmod(0o755)
+        idmap.own(path)
+    for name in ("hosts", "resolv.conf"):
+        machine = Path("/etc", name)
+        if machine.exists():
+            shutil.copyfile(machine, etc / name)
+            (etc / name).chmod(0o644)
+
+
 class Roots:
-    """Makes and finds what the target of `toolchain` needs. substituted: let roots profit from twins."""
+    """Makes and finds what the target of `toolchain` needs.
+
+    substituted: let roots profit from twins. imported: the target root that the user brought, if he did.
+    """
 
     def __init__(
-        self, store: Store, toolchain: Toolchain, policy: Policy | None, *, substituted: bool = True
+        self,
+        store: Store,
+        toolchain: Toolchain,
+        policy: Policy | None,
+        *,
+        substituted: bool = True,
+        imported: Imported | None = None,
     ) -> None:
         self.store = store
         self.toolchain = toolchain
         self.policy = policy
         self.substituted = substituted
+        self.imported = imported
         self._natives: Natives | None = None
         self._mirror: str | bool | None = False
 
@@ -102,6 +139,8 @@ class Roots:
 
     def base_value(self) -> dict[str, Any]:
         """What determines the target root."""
+        if self.imported is not None:
+            return self.imported.value()
         return {
             "what": "target root",
             "architecture": self.toolchain.architecture,
@@ -149,6 +188,8 @@ class Roots:
 
     def base(self) -> Path:
         """The target root, made if it is not there."""
+        if self.imported is not None:
+            return self.imported.tree
         name = self.toolchain.name
 
         def make(staging: Path) -> None:
@@ -169,6 +210,11 @@ class Roots:
                 self._install(staging, base, value["packages"])
 
         return (self.store.ensure("layers", value, "the build dependencies", make) / "upper", base)
+
+    def tree(self, packages: Sequence[str]) -> Tree:
+        """The target root with `packages`, to be read; made if not there."""
+        layers = self.layers(packages)
+        return Tree(layers) if self.imported is None else ForeignTree(layers, self.imported.facts.family)
 
     def registrations(self, dispatcher: Path) -> tuple[str, ...]:
         """The lines that tell the kernel to run `dispatcher` for the target's ELF files; none for a native target."""
@@ -237,12 +283,48 @@ class Roots:
             command += [f"--customize-hook=umount {inside}"]
         command += [self.toolchain.distribution.suite, str(staging / "root")]
         command += [address] if (address := self.mirror()) else []
-        self._run_logged(staging, command, (Proc(),), registrations, "the root could not be made")
+        sandbox = _machine_sandbox(staging, (Proc(),), registrations)
+        self._run_logged(staging, sandbox, command, "the root could not be made")
+
+    def _install_inside(self, staging: Path, base: Path, packages: Sequence[str]) -> None:
+        """As `_install`, by the root's own apt in the root: its configuration and its keys are somebody else's."""
+        for name in ("upper", "work", "merged"):
+            idmap.own(_made(staging / name))
+        idmap.own(staging)
+        name_services(staging / "network")
+        lowers = (str(staging / "network"), str(base))
+        mounts: list[Mount] = [Overlay(lowers, str(staging / "upper"), str(staging / "work"))]
+        mounts += [Proc(), Devices(), Tmpfs("/tmp", "1777")]
+        registrations: tuple[str, ...] = ()
+        if not self.toolchain.native:
+            natives, policy = self.natives(), self.policy
+            assert policy is not None
+            mounts.append(Bind(str(natives.private), paths.PRIVATE, readonly=True))
+            pairs = twins.pair(natives.twins, self.tree(()), policy, self.toolchain)
+            entries = pairs.entries if self.substituted else ()
+            registrations = self.registrations(self.dispatcher(entries, staging / "dispatcher", record=False))
+        words = " ".join(_APT_INSIDE)
+        sandbox = sandboxes.Sandbox(
+            mounts=tuple(mounts),
+            mount_point=staging / "merged",
+            registrations=registrations,
+            env={"PATH": sandboxes.ROOT_PATH, "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive",
+                 "APT_WORDS": words},
+            network=True,
+            locked=True,
+        )  # fmt: skip
+        command = ["sh", "-uc", _INSTALL_INSIDE, "sh", *_APT_INSIDE, "--no-upgrade", "install", "--", *packages]
+        hint = "do the root's own package sources answer? `invoke shell --root` is a place to look"
+        self._run_logged(staging, sandbox, command, "installing build dependencies in the imported root failed", hint)
+        for name in ("merged", "dispatcher", "network", "work"):
+            self.store.discard(staging / name)
 
     def _install(self, staging: Path, base: Path, packages: Sequence[str]) -> None:
+        if self.imported is not None:
+            self._install_inside(staging, base, packages)
+            return
         for name in ("upper", "work", "merged"):
-            (staging / name).mkdir()
-            idmap.own(staging / name)
+            idmap.own(_made(staging / name))
         idmap.own(staging)
         merged = str(staging / "merged")
         mounts: list[Mount] = [Proc(), Overlay((str(base),), str(staging / "upper"), str(staging / "work"), merged)]
@@ -257,7 +339,8 @@ class Roots:
         command = ["sh", "-c", script + "; code=$?; apt-get clean; exit $code", "sh", *packages]
         env = {"APT_CONFIG": str(config), "DEBIAN_FRONTEND": "noninteractive"}
         hint = "is a package's name wrong, or the network away?"
-        self._run_logged(staging, command, mounts, registrations, "installing build dependencies failed", env, hint)
+        sandbox = _machine_sandbox(staging, mounts, registrations, env)
+        self._run_logged(staging, sandbox, command, "installing build dependencies failed", hint)
         for name in ("merged", "apt.conf", "dispatcher"):
             self.store.discard(staging / name)
         self.store.discard(staging / "work")
@@ -265,20 +348,29 @@ class Roots:
     def _run_logged(
         self,
         staging: Path,
+        sandbox: sandboxes.Sandbox,
         command: Sequence[str],
-        mounts: Sequence[Mount],
-        registrations: tuple[str, ...],
         complaint: str,
-        env: Mapping[str, str] | None = None,
         hint: str = "is the network there? XBUILD_MIRROR names another package mirror",
     ) -> None:
-        plain = {"PATH": sandboxes.ROOT_PATH, "LC_ALL": "C.UTF-8", "TMPDIR": tempfile.gettempdir(), **(env or {})}
-        sandbox = sandboxes.Sandbox(
-            mounts=tuple(mounts), registrations=registrations, env=plain, network=True, cwd=str(staging)
-        )
         returncode, said = sandboxes.capture(sandbox, command)
         (staging / "log").write_bytes(said)
         if returncode != 0:
             lines = said.decode(errors="replace").splitlines()
             raise MachineError(complaint, details=lines[-20:], hint=hint)
 
+
+
+def _made(path: Path) -> Path:
+    path.mkdir()
+    return path
+
+
+def _machine_sandbox(
+    staging: Path, mounts: Sequence[Mount], registrations: tuple[str, ...], env: Mapping[str, str] | None = None
+) -> sandboxes.Sandbox:
+    """With the machine's files and network, for tools that make roots from outside."""
+    plain = {"PATH": sandboxes.ROOT_PATH, "LC_ALL": "C.UTF-8", "TMPDIR": tempfile.gettempdir(), **(env or {})}
+    return sandboxes.Sandbox(
+        mounts=tuple(mounts), registrations=registrations, env=plain, network=True, cwd=str(staging)
+    )

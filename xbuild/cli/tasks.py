@@ -35,14 +35,16 @@ _COMMON = {
     "target": "name of a file in toolchains/: armhf, arm64, amd64 ...",
     "mode": "substituted (native tools stand in, the default), distcc (a native server compiles) or emulated",
     "suite": "another release of the distribution, e.g. bookworm",
+    "root": "name of an imported root, or a path with a slash, in the place of the distribution's",
 }
 
 
-def _builder(recipe: str, target: str, mode: str, suite: str, **more: Any) -> Builder:
+def _builder(recipe: str, target: str, mode: str, suite: str, root: str, **more: Any) -> Builder:
     recipe, chosen = recipe_word(recipe), mode_word(mode)
     if more.get("servers") and chosen != "distcc":
         raise UsageError("--distcc-hosts is for --mode distcc")
-    return Builder(recipe, target, Options(mode=chosen, suite=suite or None, grouped=not more.get("without"), **more))
+    words: dict[str, Any] = {"suite": suite or None, "root": root or None, "grouped": not more.get("without")}
+    return Builder(recipe, target, Options(mode=chosen, **words, **more))
 
 
 def _show_plan(actions: list[Action]) -> None:
@@ -81,6 +83,7 @@ def build(
     target: str = "armhf",
     mode: str = "substituted",
     suite: str = "",
+    root: str = "",
     jobs: str = "",
     from_: str = "",
     keep: bool = False,
@@ -95,7 +98,8 @@ def build(
     """Build a recipe for a target; the artifact comes to dist/."""
     log.configure(json=json, verbose=int(verbose))
     more = {"servers": tuple(distcc_hosts.split()), "without": frozenset(filter(None, without.split(",")))}
-    builder = _builder(recipe, target, mode, suite, jobs=number("--jobs", jobs), start=from_ or None, keep=keep, **more)
+    words = {"jobs": number("--jobs", jobs), "start": from_ or None, "keep": keep}
+    builder = _builder(recipe, target, mode, suite, root, **words, **more)
     other = mode_word(fallback) if fallback else builder.mode
     if plan:
         actions = builder.actions()
@@ -128,12 +132,13 @@ def why(
     target: str = "armhf",
     mode: str = "substituted",
     suite: str = "",
+    root: str = "",
     exec: str = "",
     json: bool = False,
 ) -> None:
     """Tell what a build would do and which inputs changed since the last one; or how one program would run."""
     log.configure(json=json)
-    builder = _builder(recipe, target, mode, suite)
+    builder = _builder(recipe, target, mode, suite, root)
     if exec:
         answer = explain_exec(builder, exec)
         for line in [] if json else answer.lines():
@@ -153,10 +158,16 @@ def why(
 @task(positional=["recipe"], auto_shortflags=False, help={**_COMMON, "phase": "only the log of this phase"})
 @guarded
 def log_(
-    _c: Context, recipe: str, target: str = "armhf", mode: str = "substituted", suite: str = "", phase: str = ""
+    _c: Context,
+    recipe: str,
+    target: str = "armhf",
+    mode: str = "substituted",
+    suite: str = "",
+    root: str = "",
+    phase: str = "",
 ) -> None:
     """Print the logs of the last build."""
-    builder = _builder(recipe, target, mode, suite)
+    builder = _builder(recipe, target, mode, suite, root)
     found = builder.kept("logs")
     folder = builder.place.logs if any(builder.place.logs.glob("*.log")) or not found else found[0]
     files = sorted(folder.glob("*.log"))
@@ -186,11 +197,12 @@ def shell(
     target: str = "armhf",
     mode: str = "substituted",
     suite: str = "",
+    root: str = "",
     artifact: bool = False,
 ) -> int:
     """Open a shell as a build has it, also of a failed one; or run the command after `--`."""
     log.configure()
-    builder = _builder(str(paths.PACKAGE / "bare.yml") if recipe == "bare" else recipe, target, mode, suite)
+    builder = _builder(str(paths.PACKAGE / "bare.yml") if recipe == "bare" else recipe, target, mode, suite, root)
     require(native=builder.toolchain.native)
     return builder.shell(_command(c), artifact=artifact)
 

@@ -177,6 +177,7 @@ def _qemu(builder: Builder) -> str:
 def _commands(wanted: Wanted, chosen: Sequence[Mode]) -> list[str]:
     words = [wanted.recipe, "--target", wanted.target]
     words += ["--suite", wanted.options.suite] if wanted.options.suite else []
+    words += ["--root", wanted.options.root] if wanted.options.root else []
     flags = ["--objects"] if wanted.objects else []
     first = process.show(["invoke", "compare", *words, "--modes", ",".join(chosen), *flags])
     return [first, *(process.show(["invoke", "build", *words, "--mode", mode]) for mode in chosen)]

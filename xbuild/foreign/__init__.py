@@ -16,7 +16,6 @@ from xbuild.foreign.contents import Filler, Request
 from xbuild.foreign.facts import Facts, examine
 from xbuild.foreign.view import TREE, Workshop
 from xbuild.model.toolchain import Toolchain
-from xbuild.roots import BUILDER
 from xbuild.store import IN_USE, Store, writing_below
 from xbuild.yamlfile import did_you_mean
 
@@ -59,7 +58,18 @@ class Imported:
         """Raise UsageError if it is not a root of the target."""
         if not self.fits(toolchain):
             wanted = f"{toolchain.name} is {kind(toolchain)}"
-            raise UsageError(f"the root {self.name} is {self.facts.kind}, and {wanted}", hint="name another --target")
+            raise UsageError(f"the root {self.name} is {self.facts.kind}, and {wanted}", hint="name its --target")
+
+
+    def adapted(self, toolchain: Toolchain) -> Toolchain:
+        """The target as it is in this root: another loader, another place of libraries, another triplet."""
+        update: dict[str, Any] = {"multiarch": self.facts.family == "debian"}
+        if self.facts.interpreter:
+            update["elf"] = toolchain.elf.model_copy(update={"interpreter": self.facts.interpreter})
+        if self.facts.libc == "musl":
+            # Native tools answer about the machine as a glibc system's would; here the root's own answer.
+            update |= {"triplet": toolchain.triplet.replace("-gnu", "-musl"), "identity": {}}
+        return toolchain.model_copy(update=update)
 
 
 def kind(toolchain: Toolchain) -> str:
@@ -135,7 +145,7 @@ def _value(request: Request) -> dict[str, Any]:
 def _enter(store: Store, workshop: Workshop, value: dict[str, Any], toolchains: Sequence[Toolchain]) -> None:
     places = [paths.PRIVATE, paths.BUILD]
     services = (workshop.tree / "var/lib/dpkg").is_dir()
-    workshop.job("prepare", root=TREE, places=places, user=BUILDER, home=paths.BUILD, services=services)
+    workshop.job("prepare", root=TREE, places=places, user=paths.BUILDER, home=paths.BUILD, services=services)
     facts = examine(workshop.tree, workshop.title)
     candidate = Imported(workshop.title, "", workshop.tree, facts, "", "")
     if not any(candidate.fits(toolchain) for toolchain in toolchains):

@@ -21,7 +21,7 @@ _ROLLING = {"unstable": "sid", "testing": "testing", "sid": "sid"}
 
 @dataclass(frozen=True)
 class Facts:
-    """machine, elf_class, data, float_abi: of /bin/sh, as in a toolchain's `elf`. interpreter: its loader, if any.
+    """machine, elf_class, data, float_abi: of /bin/sh, as in a toolchain's `elf`. interpreter: the loader, if any.
 
     libc: glibc, musl or unknown (all that was found is static). distribution: ID of os-release(5). family: debian (dpkg
     and apt), alpine (apk) or other. suite: the Debian release that it is, if it is one. merged: /bin is /usr/bin.
@@ -84,7 +84,7 @@ def _examine(tree: Path, title: str) -> Facts:
         data=info.data,
         # A file without floating point says nothing; its loader's name does.
         float_abi=info.float_abi or ("hard" if "armhf" in (info.interpreter or "") else None),
-        interpreter=info.interpreter,
+        interpreter=info.interpreter or _musl_loader(known),
         libc=_libc(known, info.interpreter),
         distribution=release.get("ID", "unknown"),
         pretty=release.get("PRETTY_NAME", "unknown distribution"),
@@ -119,6 +119,13 @@ def _family(tree: Tree) -> str:
     if tree.find("/var/lib/dpkg/status"):
         return "debian"
     return "alpine" if tree.find("/lib/apk/db/installed") else "other"
+
+
+def _musl_loader(tree: Tree) -> str | None:
+    """The loader of a musl root whose shell is static; its file names the machine."""
+    folder = None if (tree.layers[0] / "lib").is_symlink() else tree.find("/lib")
+    names = [path.name for path in folder.glob("ld-musl-*.so.1")] if folder is not None else []
+    return f"/lib/{names[0]}" if len(names) == 1 else None
 
 
 def _libc(tree: Tree, interpreter: str | None) -> str:
