@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from xbuild import canary, distcc, log, mirror, outputs, paths, phases, twins
+from xbuild.canary.compilers import require_same
 from xbuild.debian import Tree
 from xbuild.digest import key_of
 from xbuild.environment import Mode, Root, sandbox
@@ -95,6 +96,9 @@ class Builder(Inputs):
         log.info(f"{self.title}: from {begin}, {reason}")
         with self._part("canaries"):
             canary.run(self.store, self.roots, self.pairs.entries, self.place.path.parent)
+            if any(known.offered for known in self.pairs.equivalents.values()):
+                layers, work = self.roots.layers(self.packages), self.place.path.parent
+                require_same(self.store, self.roots, self.pairs.entries, work, layers)
         progress = self.run_steps(wanted, first, len(wanted))
         env = self.variables(progress.epoch)
         with self._part("check outputs"), log.step("check outputs"):
@@ -193,6 +197,18 @@ class Builder(Inputs):
             if refused.reason == twins.SWITCHED_OFF:
                 continue
             log.detail(f"no twin for {refused.path}: {refused.reason}")
+        for risk in self.pairs.risks:
+            log.warn(risk)
+        if self.lacking:
+            log.warn(
+                f"the root {self.root_name} has no apt, so nothing is installed into it; the build wants "
+                f"{' '.join(self.lacking)} of Debian, by whatever name the root has them"
+            )
+        if self.imported is not None:
+            for refused in self.pairs.refused:
+                if "offered:" in refused.reason and "gcc-" in refused.path:
+                    log.info(f"{refused.path} runs emulated: {refused.reason}")
+            return
         odd = [refused for refused in self.pairs.refused if "native root" in refused.reason]
         if odd:
             log.warn(
@@ -223,6 +239,10 @@ class Builder(Inputs):
             "phases": {record.name: record.seconds for record in progress.records},
             "inputs": value["contents"],
         }
+        if self.imported is not None:
+            facts["root"] = {"name": self.imported.name, **self.imported.value(), **self.imported.facts.as_json()}
+            facts["pairing"] = self.pairs.pairing
+            facts["risks"] = self.pairs.risks
         if self.mode == "distcc":
             facts["distcc"] = self._tell_distcc()
 

@@ -156,7 +156,8 @@ class Roots:
         return {
             "what": "private tree",
             "roots": [self.native_value(name) for name in self.native_architectures()],
-            "policy": self.policy.model_dump(mode="json", by_alias=True),
+            # What only decides about pairs does not show in what is copied.
+            "policy": self.policy.model_dump(mode="json", by_alias=True, exclude={"equivalents", "compilers"}),
             "uname": self.toolchain.uname_machine,
             "sources": {file.name: file_sha256(file) for file in (*_MAKERS, *sorted(paths.DISPATCHER.glob("*.[ch]")))},
         }
@@ -210,6 +211,11 @@ class Roots:
                 self._install(staging, base, value["packages"])
 
         return (self.store.ensure("layers", value, "the build dependencies", make) / "upper", base)
+
+    @property
+    def libc(self) -> str | None:
+        """Of an imported root."""
+        return self.imported.facts.libc if self.imported else None
 
     def tree(self, packages: Sequence[str]) -> Tree:
         """The target root with `packages`, to be read; made if not there."""
@@ -300,7 +306,7 @@ class Roots:
             natives, policy = self.natives(), self.policy
             assert policy is not None
             mounts.append(Bind(str(natives.private), paths.PRIVATE, readonly=True))
-            pairs = twins.pair(natives.twins, self.tree(()), policy, self.toolchain)
+            pairs = twins.pair(natives.twins, self.tree(()), policy, self.toolchain, libc=self.libc)
             entries = pairs.entries if self.substituted else ()
             registrations = self.registrations(self.dispatcher(entries, staging / "dispatcher", record=False))
         words = " ".join(_APT_INSIDE)

@@ -89,6 +89,8 @@ def _compared(wanted: Wanted, chosen: Sequence[Mode], *, twice: bool) -> Compari
         environment=tuple(environment.rows([known.manifest for known in good], _qemu(builder))) if good else (),
         machine=environment.machine(),
         commands=tuple(_commands(wanted, chosen)),
+        pairing=_fastest(good).manifest.get("pairing", "exact") if good else "none",
+        risks=tuple(risk for known in good for risk in known.manifest.get("risks", ())),
     )
 
 
