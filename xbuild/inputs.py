@@ -196,7 +196,7 @@ class Inputs:
         for path, _, known in self.store.finished("artifacts"):
             target = known["target"]
             own = (known["recipe"]["name"], known["mode"], target["name"], target["distribution"]["suite"])
-            same_root = known["contents"].get("imported") == self._root_value().get("imported")
+            same_root = known.get("contents", {}).get("imported") == self._root_value().get("imported")
             if own == wanted and same_root and (path / name).is_dir():
                 return path / name, False
         return None

@@ -221,17 +221,27 @@ def pair(
             refused[path] = Refused(path, reason)
             broken.setdefault(policy.group_of(twin.tool), f"{path}: {reason}")
     broken |= judge.incomplete(kept)
-    good = []
+    if grouped:
+        kept, others = _whole_groups(kept, policy, broken)
+        refused |= others
+    paths = {entry.path for _, entry in kept}
+    equivalents = {path: known for path, known in judge.equivalents.items() if path in paths}
+    found = tuple(entry for _, entry in kept), tuple(twin for twin, _ in kept)
+    return Pairs(*found, tuple(refused.values()), equivalents)
+
+
+def _whole_groups(
+    kept: Sequence[tuple[Twin, Entry]], policy: Policy, broken: Mapping[str, str]
+) -> tuple[list[tuple[Twin, Entry]], dict[str, Refused]]:
+    """Of `kept`, what is in none of the groups `broken`, which are given with the reason; and the others."""
+    good, refused = [], {}
     for twin, entry in kept:
         group = policy.group_of(twin.tool)
-        if grouped and group in broken and policy.tools[twin.tool].group:
+        if group in broken and policy.tools[twin.tool].group:
             refused[entry.path] = Refused(entry.path, f"its group {group} is not substituted ({broken[group]})")
         else:
             good.append((twin, entry))
-    paths = {entry.path for _, entry in good}
-    equivalents = {path: known for path, known in judge.equivalents.items() if path in paths}
-    found = tuple(entry for _, entry in good), tuple(twin for twin, _ in good)
-    return Pairs(*found, tuple(refused.values()), equivalents)
+    return good, refused
 
 
 def _owned(target: Tree, path: str) -> str | None:
