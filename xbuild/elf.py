@@ -92,7 +92,8 @@ class ElfInfo:
     machine: as in `Identity`, or the number in decimal if pyelftools has no name for it.
     e_type: EXEC, DYN, REL or CORE. osabi: byte 7 of the file. rpath, runpath: the directories, in order.
     float_abi: None also for ARM code that uses no floating point, which fits either ABI.
-    build_id: hex. is_static: a program (also a PIE) that runs without an interpreter.
+    build_id: hex. is_static: a program (also a PIE) that runs without an interpreter. entry: where it starts, 0 if
+    nowhere. end: how many bytes the file must have for its segments to be whole.
     """
 
     machine: str
@@ -108,6 +109,8 @@ class ElfInfo:
     float_abi: FloatAbi | None
     build_id: str | None
     is_static: bool
+    entry: int = 0
+    end: int = 0
 
 
 @dataclass(frozen=True)
@@ -250,6 +253,8 @@ def _info(elf: Any, osabi: int) -> ElfInfo:
         float_abi=_float_abi(elf) if elf["e_machine"] == "EM_ARM" else None,
         build_id=_build_id(segments),
         is_static=program and interpreter is None,
+        entry=int(elf["e_entry"]),
+        end=max((segment["p_offset"] + segment["p_filesz"] for segment in segments), default=0),
     )
 
 

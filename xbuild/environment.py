@@ -10,8 +10,8 @@ from typing import Literal
 from xbuild.model.load import load_presets
 from xbuild.model.recipe import Recipe
 from xbuild.model.toolchain import Toolchain
+from xbuild.network import make_network
 from xbuild.paths import BUILD, BUILDER, PRIVATE
-from xbuild.roots import name_services
 from xbuild.sandbox import idmap
 from xbuild.sandbox.mounts import Bind, Devices, Mount, Overlay, Proc
 from xbuild.sandbox.run import Sandbox, Service, give_tree, machine_view, run
@@ -103,7 +103,7 @@ class WorkPlace:
                 place.chmod(0o1777)
         for path in (self.path / "root", self.build):
             idmap.own(path)
-        name_services(self.network)
+        make_network(self.network)
 
     def give_to_builder(self, *names: str) -> None:
         """Make the builder own these directories below /build, which are made if they are missing."""

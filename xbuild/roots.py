@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import json
-import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from xbuild.foreign import Imported
 from xbuild.foreign.tree import ForeignTree
 from xbuild.model.policy import Policy
 from xbuild.model.toolchain import Toolchain
+from xbuild.network import make_network
 from xbuild.paths import BUILDER
 from xbuild.sandbox import idmap
 from xbuild.sandbox import run as sandboxes
@@ -78,21 +78,6 @@ class Natives:
     twins: tuple[twins.Twin, ...]
 
 
-def name_services(folder: Path) -> None:
-    """Fill `folder`, a layer, with how the machine looks up names: a root may lack it, or mean another network."""
-    etc = folder / "etc"
-    etc.mkdir(parents=True, exist_ok=True)
-    for path in (folder, etc):
-        # They are the root's own /, and /etc, for what looks at them.
-        path.chmod(0o755)
-        idmap.own(path)
-    for name in ("hosts", "resolv.conf"):
-        machine = Path("/etc", name)
-        if machine.exists():
-            shutil.copyfile(machine, etc / name)
-            (etc / name).chmod(0o644)
-
-
 class Roots:
     """Makes and finds what the target of `toolchain` needs.
 
@@ -141,6 +126,7 @@ class Roots:
         """What determines the target root."""
         if self.imported is not None:
             return self.imported.value()
+        variant = self.toolchain.distribution.variant
         return {
             "what": "target root",
             "architecture": self.toolchain.architecture,
@@ -148,6 +134,7 @@ class Roots:
             "components": list(self.toolchain.distribution.components),
             "packages": sorted(self.toolchain.distribution.packages),
             "customize": _CUSTOMIZE,
+            **({} if variant == "buildd" else {"variant": variant}),
         }
 
     def private_value(self) -> dict[str, Any]:
@@ -195,7 +182,8 @@ class Roots:
 
         def make(staging: Path) -> None:
             with log.step(f"target root: {self.toolchain.distribution.suite} for {name}"):
-                self._mmdebstrap(staging, self.toolchain.architecture, self.toolchain.distribution.packages, "buildd")
+                distribution = self.toolchain.distribution
+                self._mmdebstrap(staging, self.toolchain.architecture, distribution.packages, distribution.variant)
 
         return self.store.ensure("roots", self.base_value(), f"the root of {name}", make) / "root"
 
@@ -297,7 +285,7 @@ class Roots:
         for name in ("upper", "work", "merged"):
             idmap.own(_made(staging / name))
         idmap.own(staging)
-        name_services(staging / "network")
+        make_network(staging / "network")
         lowers = (str(staging / "network"), str(base))
         mounts: list[Mount] = [Overlay(lowers, str(staging / "upper"), str(staging / "work"))]
         mounts += [Proc(), Devices(), Tmpfs("/tmp", "1777")]

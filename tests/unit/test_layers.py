@@ -19,13 +19,13 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("model",),
     ("sandbox",),
     (
-        "artifact", "debian", "dispatcher", "foreign", "gcctable", "mirror", "privatetree", "roots", "sources", "store",
-        "strings", "twins",
+        "artifact", "debian", "dispatcher", "foreign", "gcctable", "mirror", "network", "privatetree", "roots", "sources",
+        "store", "strings", "twins",
     ),
     ("plan", "environment"),
     (
         "bench", "bisect", "build", "canary", "check", "compare", "distcc", "doctor", "inputs", "install", "outputs",
-        "phases", "report", "result", "trace",
+        "phases", "report", "result", "session", "trace",
     ),
     ("cli",),
 )

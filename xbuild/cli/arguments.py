@@ -2,9 +2,38 @@
 
 from __future__ import annotations
 
+import sys
+from typing import Any
+
+from xbuild.build import Builder
 from xbuild.environment import MODES, Mode
 from xbuild.errors import UsageError
+from xbuild.result import Options
 from xbuild.yamlfile import did_you_mean
+
+COMMON = {
+    "recipe": "name of a file in recipes/ (or a path)",
+    "target": "name of a file in toolchains/: armhf, arm64, amd64 ...",
+    "mode": "substituted (native tools stand in, the default), distcc (a native server compiles) or emulated",
+    "suite": "another release of the distribution, e.g. bookworm",
+    "root": "name of an imported root, or a path with a slash, in the place of the distribution's",
+}
+"""Help of the options that many tasks have."""
+
+
+def builder_of(recipe: str, target: str, mode: str, suite: str, root: str = "", **more: Any) -> Builder:
+    """What builds `recipe`, as the words say. Raises UsageError."""
+    recipe, chosen = recipe_word(recipe), mode_word(mode)
+    if more.get("servers") and chosen != "distcc":
+        raise UsageError("--distcc-hosts is for --mode distcc")
+    more |= {"suite": suite or None, "root": root or None, "grouped": not more.get("without")}
+    return Builder(recipe, target, Options(mode=chosen, **more))
+
+
+def words_after(remainder: str) -> list[str]:
+    """The words after `--` on the command line; remainder: what invoke has made of them."""
+    # invoke has joined them by spaces, so that quoted words would fall apart.
+    return sys.argv[sys.argv.index("--") + 1 :] if remainder else []
 
 
 def recipe_word(word: str) -> str:
@@ -12,6 +41,13 @@ def recipe_word(word: str) -> str:
     if word.startswith("-"):
         raise UsageError(f"there is no recipe before {word!r}", hint="`--help COMMAND` shows what a command takes")
     return word
+
+
+def switch(option: str, text: str) -> bool:
+    """on or off. Raises UsageError for another word."""
+    if text not in ("on", "off"):
+        raise UsageError(f"{option} must be on or off, not {text!r}")
+    return text == "on"
 
 
 def number(option: str, text: str) -> int:

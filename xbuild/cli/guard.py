@@ -31,7 +31,9 @@ def guarded(task: Callable[P, int | None]) -> Callable[P, None]:
     @functools.wraps(task)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> None:
         for number in (signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, _terminate)
+            # Ignored stays ignored: that is what nohup is for.
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, _terminate)
         try:
             code = task(*args, **kwargs)
         except XbuildError as error:

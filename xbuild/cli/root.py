@@ -1,4 +1,4 @@
-"""Tasks about roots that the user brings."""
+"""Tasks about roots that the user brings, and systems that he keeps."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from xbuild.errors import UsageError
 from xbuild.inputs import open_store
 from xbuild.model.load import load_toolchain, toolchain_names
 from xbuild.model.toolchain import Toolchain
+from xbuild.session import kept
 
 
 def _toolchains() -> list[Toolchain]:
@@ -23,10 +24,14 @@ def _toolchains() -> list[Toolchain]:
     return [load_toolchain(name, project) for name in toolchain_names(project)]
 
 
+def _targets(root: foreign.Imported) -> str:
+    return " ".join(toolchain.name for toolchain in _toolchains() if root.fits(toolchain))
+
+
 def _as_json(root: foreign.Imported) -> dict[str, object]:
     return {
         "name": root.name,
-        "targets": [toolchain.name for toolchain in _toolchains() if root.fits(toolchain)],
+        "targets": _targets(root).split(),
         "sha256": root.sha256,
         "source": root.source,
         "tree": str(root.tree),
@@ -70,32 +75,55 @@ def import_(
         log.warn(remark)
     facts = _as_json(root)
     log.output(f"{name}: {root.facts.pretty}, {root.facts.kind}, libc {root.facts.libc}")
-    log.output(f"for --target {' or '.join(map(str, facts['targets']))}  sha256 {root.sha256}")  # type: ignore[call-overload]
+    log.output(f"for --target {_targets(root).replace(' ', ' or ')}  sha256 {root.sha256}")
     log.result({**facts, "remarks": remarks})
 
 
 @task(auto_shortflags=False, name="list", help={"json": "one JSON object on stdout"})
 @guarded
 def list_(_c: Context, json: bool = False) -> None:
-    """List the roots that were imported."""
+    """List the roots that were imported, and the systems that `shell --keep` has made."""
     log.configure(json=json)
-    roots = [_as_json(root) for root in foreign.named(open_store())]
-    if not json:
+    store = open_store()
+    roots, systems = foreign.named(store), kept.all_kept(store)
+    sizes = kept.sizes(systems)
+    if json:
+        imported = [_as_json(root) for root in roots]
+        log.result({"imported": imported, "kept": [{**one.as_json(), "bytes": sizes[one.name]} for one in systems]})
+        return
+    if not roots and not systems:
+        log.output("nothing is imported or kept: `invoke root.import NAME SOURCE`, `invoke shell --keep NAME`")
+    if roots:
+        facts = [(root.name, _targets(root), root.facts.pretty, root.facts.libc, root.source) for root in roots]
+        log.table(("imported", "targets", "system", "libc", "from"), facts)
+    if systems:
         rows = [
-            (root.name, " ".join(toolchain.name for toolchain in _toolchains() if root.fits(toolchain)),
-             root.facts.pretty, root.facts.libc, root.source)
-            for root in foreign.named(open_store())
-        ]  # fmt: skip
-        log.table(("root", "targets", "system", "libc", "from"), rows)
-    log.result({"roots": roots})
+            (one.name, one.target, one.suite, log.human_size(sizes[one.name]), one.created, one.used) for one in systems
+        ]
+        log.table(("kept", "target", "suite", "changes", "created", "last used"), rows)
 
 
-@task(positional=["name"], auto_shortflags=False, help={"name": "as `root.list` shows it"})
+@task(
+    positional=["name"],
+    auto_shortflags=False,
+    help={"name": "its name, as `root.list` shows it", "kind": "imported or kept, where both have the name"},
+)
 @guarded
-def remove(_c: Context, name: str) -> None:
-    """Forget an imported root; its files go with its last name."""
+def remove(_c: Context, name: str, kind: str = "") -> None:
+    """Remove an imported root, or a kept system with all that was changed in it."""
     log.configure()
-    foreign.remove(open_store(), name)
+    store = open_store()
+    there = {
+        "imported": name in {root.name for root in foreign.named(store)},
+        "kept": name in {system.name for system in kept.all_kept(store)},
+    }
+    if kind not in ("", *there):
+        raise UsageError(f"--kind must be imported or kept, not {kind!r}")
+    if not kind and all(there.values()):
+        raise UsageError(f"there are an imported root and a kept system {name}", hint="--kind imported, or --kind kept")
+    chosen = kind or ("imported" if there["imported"] else "kept")
+    (foreign if chosen == "imported" else kept).remove(store, name)
+    log.info(f"{name} is removed")
 
 
 namespace = Collection("root")

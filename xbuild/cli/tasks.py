@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 from invoke.collection import Collection
@@ -10,8 +9,8 @@ from invoke.context import Context
 from invoke.tasks import task
 
 from xbuild import log, paths
-from xbuild.build import Builder, build_or_else
-from xbuild.cli.arguments import mode_word, number, recipe_word
+from xbuild.build import build_or_else
+from xbuild.cli.arguments import COMMON, builder_of, mode_word, number
 from xbuild.cli.bisect import bisect
 from xbuild.cli.compare import compare
 from xbuild.cli.development import lint, run_tests
@@ -20,6 +19,7 @@ from xbuild.cli.machine import clean, doctor
 from xbuild.cli.measure import bench
 from xbuild.cli.reference import write_reference
 from xbuild.cli.root import namespace as root_namespace
+from xbuild.cli.session import run, shell
 from xbuild.cli.trace import trace
 from xbuild.cli.words import allow_missing_words
 from xbuild.doctor import require
@@ -27,24 +27,8 @@ from xbuild.errors import UsageError
 from xbuild.model.load import load_recipe, load_toolchain, recipe_names, toolchain_names
 from xbuild.model.schema import write_schemas
 from xbuild.plan import Action
-from xbuild.result import Options, Result
+from xbuild.result import Result
 from xbuild.trace import explain_exec
-
-_COMMON = {
-    "recipe": "name of a file in recipes/ (or a path)",
-    "target": "name of a file in toolchains/: armhf, arm64, amd64 ...",
-    "mode": "substituted (native tools stand in, the default), distcc (a native server compiles) or emulated",
-    "suite": "another release of the distribution, e.g. bookworm",
-    "root": "name of an imported root, or a path with a slash, in the place of the distribution's",
-}
-
-
-def _builder(recipe: str, target: str, mode: str, suite: str, root: str, **more: Any) -> Builder:
-    recipe, chosen = recipe_word(recipe), mode_word(mode)
-    if more.get("servers") and chosen != "distcc":
-        raise UsageError("--distcc-hosts is for --mode distcc")
-    words: dict[str, Any] = {"suite": suite or None, "root": root or None, "grouped": not more.get("without")}
-    return Builder(recipe, target, Options(mode=chosen, **words, **more))
 
 
 def _show_plan(actions: list[Action]) -> None:
@@ -63,7 +47,7 @@ def _summary(result: Result) -> None:
     positional=["recipe"],
     auto_shortflags=False,
     help={
-        **_COMMON,
+        **COMMON,
         "jobs": "compilers at once (default: as many as there are cores)",
         "from": "begin with this phase, in the tree that is there",
         "keep": "keep the build tree after success",
@@ -97,9 +81,9 @@ def build(
 ) -> None:
     """Build a recipe for a target; the artifact comes to dist/."""
     log.configure(json=json, verbose=int(verbose))
-    more = {"servers": tuple(distcc_hosts.split()), "without": frozenset(filter(None, without.split(",")))}
-    words = {"jobs": number("--jobs", jobs), "start": from_ or None, "keep": keep}
-    builder = _builder(recipe, target, mode, suite, root, **words, **more)
+    more: dict[str, Any] = {"jobs": number("--jobs", jobs), "start": from_ or None, "keep": keep}
+    more |= {"servers": tuple(distcc_hosts.split()), "without": frozenset(filter(None, without.split(",")))}
+    builder = builder_of(recipe, target, mode, suite, root, **more)
     other = mode_word(fallback) if fallback else builder.mode
     if plan:
         actions = builder.actions()
@@ -120,7 +104,7 @@ def build(
     positional=["recipe"],
     auto_shortflags=False,
     help={
-        **_COMMON,
+        **COMMON,
         "exec": "a path or name: tell how this program would run, and why",
         "json": "one JSON object on stdout",
     },
@@ -138,7 +122,7 @@ def why(
 ) -> None:
     """Tell what a build would do and which inputs changed since the last one; or how one program would run."""
     log.configure(json=json)
-    builder = _builder(recipe, target, mode, suite, root)
+    builder = builder_of(recipe, target, mode, suite, root)
     if exec:
         answer = explain_exec(builder, exec)
         for line in [] if json else answer.lines():
@@ -155,7 +139,7 @@ def why(
         log.output(f"changed: {line}")
 
 
-@task(positional=["recipe"], auto_shortflags=False, help={**_COMMON, "phase": "only the log of this phase"})
+@task(positional=["recipe"], auto_shortflags=False, help={**COMMON, "phase": "only the log of this phase"})
 @guarded
 def log_(
     _c: Context,
@@ -167,7 +151,7 @@ def log_(
     phase: str = "",
 ) -> None:
     """Print the logs of the last build."""
-    builder = _builder(recipe, target, mode, suite, root)
+    builder = builder_of(recipe, target, mode, suite, root)
     found = builder.kept("logs")
     folder = builder.place.logs if any(builder.place.logs.glob("*.log")) or not found else found[0]
     files = sorted(folder.glob("*.log"))
@@ -179,41 +163,6 @@ def log_(
     for file in chosen:
         log.output(f"==> {file}")
         log.output(file.read_text(errors="replace").rstrip("\n"))
-
-
-@task(
-    auto_shortflags=False,
-    positional=["recipe"],
-    help={
-        **_COMMON,
-        "recipe": "a recipe, for its environment; without one the target root alone",
-        "artifact": "lay the recipe's finished artifact over the root",
-    },
-)
-@guarded
-def shell(
-    c: Context,
-    recipe: str,
-    target: str = "armhf",
-    mode: str = "substituted",
-    suite: str = "",
-    root: str = "",
-    artifact: bool = False,
-) -> int:
-    """Open a shell as a build has it, also of a failed one; or run the command after `--`."""
-    log.configure()
-    builder = _builder(str(paths.PACKAGE / "bare.yml") if recipe == "bare" else recipe, target, mode, suite, root)
-    require(native=builder.toolchain.native)
-    return builder.shell(_command(c), artifact=artifact)
-
-
-def _command(c: Context) -> list[str]:
-    """The words after `--`, of which a single one is shell text."""
-    if not c.remainder:
-        return []
-    # invoke has joined them by spaces, so that quoted words would fall apart.
-    words = sys.argv[sys.argv.index("--") + 1 :]
-    return ["sh", "-c", *words] if len(words) == 1 else words
 
 
 @task(auto_shortflags=False, name="list", help={"json": "one JSON object on stdout"})
@@ -249,7 +198,7 @@ def reference(_c: Context) -> None:
 
 allow_missing_words()
 namespace = Collection("xbuild")
-for _task in (build, compare, bisect, trace, bench, why, shell, list_, clean, doctor, run_tests, lint, reference):
+for _task in (build, compare, bisect, trace, bench, why, run, shell, list_, clean, doctor, run_tests, lint, reference):
     namespace.add_task(_task)
 namespace.add_task(log_, name="log")
 namespace.add_collection(root_namespace)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from invoke.parser.context import ParserContext
 from invoke.parser.parser import ParseMachine
 
-_DEFAULTS = {("shell", "recipe"): "bare"}
+_DEFAULTS = {("shell", "recipe"): ""}
 """By task and argument: what stands for the word when it is not given."""
 
 _complete_context = ParseMachine.complete_context

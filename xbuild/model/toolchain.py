@@ -8,7 +8,7 @@ from pydantic import Field, StrictBool, model_validator
 
 from xbuild.model.base import Model, Name, Package, SchemaVersion, VariableName, fault, text_like
 
-Architecture = Literal["armhf", "arm64", "amd64", "i386"]
+Architecture = Literal["armhf", "arm64", "riscv64", "amd64", "i386"]
 """Names of the distribution's architectures."""
 
 Suite = Annotated[str, *text_like(r"[a-z][a-z0-9.-]*", "the name of a distribution's suite")]
@@ -19,7 +19,7 @@ Triplet = Annotated[str, *text_like(r"[a-z0-9_]+(-[a-z0-9_]+)+", "a triplet such
 class Elf(Model):
     """What the target's ELF files look like."""
 
-    machine: Literal["ARM", "AARCH64", "X86_64"] = Field(description="e_machine, without EM_")
+    machine: Literal["ARM", "AARCH64", "RISCV", "X86_64"] = Field(description="e_machine, without EM_")
     elf_class: Literal[32, 64] = Field(alias="class", description="Bits of a word")
     data: Literal["little", "big"] = Field(description="Byte order")
     float_abi: Literal["hard", "soft"] | None = Field(
@@ -41,6 +41,10 @@ class Distribution(Model):
     suite: Suite = Field(description="The distribution's release")
     components: tuple[Name, ...] = Field(("main",), description="Parts of the archive")
     packages: tuple[Package, ...] = Field((), description="What every build finds in the target root")
+    variant: Literal["buildd", "apt"] = Field(
+        "buildd",
+        description="`apt`: without compiler and make, for a target that only runs programs (`invoke run`, `shell`)",
+    )
 
 
 class NativeRoot(Model):
@@ -105,6 +109,11 @@ class Toolchain(Model):
     def library_directory(self) -> str:
         """Where libraries are installed, and those of the root lie."""
         return f"/usr/lib/{self.triplet}" if self.multiarch else "/usr/lib"
+
+    @property
+    def builds(self) -> bool:
+        """Whether its root has what every build takes for granted."""
+        return self.distribution.variant == "buildd" or "build-essential" in self.distribution.packages
 
     def with_suite(self, suite: str) -> Toolchain:
         """This toolchain for another release of the distribution."""

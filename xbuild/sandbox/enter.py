@@ -2,7 +2,9 @@
 
 Started by `xbuild.sandbox.run` as a script: `python -I -S enter.py SPEC_FD TALK_FD`. Over the talk socket it says
 `user` when its user namespace waits for its id maps, takes `go`, and says `exit N` (N as in process.Completed) or
-`error TEXT` at the end. Standard library only: it is on the path of every phase.
+`error TEXT` at the end. If somebody is attached, `started` comes with a pidfd of the command (and with the master of
+its terminal), and `stopped N` whenever signal N has stopped it. Standard library only: it is on the path of every
+phase.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import socket
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn, overload
 
@@ -26,6 +29,8 @@ from xbuild.sandbox import syscalls as sys_
 from xbuild.sandbox.sampler import INTERVAL, Sampler
 
 _BINFMT = "/proc/sys/fs/binfmt_misc"
+_OF_TERMINAL = (signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP)
+"""What a terminal sends to its whole foreground group: the command decides, and who waits for it waits on."""
 _PATIENCE = 20
 """Seconds until a service has to listen."""
 # What a build must not change or learn through /proc even if it ran as root: kernel documentation, proc.rst.
@@ -38,11 +43,13 @@ def _tell(talk: socket.socket, line: str) -> None:
         talk.sendall(line.encode() + b"\n")
 
 
-def _new_user_namespace(talk: socket.socket) -> None:
+def _new_user_namespace(talk: socket.socket, *, himself: bool) -> None:
     sys_.unshare(sys_.CLONE_NEWUSER)
     _tell(talk, "user")
     if talk.recv(16) != b"go\n":
         raise OSError("xbuild went away before the id maps were written")
+    if himself:
+        return
     os.setresgid(0, 0, 0)
     os.setresuid(0, 0, 0)
     os.setgroups([])
@@ -94,15 +101,17 @@ def _build_root(spec: dict[str, Any]) -> None:
 
 
 def _exec(spec: dict[str, Any]) -> NoReturn:
-    if spec["uid"]:
+    if spec["uid"] and not spec["himself"]:
         os.setgroups([])
         os.setresgid(spec["gid"], spec["gid"], spec["gid"])
         os.setresuid(spec["uid"], spec["uid"], spec["uid"])
     if spec["no_new_privileges"]:
         sys_.prctl(sys_.PR_SET_NO_NEW_PRIVS, 1)
-    os.umask(0o022)
-    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGPIPE):
-        signal.signal(number, signal.SIG_DFL)
+    if not spec["himself"]:
+        os.umask(0o022)
+    for number in (*_OF_TERMINAL, signal.SIGPIPE):
+        if not (spec["attached"] != "no" and number in spec["ignored"]):
+            signal.signal(number, signal.SIG_DFL)
     os.chdir(spec["cwd"])
     command = spec["command"]
     os.execvpe(command[0], command, spec["env"])
@@ -141,6 +150,20 @@ def _start_service(spec: dict[str, Any]) -> None:
     raise OSError(f"{spec['command'][0]} does not listen on port {spec['port']}; its log: {spec['log']}")
 
 
+def _attach(spec: dict[str, Any], talk: socket.socket) -> None:
+    """Hand out, as the command that is about to start, what others hold it by."""
+    descriptors = [os.pidfd_open(os.getpid())]
+    slave = None
+    if spec["attached"] == "terminal":
+        master, slave = os.openpty()
+        descriptors.append(master)
+    socket.send_fds(talk, [b"started\n"], descriptors)
+    for descriptor in descriptors:
+        os.close(descriptor)
+    if slave is not None:
+        os.login_tty(slave)
+
+
 def _run_as_init(spec: dict[str, Any], talk: socket.socket, accounts: int | None) -> int:
     """pid 1 of the namespace: start the command, reap whatever is left to it, give the command's returncode.
 
@@ -149,12 +172,16 @@ def _run_as_init(spec: dict[str, Any], talk: socket.socket, accounts: int | None
     command = os.fork()
     if command == 0:
         try:
+            if spec["attached"] != "no":
+                _attach(spec, talk)
             talk.close()
             _exec(spec)
         except BaseException as error:
             os.write(2, f"xbuild: cannot run {spec['command'][0]}: {error}\n".encode())
             os._exit(127)
     if accounts is None:
+        if spec["attached"] == "yes":
+            return _reap_until(command, on_stop=lambda number: _tell(talk, f"stopped {number}"))
         return _reap_until(command)
     sampler = Sampler(spec["record"])
     # Blocked, the signal stays pending until it is asked for, so that none is missed between two looks.
@@ -173,26 +200,32 @@ def _run_as_init(spec: dict[str, Any], talk: socket.socket, accounts: int | None
 
 
 @overload
-def _reap_until(command: int) -> int: ...
+def _reap_until(command: int, *, on_stop: Callable[[int], None] | None = None) -> int: ...
 @overload
 def _reap_until(command: int, flags: int) -> int | None: ...
 
 
-def _reap_until(command: int, flags: int = 0) -> int | None:
+def _reap_until(command: int, flags: int = 0, on_stop: Callable[[int], None] | None = None) -> int | None:
     while True:
-        pid, status = os.waitpid(-1, flags)
-        if pid == command:
+        pid, status = os.waitpid(-1, flags | (os.WUNTRACED if on_stop else 0))
+        if os.WIFSTOPPED(status):
+            if pid == command and on_stop:
+                on_stop(os.WSTOPSIG(status))
+        elif pid == command:
             return os.waitstatus_to_exitcode(status)
-        if pid == 0:
+        elif pid == 0:
             return None
 
 
 def _set_up_and_run(spec: dict[str, Any], talk: socket.socket) -> None:
     _die_with_parent()
-    flags = sys_.CLONE_NEWNS | sys_.CLONE_NEWPID | sys_.CLONE_NEWIPC | sys_.CLONE_NEWUTS
-    if not spec["network"]:
-        flags |= sys_.CLONE_NEWNET
-    _new_user_namespace(talk)
+    flags = sys_.CLONE_NEWNS | sys_.CLONE_NEWPID
+    flags |= 0 if spec["himself"] else sys_.CLONE_NEWIPC | sys_.CLONE_NEWUTS
+    flags |= 0 if spec["network"] else sys_.CLONE_NEWNET
+    spec["ignored"] = [number for number in _OF_TERMINAL if signal.getsignal(number) is signal.SIG_IGN]
+    for number in _OF_TERMINAL:
+        signal.signal(number, signal.SIG_IGN)
+    _new_user_namespace(talk, himself=spec["himself"])
     _die_with_parent()
     sys_.unshare(flags)
     alive, keeper_end = os.pipe()
@@ -210,10 +243,8 @@ def _set_up_and_run(spec: dict[str, Any], talk: socket.socket) -> None:
             os._exit(1)
         if not spec["network"]:
             sys_.loopback_up()
-        socket.sethostname(spec["name"])
-        # SIGINT of a terminal reaches the whole foreground group; the command decides, not pid 1.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGQUIT, signal.SIG_IGN)
+        if not spec["himself"]:
+            socket.sethostname(spec["name"])
         if spec["service"]:
             _start_service(spec["service"])
         # By its path outside, so before the switch of roots.

@@ -80,6 +80,25 @@ def find(subuid: Path = Path("/etc/subuid"), subgid: Path = Path("/etc/subgid"))
     return IdMap(((0, uid, 1), (1, uids[0], IDS - 1)), ((0, gid, 1), (1, gids[0], IDS - 1)))
 
 
+def with_own(id_map: IdMap, uid: int, gid: int) -> IdMap:
+    """`id_map`, in which root inside is the caller, changed so that he is himself: `uid` and `gid` stay what they are.
+
+    Root inside is one of the subordinate ids then.
+    """
+    return IdMap(_swapped(id_map.uids, uid), _swapped(id_map.gids, gid))
+
+
+def _swapped(lines: tuple[tuple[int, int, int], ...], own: int) -> tuple[tuple[int, int, int], ...]:
+    (_, outside, single), *others = lines
+    if outside != own or single != 1:
+        # Root maps a range of its own, in which it is nobody of the machine's.
+        return lines
+    ((_, first, count),) = others
+    below = min(own, count)
+    parts = ((0, first, below), (own, own, 1), (own + 1, first + below, count - below))
+    return tuple(part for part in parts if part[2])
+
+
 def cut(lines: Iterable[tuple[int, int, int]], seams: Iterable[int]) -> list[tuple[int, int, int]]:
     """`lines` of a map, each cut wherever one of `seams`, first ids of ranges outside, lies in it.
 

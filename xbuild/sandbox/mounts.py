@@ -5,6 +5,8 @@ Standard library only, like everything that a starting sandbox loads.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -64,7 +66,7 @@ class Bind:
 class Overlay:
     """An overlay: `lowers` (paths outside, topmost first), changes going to `upper`; `work` is the kernel's own.
 
-    Without `upper` the result is read-only.
+    Without `upper` the result is read-only; with `memory` changes go to memory and end with the sandbox.
     """
 
     kind: ClassVar[str] = "overlay"
@@ -72,25 +74,81 @@ class Overlay:
     upper: str | None
     work: str | None
     target: str = "/"
+    memory: bool = False
 
     def execute(self, root: str) -> None:
         """Do it, below the directory `root` that becomes the sandbox's `/`."""
         place = root if self.target == "/" else _place(root, self.target, directory=True)
+        if self.memory:
+            _overlay_in_memory(place, self.lowers)
+            return
         if self.upper is None and len(self.lowers) == 1:
             sys_.mount(self.lowers[0], place, None, sys_.MS_BIND)
             sys_.mount("none", place, None, sys_.MS_REMOUNT | sys_.MS_BIND | sys_.MS_RDONLY)
             return
-        # userxattr: without it an unprivileged overlay cannot mark a deleted lower directory (EIO). index=off: an
-        # upper directory may be mounted again after a crash. xino=off: inode numbers are those of the real files.
-        options = ["lowerdir=" + ":".join(_escape(lower) for lower in self.lowers)]
-        if self.upper is not None and self.work is not None:
-            options += [f"upperdir={_escape(self.upper)}", f"workdir={_escape(self.work)}"]
-        options += ["userxattr", "index=off", "xino=off", "metacopy=off"]
-        sys_.mount("overlay", place, "overlay", sys_.MS_NODEV, ",".join(options))
+        _overlay(place, self.lowers, self.upper, self.work)
 
     def describe(self) -> str:
         """One line for people."""
         return f"overlay at {self.target}: {' over '.join((self.upper or 'nothing', *self.lowers))}"
+
+
+def _overlay_in_memory(place: str, lowers: tuple[str, ...]) -> None:
+    """An overlay whose upper directory lies in memory, in a file system at `place` that it then covers."""
+    sys_.mount("tmpfs", place, "tmpfs", sys_.MS_NOSUID | sys_.MS_NODEV, "mode=0755")
+    for name in ("upper", "work"):
+        Path(place, name).mkdir(mode=0o755)
+    covered = os.open(place, os.O_PATH | os.O_DIRECTORY)
+    try:
+        _overlay(place, lowers, f"{place}/upper", f"{place}/work")
+        # A directory that holds `place` may be shown inside the new root: without the new root once more in it.
+        sys_.mount("none", f"/proc/self/fd/{covered}", None, sys_.MS_UNBINDABLE)
+    finally:
+        os.close(covered)
+
+
+def _overlay(place: str, lowers: tuple[str, ...], upper: str | None, work: str | None) -> None:
+    # userxattr: without it an unprivileged overlay cannot mark a deleted lower directory (EIO). index=off: an
+    # upper directory may be mounted again after a crash. xino=off: inode numbers are those of the real files.
+    options = ["lowerdir=" + ":".join(_escape(lower) for lower in lowers)]
+    if upper is not None and work is not None:
+        options += [f"upperdir={_escape(upper)}", f"workdir={_escape(work)}"]
+    options += ["userxattr", "index=off", "xino=off", "metacopy=off"]
+    sys_.mount("overlay", place, "overlay", sys_.MS_NODEV, ",".join(options))
+
+
+@dataclass(frozen=True)
+class Text:
+    """A small file at `target` with these contents, each character a byte; what is there is replaced.
+
+    It is for a root that is writable. In one whose files have owners that are unknown inside it cannot be written, and
+    then is not there.
+    """
+
+    kind: ClassVar[str] = "text"
+    target: str
+    text: str
+
+    def execute(self, root: str) -> None:
+        """Do it, below the directory `root` that becomes the sandbox's `/`."""
+        place = Path(root, self.target.lstrip("/"))
+        with contextlib.suppress(FileNotFoundError):
+            # Of a link the link itself, wherever it leads.
+            try:
+                place.unlink()
+            except OSError as error:
+                if error.errno in (errno.EOVERFLOW, errno.EPERM):
+                    return
+                raise
+        try:
+            Path(_place(root, self.target, directory=False)).write_bytes(self.text.encode("latin-1"))
+        except OSError as error:
+            if error.errno not in (errno.EOVERFLOW, errno.EPERM):
+                raise
+
+    def describe(self) -> str:
+        """One line for people."""
+        return f"{self.target}: {len(self.text)} bytes"
 
 
 @dataclass(frozen=True)
@@ -156,8 +214,8 @@ class Devices:
         return f"devices at {self.target}: {' '.join(_DEVICES)} pts shm"
 
 
-Mount = Bind | Overlay | Tmpfs | Proc | Devices
-_KINDS: dict[str, type[Mount]] = {kind.kind: kind for kind in (Bind, Overlay, Tmpfs, Proc, Devices)}
+Mount = Bind | Overlay | Text | Tmpfs | Proc | Devices
+_KINDS: dict[str, type[Mount]] = {kind.kind: kind for kind in (Bind, Overlay, Text, Tmpfs, Proc, Devices)}
 
 
 def to_json(mount: Mount) -> dict[str, Any]:

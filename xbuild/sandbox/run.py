@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal
 
 from xbuild import process
 from xbuild.errors import MachineError, PhaseError
@@ -21,6 +21,9 @@ from xbuild.sandbox.mounts import Mount, Proc, to_json
 
 ROOT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """PATH of root, on the machine and in every root."""
+
+Attachment = Literal["no", "yes", "terminal"]
+"""How closely a caller follows a command, see `started`."""
 
 _ENTER = Path(__file__).with_name("enter.py")
 # Whoever is root inside can read the environment of the sandbox's first process: it holds nothing of the user's.
@@ -49,8 +52,9 @@ class Sandbox:
     mounts: executed in order. mount_point: an existing directory outside, on which `/` is assembled; None: the
     command sees the machine's own file system, plus `mounts`. registrations: lines for the private binfmt_misc.
     env: the whole environment. uid, gid: inside. locked: no_new_privs, so no program gains rights by exec.
-    service: what is to run beside the command. accounts: an existing file outside that gets the CPU use by program,
-    as JSON (sampler.py), by the record of execs at `record`, a path inside.
+    himself: the caller keeps his own ids inside (uid and gid do not count), his umask, and the machine's name and ipc:
+    for his own programs. service: what is to run beside the command. accounts: an existing file outside that gets the
+    CPU use by program, as JSON (sampler.py), by the record of execs at `record`, a path inside.
     """
 
     mounts: tuple[Mount, ...] = ()
@@ -63,6 +67,7 @@ class Sandbox:
     network: bool = False
     locked: bool = False
     name: str = "xbuild"
+    himself: bool = False
     service: Service | None = None
     record: str | None = None
     accounts: Path | None = None
@@ -74,11 +79,11 @@ class Sandbox:
 
 
 class Running:
-    """A command in a sandbox."""
+    """A command in a sandbox. talk: where its pid 1 tells how things go, see enter.py."""
 
     def __init__(self, child: process.Child, talk: socket.socket) -> None:
         self.child = child
-        self._talk = talk
+        self.talk = talk
 
     def result(self) -> int:
         """The command's returncode (as in process.Completed), once the child has ended.
@@ -86,31 +91,48 @@ class Running:
         Raises MachineError if the sandbox could not be set up.
         """
         text = b""
-        while chunk := self._talk.recv(65536):
+        while chunk := self.talk.recv(65536):
             text += chunk
-        word, _, rest = text.decode(errors="replace").strip().rpartition("\n")[2].partition(" ")
-        if word == "exit":
-            return int(rest)
-        if word == "error":
-            raise MachineError(f"the sandbox could not be set up: {rest}", hint=_USERNS_HINT)
-        return -9
+        return returncode_of(text.decode(errors="replace").strip().rpartition("\n")[2])
+
+
+def returncode_of(line: str) -> int:
+    """The command's returncode from the last line of the talk; minus SIGKILL if the sandbox was killed before it said.
+
+    Raises MachineError if the sandbox could not be set up.
+    """
+    word, _, rest = line.partition(" ")
+    if word == "exit":
+        return int(rest)
+    if word == "error":
+        raise MachineError(f"the sandbox could not be set up: {rest}", hint=_USERNS_HINT)
+    return -9
 
 
 @contextlib.contextmanager
 def started(
-    sandbox: Sandbox, command: Sequence[str | Path], *, output: IO[bytes] | None = None, interactive: bool = False
+    sandbox: Sandbox,
+    command: Sequence[str | Path],
+    *,
+    output: IO[bytes] | None = None,
+    interactive: bool = False,
+    attached: Attachment = "no",
 ) -> Iterator[Running]:
     """Start `command` in `sandbox`; everything in it is killed when the block ends.
 
-    output: where stdout and stderr go (None: our stderr; with `interactive` our own three streams).
+    output: where stdout and stderr go (None: our stderr; with `interactive` our own three streams). attached: for
+    sandbox/attached.py; `yes`: pid 1 hands out what signals can be sent by, and tells when the command stops;
+    `terminal`: it also gives it a terminal of its own.
     """
     id_map = idmap.find()
+    if sandbox.himself:
+        id_map = idmap.with_own(id_map, os.geteuid(), os.getegid())
     if output is not None and sandbox.uid:
         # /dev/stdout and /dev/stderr open the file anew, as a user inside who is not its owner.
         os.fchmod(output.fileno(), 0o666)
     ours, theirs = socket.socketpair()
     with ours, tempfile.TemporaryFile() as spec:
-        spec.write(json.dumps(_spec(sandbox, command)).encode())
+        spec.write(json.dumps({**_spec(sandbox, command), "attached": attached}).encode())
         spec.seek(0)
         fds = (spec.fileno(), theirs.fileno())
         arguments: list[process.Argument] = [sys.executable, "-I", "-S", _ENTER, *map(str, fds)]
@@ -250,6 +272,8 @@ def _spec(sandbox: Sandbox, command: Sequence[str | Path]) -> dict[str, object]:
         "uid": sandbox.uid,
         "gid": sandbox.gid,
         "no_new_privileges": sandbox.locked,
+        "himself": sandbox.himself,
+        "attached": "no",
         "record": sandbox.record,
         "accounts": str(sandbox.accounts) if sandbox.accounts else None,
         "service": service

@@ -1,0 +1,128 @@
+"""The tasks that run a foreign program, and open a foreign system."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from invoke.context import Context
+from invoke.tasks import task
+
+from xbuild import log, paths
+from xbuild.cli.arguments import COMMON, builder_of, mode_word, names, switch, words_after
+from xbuild.cli.guard import guarded
+from xbuild.doctor import require
+from xbuild.errors import UsageError
+from xbuild.model.load import load_toolchain
+from xbuild.session.run import RunOptions
+from xbuild.session.run import run as run_program
+from xbuild.session.shell import ShellOptions
+from xbuild.session.shell import shell as open_shell
+
+_NO_RECIPE = ""
+_BARE = str(paths.PACKAGE / "bare.yml")
+
+
+def _exit_code(returncode: int) -> int:
+    """As a shell tells it: 128 and the signal's number for what a signal has ended."""
+    return returncode if returncode >= 0 else 128 - returncode
+
+
+@task(
+    auto_shortflags=False,
+    help={
+        "target": "name of a file in toolchains/ (default: the one whose program it is, armhf for a script)",
+        "suite": COMMON["suite"],
+        "sysroot": "a directory that is / instead of the target root, such as /usr/arm-linux-gnueabihf",
+        "keep": "the name of a system that `shell --keep` has made, to be / instead of the plain root",
+        "native": "on (the default) or off: programs of the root that it starts run natively where they can",
+        "trace": "tell afterwards, on stderr, which programs ran and how",
+        "verbose": "tell more",
+    },
+)
+@guarded
+def run(
+    c: Context,
+    target: str = "",
+    suite: str = "",
+    sysroot: str = "",
+    keep: str = "",
+    native: str = "on",
+    trace: bool = False,
+    verbose: bool = False,
+) -> int:
+    """Run one program made for another machine, given after `--`, with your files; end with its exit code."""
+    # Stdout is the program's.
+    log.configure(json=True, verbose=int(verbose))
+    words = words_after(c.remainder)
+    if not words:
+        raise UsageError("there is no program to run", hint="invoke run --target armhf -- ./program its arguments")
+    if sysroot and keep:
+        raise UsageError("--sysroot and --keep both say what / is", hint="leave one away")
+    require(native=bool(target) and load_toolchain(target, paths.project()).native)
+    options = RunOptions(
+        target=target or None,
+        suite=suite or None,
+        sysroot=Path(sysroot).absolute() if sysroot else None,
+        keep=keep or None,
+        native=switch("--native", native),
+        trace=trace,
+    )
+    return _exit_code(run_program(words, options))
+
+
+@task(
+    auto_shortflags=False,
+    positional=["recipe"],
+    help={
+        **COMMON,
+        "recipe": "a recipe, for a shell as its build has it; without one the whole system",
+        "artifact": "lay the recipe's finished artifact over the root",
+        "keep": "without a recipe: keep the changes by this name, to go on with them another time",
+        "bind": "without a recipe: directories to be seen inside at the same paths, separated by commas",
+        "verbose": "tell more",
+    },
+)
+@guarded
+def shell(
+    c: Context,
+    recipe: str,
+    target: str = "armhf",
+    mode: str = "substituted",
+    suite: str = "",
+    artifact: bool = False,
+    keep: str = "",
+    bind: str = "",
+    verbose: bool = False,
+) -> int:
+    """Open a system of the target; for a recipe, a shell as its build has it; or run there what is after `--`."""
+    log.configure(verbose=int(verbose))
+    words = _command(c.remainder)
+    if recipe == _NO_RECIPE:
+        return _exit_code(_system(words, target, mode, suite, artifact=artifact, keep=keep, bind=bind))
+    if keep or bind:
+        raise UsageError("--keep and --bind are for a shell without a recipe")
+    builder = builder_of(_BARE if recipe == "bare" else recipe, target, mode, suite)
+    require(native=builder.toolchain.native)
+    return builder.shell(words, artifact=artifact)
+
+
+def _command(remainder: str) -> list[str]:
+    """The words after `--`, of which a single one is shell text."""
+    words = words_after(remainder)
+    return ["sh", "-c", *words] if len(words) == 1 else words
+
+
+def _system(words: list[str], target: str, mode: str, suite: str, *, artifact: bool, keep: str, bind: str) -> int:
+    if artifact:
+        raise UsageError("--artifact is for a shell with a recipe")
+    if mode_word(mode) == "distcc":
+        raise UsageError("mode distcc is for a shell with a recipe")
+    require(native=load_toolchain(target, paths.project()).native)
+    options = ShellOptions(
+        target=target,
+        suite=suite or None,
+        keep=keep or None,
+        native=mode != "emulated",
+        binds=tuple(Path(name).absolute() for name in names("--bind", bind)) if bind else (),
+    )
+    return open_shell(words, options)

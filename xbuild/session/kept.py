@@ -1,0 +1,203 @@
+"""Named systems: what a user changed in a shell, as a layer over the target root, kept until he removes it."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from xbuild import log
+from xbuild.debian import Tree
+from xbuild.digest import file_sha256
+from xbuild.errors import MachineError, UsageError
+from xbuild.sandbox import idmap
+from xbuild.sandbox import run as sandboxes
+from xbuild.store import Store
+from xbuild.yamlfile import did_you_mean
+
+DIRECTORY = "kept"
+"""Where in the store they lie: nobody but the user can make them anew."""
+
+_STATUS = "var/lib/dpkg/status"
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_UNFINISHED = re.compile(
+    r"^Package: (\S+)\nStatus: \S+ \S+ (?:half-installed|unpacked|half-configured|triggers-\S+)$", re.MULTILINE
+)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A kept system. path: its directory. base: digest of the package database that its changes were made over.
+
+    created, used: ISO 8601, UTC.
+    """
+
+    name: str
+    path: Path
+    target: str
+    suite: str
+    base: str
+    created: str
+    used: str
+
+    @property
+    def upper(self) -> Path:
+        """The layer of changes."""
+        return self.path / "upper"
+
+    def as_json(self) -> dict[str, Any]:
+        """What a machine wants to know of it."""
+        return {name: str(value) for name, value in asdict(self).items() if name != "base"}
+
+
+def valid_name(name: str) -> str:
+    """`name`. Raises UsageError if it is no name for a kept system."""
+    if not _NAME.fullmatch(name):
+        raise UsageError(
+            f"{name!r} is no name for a kept system", hint="small letters, digits, `.`, `_`, `-`; at most 64"
+        )
+    return name
+
+
+def all_kept(store: Store) -> list[Kept]:
+    """Those that there are, by name."""
+    folder = store.root / DIRECTORY
+    found = (_read(path) for path in sorted(folder.iterdir())) if folder.is_dir() else ()
+    return [known for known in found if known is not None]
+
+
+def _read(path: Path) -> Kept | None:
+    try:
+        return Kept(name=path.name, path=path, **json.loads((path / "about.json").read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _write(kept: Kept) -> None:
+    # By a rename: a session that is killed while it writes must not make the system unreadable.
+    value = {name: text for name, text in asdict(kept).items() if name not in ("name", "path")}
+    new = kept.path / "about.json.new"
+    new.write_text(json.dumps(value, indent=1) + "\n")
+    new.rename(kept.path / "about.json")
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _lock_name(name: str) -> str:
+    return f"{DIRECTORY}-{name}"
+
+
+@contextlib.contextmanager
+def opened(store: Store, name: str, target: str, suite: str, base: Path) -> Iterator[Kept]:
+    """The kept system `name` for the block, made if there is none; nobody else has it meanwhile.
+
+    base: the root that its changes are over. Raises MachineError if somebody has it, or if the root is another one by
+    now, UsageError if it is one of another target.
+    """
+    lock = _lock_name(valid_name(name))
+    with store.lock(lock, wait=False, describe=f"uses the kept system {name}"):
+        known = _read(store.root / DIRECTORY / name) or _make(store, name, target, suite, base)
+        _check(known, target, suite, base)
+        known = replace(known, used=_now())
+        _write(known)
+        tell_unfinished(known, base)
+        yield known
+
+
+@contextlib.contextmanager
+def read_only(store: Store, name: str, target: str, suite: str, base: Path) -> Iterator[Kept]:
+    """As `opened`, but for who only looks: several may. Raises UsageError if there is none of that name."""
+    with store.lock(_lock_name(valid_name(name)), wait=False, shared=True, describe=f"changes the kept system {name}"):
+        known = find(store, name)
+        _check(known, target, suite, base)
+        yield known
+
+
+def find(store: Store, name: str) -> Kept:
+    """The kept system of that name. Raises UsageError if there is none."""
+    if known := _read(store.root / DIRECTORY / valid_name(name)):
+        return known
+    others = [known.name for known in all_kept(store)]
+    hint = f"there are: {', '.join(others)}" if others else "`invoke shell --keep NAME` makes one"
+    raise UsageError(f"there is no kept system {name!r}{did_you_mean(name, others)}", hint=hint)
+
+
+def remove(store: Store, name: str) -> None:
+    """Remove it. Raises UsageError if there is none, MachineError if somebody uses it."""
+    lock = _lock_name(valid_name(name))
+    with store.lock(lock, wait=False, describe=f"uses the kept system {name}"):
+        known = find(store, name)
+        aside = store.scratch(lock)
+        known.path.rename(aside)
+        store.discard(aside)
+
+
+def sizes(systems: list[Kept]) -> dict[str, int]:
+    """Bytes on disk of each layer, by name; many of its files only root inside can see."""
+    if not systems:
+        return {}
+    words = ["du", "--summarize", "--block-size=1", "--", *(str(known.upper) for known in systems)]
+    code, said = sandboxes.capture(sandboxes.machine_view(), words)
+    lines = said.decode(errors="replace").splitlines() if code == 0 else []
+    counts = {line.partition("\t")[2]: int(line.partition("\t")[0]) for line in lines if "\t" in line}
+    return {known.name: counts.get(str(known.upper), 0) for known in systems}
+
+
+def _make(store: Store, name: str, target: str, suite: str, base: Path) -> Kept:
+    place = store.directory(DIRECTORY) / name
+    lock = _lock_name(name)
+    if place.exists():
+        raise MachineError(f"{place} is damaged: its about.json cannot be read", hint=f"remove or rename {place}")
+    staging = store.scratch(lock)
+    try:
+        staging.mkdir()
+        staging.chmod(0o755)
+        for part in ("upper", "work"):
+            (staging / part).mkdir()
+            (staging / part).chmod(0o755)
+            idmap.own(staging / part)
+        _write(Kept(name, staging, target, suite, _digest(base), _now(), _now()))
+        staging.rename(place)
+    except BaseException:
+        store.discard(staging)
+        raise
+    known = _read(place)
+    assert known is not None
+    return known
+
+
+def _digest(base: Path) -> str:
+    return file_sha256(base / _STATUS)
+
+
+def _check(known: Kept, target: str, suite: str, base: Path) -> None:
+    if (known.target, known.suite) != (target, suite):
+        raise UsageError(
+            f"the kept system {known.name!r} is one of {known.target} ({known.suite}), not of {target} ({suite})",
+            hint=f"take another name, or --target {known.target}",
+        )
+    if known.base != _digest(base):
+        raise MachineError(
+            f"the root of {target} was made anew since {known.name!r} was begun, with other packages: its changes no "
+            "longer fit",
+            hint=f"invoke root.remove {known.name}, and begin anew; its files are in {known.upper}",
+        )
+
+
+def tell_unfinished(known: Kept, base: Path) -> None:
+    """Warn if the package database says that a package was being installed when a session was killed."""
+    status = Tree((known.upper, base)).find(f"/{_STATUS}")
+    names = _UNFINISHED.findall(status.read_text(errors="replace")) if status else []
+    journal = known.upper / "var/lib/dpkg/updates"
+    if names or (journal.is_dir() and any(path.name.isdigit() for path in journal.iterdir())):
+        log.warn(
+            f"a session in {known.name!r} ended while packages were installed: "
+            f"{', '.join(names[:8]) or 'dpkg has a journal'}; `dpkg --configure -a`, `apt-get -f install` go on"
+        )

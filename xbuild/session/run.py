@@ -1,0 +1,166 @@
+"""Runs one program of the user's, made for another machine, as if it were one for this."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from xbuild import log, paths, record
+from xbuild.debian import Tree
+from xbuild.inputs import open_store
+from xbuild.model.load import load_toolchain, toolchain_names
+from xbuild.model.policy import Policy
+from xbuild.model.toolchain import Toolchain
+from xbuild.roots import Roots
+from xbuild.sandbox.attached import run_attached
+from xbuild.sandbox.mounts import Bind, Mount, Overlay
+from xbuild.sandbox.run import Sandbox
+from xbuild.session import files, kept, program
+from xbuild.session.system import Source, System, prepare, sysroot, target_root
+from xbuild.store import IN_USE, Store, writing_below
+from xbuild.yamlfile import load_model
+
+_NOT_FOUND = 127
+"""Exit code of a program whose libraries the loader does not find (and of a shell for a missing command)."""
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How to run a program. target: a name, None: the one whose programs it is one of. sysroot: what is `/` instead of
+    the target's root. keep: name of a kept system that is `/`. native: programs of the root have twins. trace: tell
+    afterwards which programs ran, and how.
+    """
+
+    target: str | None = None
+    suite: str | None = None
+    sysroot: Path | None = None
+    keep: str | None = None
+    native: bool = True
+    trace: bool = False
+
+
+DEFAULT_TARGET = "armhf"
+
+
+def roots_of(toolchain: Toolchain, store: Store) -> Roots:
+    """What makes and finds the roots of a target."""
+    name = toolchain.policy
+    return Roots(store, toolchain, load_model(paths.POLICIES / f"{name}.yml", Policy) if name else None)
+
+
+def run(command: Sequence[str], options: RunOptions) -> int:
+    """Run `command`; give its returncode (as in process.Completed).
+
+    Raises UsageError if it cannot run, with the reason; MachineError if the machine lacks something.
+    """
+    project = paths.project()
+    toolchains = [load_toolchain(name, project) for name in toolchain_names(project)]
+    found = program.look(command[0])
+    if options.target:
+        toolchain = load_toolchain(options.target, project)
+    else:
+        toolchain = program.choose(found, toolchains, DEFAULT_TARGET)
+    toolchain = toolchain.with_suite(options.suite) if options.suite else toolchain
+    if found.info is not None:
+        # Before roots are made, which takes minutes.
+        program.check_machine(found, found.info, toolchain, toolchains)
+    store = open_store()
+    with store.lock(IN_USE, shared=True, describe="cleans the store"), contextlib.ExitStack() as stack:
+        with writing_below(store.root):
+            roots = roots_of(toolchain, store)
+            source = _source(roots, options, stack)
+            system = prepare(roots, source, native=options.native, record=options.trace)
+        view, mounts = _mounts(system, found.path)
+        program.check(found, toolchain, view)
+        recorded = stack.enter_context(_recorded(store)) if options.trace else None
+        sandbox = Sandbox(
+            mounts=(*mounts, *([Bind(str(recorded), f"{paths.PRIVATE}/record")] if recorded else [])),
+            mount_point=store.directory("mnt"),
+            registrations=system.registrations,
+            env=files.variables(os.environ, ":".join(program.search_path(view)), view),
+            cwd=str(Path.cwd()),
+            network=True,
+            locked=True,
+            himself=True,
+        )
+        with log.paused():
+            code = run_attached(sandbox, command)
+        if code == _NOT_FOUND:
+            _tell_missing(found, toolchain, view)
+        if recorded:
+            tell_trace(recorded)
+        return code
+
+
+def _source(roots: Roots, options: RunOptions, stack: contextlib.ExitStack) -> Source:
+    if options.sysroot is not None:
+        return sysroot(options.sysroot)
+    source = target_root(roots)
+    if options.keep is None:
+        return source
+    base, toolchain = source.layers[-1], roots.toolchain
+    suite = toolchain.distribution.suite
+    known = stack.enter_context(kept.read_only(roots.store, options.keep, toolchain.name, suite, base))
+    return source.below(known.upper)
+
+
+def _mounts(system: System, path: Path | None) -> tuple[files.View, list[Mount]]:
+    layers = system.source.layers
+    tree = Tree(layers)
+    shown = files.machine_directories()
+    shown += files.further(files.wanted(os.environ, path), shown, tree)
+    root = Overlay(tuple(map(str, layers)), None, None, memory=True)
+    settings = files.settings(tree, os.geteuid(), os.getegid())
+    return files.View(layers, shown), [root, *settings, *shown, *system.mounts()]
+
+
+@contextlib.contextmanager
+def _recorded(store: Store) -> Iterator[Path]:
+    """A file for the record of execs, gone after the block."""
+    with store.lock("trace", shared=True, describe="traces a program"):
+        path = store.scratch("trace")
+        path.touch()
+        path.chmod(0o666)
+        try:
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _tell_missing(found: program.Found, toolchain: Toolchain, view: files.View) -> None:
+    """The loader names the first library that is missing; this names all, and what to do."""
+    if found.path is None or found.info is None or not found.info.interpreter:
+        return
+    library_path = os.environ.get("LD_LIBRARY_PATH", "")
+    missing = program.missing_libraries(view, str(found.path), toolchain.triplet, library_path)
+    for name, needed_by in missing:
+        log.warn(f"there is no {name} for {toolchain.name}, which {needed_by} needs")
+    if missing:
+        log.info(
+            f"LD_LIBRARY_PATH, --sysroot DIR, or apt in `invoke shell --target {toolchain.name} --keep NAME` and then "
+            "`invoke run --keep NAME -- ...` bring libraries"
+        )
+
+
+_WAYS = {
+    record.Verdict.TWIN: "native",
+    record.Verdict.WIDTH_TWIN: "native",
+    record.Verdict.NO_ENTRY: "emulated",
+    record.Verdict.CHANGED: "emulated: not as its package brought it",
+    record.Verdict.ARGUMENT: "emulated: an argument asks for the target's own",
+    record.Verdict.VARIABLE: "emulated: a variable asks for the target's own",
+    record.Verdict.FAILED: "emulated: its twin could not be started",
+}
+
+
+def tell_trace(file: Path) -> None:
+    """Tell which programs were executed, how, and how often, in the order of their first time."""
+    known = record.read(file)
+    counts = Counter((entry.path, _WAYS[entry.verdict]) for entry in known.execs)
+    log.table(("program", "execs", "how"), [(path, count, way) for (path, way), count in counts.items()])
+    if not known.whole:
+        log.warn("the record was cut short; what ran later is not in it")

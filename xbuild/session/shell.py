@@ -1,0 +1,133 @@
+"""Opens a whole foreign system to work in: as its root, with a network, with apt; kept by name or thrown away."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from xbuild import log, paths
+from xbuild.debian import Tree
+from xbuild.errors import UsageError
+from xbuild.inputs import open_store
+from xbuild.model.load import load_toolchain
+from xbuild.model.toolchain import Toolchain
+from xbuild.network import make_network
+from xbuild.roots import Roots
+from xbuild.sandbox import idmap
+from xbuild.sandbox.attached import has_terminal, run_attached, run_on_terminal
+from xbuild.sandbox.mounts import Bind, Devices, Mount, Overlay, Tmpfs
+from xbuild.sandbox.run import ROOT_PATH, Sandbox
+from xbuild.session import kept
+from xbuild.session.run import roots_of
+from xbuild.session.system import Source, prepare, target_root
+from xbuild.store import IN_USE, Store, writing_below
+
+_PASSED = (
+    "TERM", "COLORTERM", "TZ", "http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY",
+    "NO_PROXY",
+)  # fmt: skip
+"""Variables that are about the person and the network."""
+
+
+@dataclass(frozen=True)
+class ShellOptions:
+    """How to open a system. keep: the name that its changes are kept by; None: they are thrown away.
+
+    native: programs have twins. binds: directories of the user's that he wants to see at the same paths.
+    """
+
+    target: str
+    suite: str | None = None
+    keep: str | None = None
+    native: bool = True
+    binds: tuple[Path, ...] = ()
+
+
+def shell(command: Sequence[str], options: ShellOptions) -> int:
+    """Run `command` (a shell if it is empty) in the system of a target; give its returncode."""
+    toolchain = load_toolchain(options.target, paths.project())
+    toolchain = toolchain.with_suite(options.suite) if options.suite else toolchain
+    for path in options.binds:
+        if not path.is_absolute() or not path.is_dir() or path == Path("/"):
+            raise UsageError(f"--bind {path} is no directory", hint="name a directory; it is shown at the same path")
+    store = open_store()
+    with store.lock(IN_USE, shared=True, describe="cleans the store"), contextlib.ExitStack() as stack:
+        stack.enter_context(writing_below(store.root))
+        roots = roots_of(toolchain, store)
+        source = target_root(roots)
+        place = stack.enter_context(_place(store, toolchain, options.keep, source))
+        return enter(roots, source, place, command, options)
+
+
+@contextlib.contextmanager
+def _place(store: Store, toolchain: Toolchain, keep: str | None, source: Source) -> Iterator[Path]:
+    """A directory with `upper` and `work` for the changes: that of a kept system, or one that goes after the block."""
+    if keep is not None:
+        suite = toolchain.distribution.suite
+        with kept.opened(store, keep, toolchain.name, suite, source.layers[-1]) as known:
+            yield known.path
+        return
+    with store.lock("shell", shared=True, describe="runs a shell"):
+        path = store.scratch("shell")
+        try:
+            path.mkdir()
+            path.chmod(0o755)
+            for part in ("upper", "work"):
+                (path / part).mkdir()
+                (path / part).chmod(0o755)
+                idmap.own(path / part)
+            yield path
+        finally:
+            store.discard(path)
+
+
+def enter(roots: Roots, source: Source, place: Path, command: Sequence[str], options: ShellOptions) -> int:
+    """Run `command` in the system of `source`; give its returncode.
+
+    place: a directory with `upper`, which holds earlier changes and takes new ones, and `work`; more is made in it.
+    Raises UsageError if there is no shell.
+    """
+    upper = place / "upper"
+    # Changes that go away again are no reason to look at the root anew.
+    seen = source.below(upper) if options.keep else source
+    system = prepare(roots, seen, native=options.native)
+    name = roots.toolchain.name
+    network = place / "network"
+    make_network(network, name)
+    tree = Tree(seen.layers)
+    program = next((path for path in ("/bin/bash", "/bin/sh") if tree.real_path(path)), None)
+    if program is None and not command:
+        raise UsageError(f"the root of {name} has no shell, /bin/sh", hint="name a program after `--`")
+    mounts: list[Mount] = [Overlay((str(network), *map(str, source.layers)), str(upper), str(place / "work"))]
+    mounts += [Devices(), Tmpfs("/tmp", "1777"), Tmpfs("/run"), *system.mounts()]
+    mounts += [Bind(str(path.resolve()), str(path)) for path in options.binds]
+    sandbox = Sandbox(
+        mounts=tuple(mounts),
+        mount_point=roots.store.directory("mnt"),
+        registrations=system.registrations,
+        env=_variables(program or "/bin/sh", options.keep),
+        cwd="/root" if tree.real_path("/root") else "/",
+        network=True,
+        name=name,
+    )
+    words = list(command) or [program or "/bin/sh"]
+    with log.paused():
+        return run_on_terminal(sandbox, words) if has_terminal() else run_attached(sandbox, words)
+
+
+def _variables(program: str, keep: str | None) -> dict[str, str]:
+    return {
+        "PATH": ROOT_PATH,
+        "HOME": "/root",
+        "USER": "root",
+        "LOGNAME": "root",
+        "SHELL": program,
+        "LANG": "C.UTF-8",
+        "TERM": "dumb",
+        **{name: os.environ[name] for name in _PASSED if name in os.environ},
+        # Debian's bashrc puts it before the prompt.
+        **({"debian_chroot": keep} if keep else {}),
+    }

@@ -1,0 +1,157 @@
+"""The foreign system that a session enters: where its `/` comes from, its twins, its dispatcher."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from xbuild import paths, twins
+from xbuild.debian import Tree, merged
+from xbuild.digest import key_of
+from xbuild.dispatcher.table import Entry
+from xbuild.errors import UsageError
+from xbuild.roots import Roots
+from xbuild.sandbox import run as sandboxes
+from xbuild.sandbox.mounts import Bind, Devices, Mount, Overlay, Proc
+from xbuild.store import Store
+
+_STATUS = "var/lib/dpkg/status"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the `/` of a session comes from.
+
+    layers: directories outside, topmost first. foreign: those of them that others than us have written, in which a
+    file need no longer be what its package brought; such a file has a twin only if its package's checksum agrees.
+    """
+
+    layers: tuple[Path, ...]
+    foreign: frozenset[Path] = frozenset()
+
+    def below(self, upper: Path) -> Source:
+        """This one with the directory `upper` of a user's changes over it."""
+        return Source((upper, *self.layers), self.foreign | {upper})
+
+
+@dataclass(frozen=True)
+class System:
+    """What a session sees. private: the tree at /.xbuild. cpuinfo: what /proc/cpuinfo is; both None on a native one."""
+
+    source: Source
+    private: Path | None
+    registrations: tuple[str, ...]
+    cpuinfo: Path | None
+
+    def mounts(self) -> list[Mount]:
+        """What goes over the root in every session, besides /dev."""
+        found: list[Mount] = [Proc()]
+        for path, target in ((self.private, paths.PRIVATE), (self.cpuinfo, "/proc/cpuinfo")):
+            if path is not None:
+                found.append(Bind(str(path), target, readonly=True))
+        return found
+
+
+def target_root(roots: Roots) -> Source:
+    """The target's own root, made if it is not there."""
+    return Source((roots.base(),))
+
+
+def sysroot(directory: Path) -> Source:
+    """A directory of the user's. Raises UsageError if it is none."""
+    if not directory.is_dir():
+        raise UsageError(f"--sysroot {directory} is no directory", hint="name one that holds the target's /lib")
+    path = directory.resolve()
+    return Source((path,), frozenset({path}))
+
+
+def prepare(roots: Roots, source: Source, *, native: bool, record: bool = False) -> System:
+    """The system of `source`; its dispatcher is kept in the store, so that the next session starts at once.
+
+    native: programs have twins. record: each exec is written down.
+    """
+    if roots.toolchain.native:
+        return System(source, None, (), None)
+    natives = roots.natives()
+
+    def make(staging: Path) -> None:
+        entries = _entries(roots, source) if native else ()
+        roots.dispatcher(entries, staging / "dispatcher", record=record)
+        _ask_cpuinfo(roots, source, staging)
+
+    value = {
+        "what": "session",
+        "target": roots.toolchain.name,
+        "private": natives.key,
+        "layers": [_identity(layer) for layer in source.layers],
+        "native": native,
+        "record": record,
+    }
+    if roots.store.get("sessions", key_of(value)) is None:
+        _forget_older(roots.store, value)
+    place = roots.store.ensure("sessions", value, f"the dispatcher of {roots.toolchain.name}", make)
+    cpuinfo = place / "cpuinfo"
+    registrations = roots.registrations(place / "dispatcher")
+    return System(source, natives.private, registrations, cpuinfo if cpuinfo.exists() else None)
+
+
+def _forget_older(store: Store, value: Mapping[str, Any]) -> None:
+    """Remove what was made for the same layers as they were before; who still uses it has it open."""
+    for _, key, known in store.finished("sessions"):
+        changed = {name for name in value if known.get(name) != value[name]}
+        if changed == {"layers"} and [layer[0] for layer in known["layers"]] == [layer[0] for layer in value["layers"]]:
+            store.remove("sessions", key)
+
+
+def _identity(layer: Path) -> list[Any]:
+    """What tells this very tree, with these packages, from another one that may lie there later."""
+    status = layer / _STATUS
+    state = (status if status.exists() else layer).stat()
+    return [str(layer), state.st_ino, state.st_ctime_ns]
+
+
+def _entries(roots: Roots, source: Source) -> Sequence[Entry]:
+    tree = Tree(source.layers)
+    policy = roots.policy
+    # Without a package database nothing says what a file is.
+    if policy is None or tree.find(f"/{_STATUS}") is None:
+        return ()
+    natives = roots.natives().twins
+    without = frozenset(path for path in {twin.target_path for twin in natives} if _is_doubtful(tree, path, source))
+    return twins.pair(natives, tree, policy, roots.toolchain, without=without).entries
+
+
+def _is_doubtful(tree: Tree, path: str, source: Source) -> bool:
+    """Is the file `path` of a foreign layer something else than what its package brought?"""
+    place = tree.find(path)
+    if place is None or not any(layer in place.parents for layer in source.foreign):
+        return False
+    owner = tree.owners.get(path)
+    names = (f"{owner}.md5sums", f"{owner}:{tree.packages[owner].architecture}.md5sums") if owner else ()
+    listed = next((found for name in names if (found := tree.find(f"/var/lib/dpkg/info/{name}"))), None)
+    if listed is None or place.is_symlink() or not place.is_file():
+        return True
+    for line in listed.read_text(errors="replace").splitlines():
+        checksum, _, name = line.partition("  ")
+        if merged(f"/{name}") == path:
+            return hashlib.md5(place.read_bytes(), usedforsecurity=False).hexdigest() != checksum
+    return True
+
+
+def _ask_cpuinfo(roots: Roots, source: Source, staging: Path) -> None:
+    """The emulator shows its own to the programs that it runs; twins would read the machine's."""
+    private = roots.natives().private
+    mounts: tuple[Mount, ...] = (
+        Overlay(tuple(map(str, source.layers)), None, None, memory=True),
+        Proc(),
+        Devices(),
+        Bind(str(private), paths.PRIVATE, readonly=True),
+    )
+    sandbox = sandboxes.Sandbox(mounts=mounts, mount_point=roots.store.directory("mnt"), env={"PATH": "/usr/bin:/bin"})
+    code, said = sandboxes.capture(sandbox, [f"{paths.PRIVATE}/qemu", "/usr/bin/cat", "/proc/cpuinfo"])
+    if code == 0:
+        (staging / "cpuinfo").write_bytes(said)
+        (staging / "cpuinfo").chmod(0o444)
