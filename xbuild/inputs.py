@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -13,10 +12,9 @@ from typing import Any
 from xbuild import distcc, foreign, paths, phases, process, twins
 from xbuild.digest import file_sha256, key_of
 from xbuild.environment import Mode, WorkPlace, variables
-from xbuild.foreign.tree import ForeignTree
 from xbuild.model.load import load_presets, load_recipe, load_toolchain, toolchain_names
 from xbuild.model.phases import Phase, resolve_phases
-from xbuild.model.policy import Policy, upstream
+from xbuild.model.policy import Policy
 from xbuild.model.recipe import Recipe
 from xbuild.model.source import Source
 from xbuild.model.toolchain import Toolchain
@@ -47,10 +45,10 @@ class Inputs:
         self.phases: tuple[Phase, ...] = resolve_phases(self.recipe, load_presets())
         self.store = store or open_store()
         self.imported = self._imported(toolchain)
-        policy, substituted = self._policy(toolchain), self.mode != "emulated"
         # The native roots are those of the suite, whatever the target root is.
-        suite = options.suite or (_release(self.imported, policy) if self.imported else None)
+        suite = options.suite or (foreign.release(self.imported, toolchain) if self.imported else None)
         toolchain = toolchain.with_suite(suite) if suite else toolchain
+        policy, substituted = self._policy(toolchain), self.mode != "emulated"
         self.roots = Roots(self.store, toolchain, policy, substituted=substituted, imported=self.imported)
         self.toolchain = self.imported.adapted(toolchain) if self.imported else toolchain
         name = work_name(self.recipe, self.toolchain, self.mode, self.root_name)
@@ -245,12 +243,3 @@ class Inputs:
     def _policy(self, toolchain: Toolchain) -> Policy | None:
         name = toolchain.policy
         return load_model(paths.POLICIES / f"{name}.yml", Policy) if name else None
-
-
-def _release(imported: foreign.Imported, policy: Policy | None) -> str | None:
-    """The release whose native roots fit: the root's own if it is Debian; else the one with its gcc; None: any."""
-    if imported.facts.suite or imported.facts.family != "debian" or policy is None:
-        return imported.facts.suite
-    packages = ForeignTree([imported.tree], imported.facts.family).packages
-    versions = {upstream(package.version) for name, package in packages.items() if re.fullmatch(r"gcc-[0-9]+", name)}
-    return next((release for release, version in policy.compilers.items() if version in versions), None)

@@ -207,7 +207,10 @@ class Roots:
 
     def tree(self, packages: Sequence[str]) -> Tree:
         """The target root with `packages`, to be read; made if not there."""
-        layers = self.layers(packages)
+        return self.tree_of(self.layers(packages))
+
+    def tree_of(self, layers: Sequence[Path]) -> Tree:
+        """The target root, with other layers over it, to be read."""
         return Tree(layers) if self.imported is None else ForeignTree(layers, self.imported.facts.family)
 
     def registrations(self, dispatcher: Path) -> tuple[str, ...]:

@@ -289,6 +289,9 @@ class _Judge:
         elf = self._toolchain.elf
         if (info.machine, info.elf_class) != (elf.machine, elf.elf_class):
             return f"it is {info.machine}, {info.elf_class} bits"
+        if self._libc is not None and not self._target.as_packaged(path):
+            # Who made the root may have put his own in its place.
+            return "it is not as its package brought it, by the package's checksum"
         return self._why_not_by_version(twin, path)
 
     def _why_not_by_version(self, twin: Twin, path: str) -> str | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -149,6 +151,7 @@ o:gzip
 F:bin
 R:gzip
 a:0:0:755
+Z:{checksum}
 F:usr/bin
 R:zcat
 
@@ -165,7 +168,8 @@ def test_alpine_packages(tmp_path: Path) -> None:
         shutil.copy(DATA / "armhf-static", tmp_path / name)
     database = tmp_path / "lib/apk/db/installed"
     database.parent.mkdir(parents=True)
-    database.write_text(APK)
+    sha1 = hashlib.sha1((DATA / "armhf-static").read_bytes()).digest()
+    database.write_text(APK.format(checksum="Q1" + base64.b64encode(sha1).decode()))
     tree = ForeignTree([tmp_path], "alpine")
     assert {name: known.version for name, known in tree.packages.items()} == {"gzip": "1.13-r0", "musl": "1.2.5-r0"}
     assert tree.owners == {"/bin/gzip": "gzip", "/usr/bin/zcat": "gzip", "/lib/ld-musl-armhf.so.1": "musl"}
@@ -175,8 +179,21 @@ def test_alpine_packages(tmp_path: Path) -> None:
     twin = Twin("gzip", "/usr/bin/gzip", "amd64", "gzip", native.packages["gzip"].version, "/usr/bin/gzip")
     pairs = pair([twin], tree, shipped, ARMHF, libc="musl")
     assert [(entry.path, entry.program) for entry in pairs.entries] == [("/bin/gzip", "/.xbuild/amd64/usr/bin/gzip")]
+    # Its owner's own program is none of the package's.
+    (tmp_path / "bin/gzip").write_bytes((DATA / "armhf-pie").read_bytes())
+    pairs = pair([twin], tree, shipped, ARMHF, libc="musl")
+    assert not pairs.entries
+    assert "checksum" in pairs.refused[0].reason
 
 
 def test_a_root_without_packages(tmp_path: Path) -> None:
     tree = ForeignTree([tmp_path], "other")
     assert (tree.packages, tree.owners) == ({}, {})
+
+
+def test_a_program_that_is_not_its_package_s(tmp_path: Path) -> None:
+    tree = target(tmp_path / "target")
+    (tmp_path / "target/usr/bin/cat").write_bytes((DATA / "armhf-static").read_bytes())
+    pairs = pair(both_widths(tmp_path), tree, policy(), ARMHF, libc="glibc")
+    assert {refused.path for refused in pairs.refused} == {"/usr/bin/cat"}
+    assert "/usr/bin/cat" in {entry.path for entry in pair(both_widths(tmp_path / "b"), tree, policy(), ARMHF).entries}

@@ -19,8 +19,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("model",),
     ("sandbox",),
     (
-        "artifact", "debian", "dispatcher", "foreign", "gcctable", "mirror", "network", "privatetree", "roots", "sources",
-        "store", "strings", "twins",
+        "artifact", "debian", "dispatcher", "foreign", "gcctable", "mirror", "network", "privatetree", "roots",
+        "sources", "store", "strings", "twins",
     ),
     ("plan", "environment"),
     (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +27,18 @@ class ForeignTree(Tree):
             return super().packages
         return {package.name: package for package, _ in self._apk}
 
+    def as_packaged(self, path: str) -> bool:
+        """Whether the file `path` is what its package brought, by the database's checksum."""
+        if self._family == "debian":
+            return super().as_packaged(path)
+        place = self.find(path)
+        listed = next((files[path] for _, files in self._apk if path in files), "")
+        if place is None or place.is_symlink() or not place.is_file():
+            return False
+        # Q1: SHA-1, in base64.
+        digest = hashlib.sha1(place.read_bytes(), usedforsecurity=False).digest()
+        return listed == "Q1" + base64.b64encode(digest).decode()
+
     @cached_property
     def owners(self) -> dict[str, str]:
         """The package that owns each file, by the file's real path."""
@@ -45,8 +59,10 @@ class ForeignTree(Tree):
                 yield f"{real}/{name}"
 
     @cached_property
-    def _apk(self) -> list[tuple[Package, list[str]]]:
-        """apk's database: paragraphs of `LETTER:value`; P name, V version, A machine, o origin, F folder, R file in it.
+    def _apk(self) -> list[tuple[Package, dict[str, str]]]:
+        """The packages, each with its files and their checksums, from apk's database.
+
+        Paragraphs of `LETTER:value`: P name, V version, A machine, o origin, F folder, R file in it, Z its checksum.
 
         https://wiki.alpinelinux.org/wiki/Apk_spec
         """
@@ -54,13 +70,17 @@ class ForeignTree(Tree):
         found = []
         for paragraph in place.read_text(errors="replace").split("\n\n") if place is not None else ():
             known: dict[str, str] = {}
-            files, folder = [], ""
+            files: dict[str, str] = {}
+            folder = file = ""
             for line in paragraph.splitlines():
                 letter, _, value = line.partition(":")
                 if letter == "F":
                     folder = value
                 elif letter == "R":
-                    files.append(f"/{folder}/{value}" if folder else f"/{value}")
+                    file = f"/{folder}/{value}" if folder else f"/{value}"
+                    files[file] = ""
+                elif letter == "Z":
+                    files[file] = value
                 else:
                     known.setdefault(letter, value)
             if "P" in known and "V" in known:
