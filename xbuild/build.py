@@ -206,7 +206,7 @@ class Builder(Inputs):
             )
         if self.imported is not None:
             for refused in self.pairs.refused:
-                if "offered:" in refused.reason and "gcc-" in refused.path:
+                if "gcc-" in refused.path and ("offered:" in refused.reason or "can be had" in refused.reason):
                     log.info(f"{refused.path} runs emulated: {refused.reason}")
             return
         odd = [refused for refused in self.pairs.refused if "native root" in refused.reason]

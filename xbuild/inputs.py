@@ -80,7 +80,8 @@ class Inputs:
         """The artifact's name without its ending: NAME-VERSION-TARGET, with what is not the default."""
         words = [self.recipe.name, self.recipe.version, self.toolchain.name]
         if self.imported:
-            words += [self.root_name]
+            # Not by its name: the same root has the same artifact by every name.
+            words += [f"root-{self.imported.sha256[:10]}"]
         elif self.toolchain.distribution.suite != self.default_suite:
             words += [self.toolchain.distribution.suite]
         words += [self.mode] if self.mode != "substituted" else []

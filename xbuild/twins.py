@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -206,7 +207,7 @@ def pair(
     refused: dict[str, Refused] = {}
     kept: list[tuple[Twin, Entry]] = []
     broken: dict[str, str] = {}
-    judge = _Judge(target, policy, toolchain, removed, added, libc)
+    judge = _Judge(target, policy, toolchain, removed, added, libc, frozenset(twin.tool for twin in twins))
     for native_path, (twin, entry) in entries(twins, policy, toolchain).items():
         path = _owned(target, native_path)
         place = target.find(path) if path else None
@@ -267,7 +268,9 @@ class _Judge:
         removed: frozenset[str],
         added: frozenset[str],
         libc: str | None,
+        tools: frozenset[str],
     ) -> None:
+        self._tools = tools
         self._target = target
         self._policy = policy
         self._toolchain = toolchain
@@ -307,6 +310,8 @@ class _Judge:
         names = {twin.tool, self._policy.group_of(twin.tool)}
         if known.offered and not names & self._added:
             word = self._policy.group_of(twin.tool)
+            if self._lacking(word, self._tools):
+                return reason
             return f"{reason}; offered: twins: {{add: [{word}]}} in the recipe; the risk: {known.risk}"
         self.equivalents[path] = known
         return None
@@ -316,7 +321,11 @@ class _Judge:
         paths = {entry.path: twin.tool for twin, entry in kept}
         found = {}
         for group in {self._policy.group_of(paths[path]) for path, known in self.equivalents.items() if known.offered}:
-            members = {name for name, tool in self._policy.tools.items() if tool.group == group and not tool.library}
-            if missing := sorted(members - {*paths.values()}):
+            if missing := self._lacking(group, {*paths.values()}):
                 found[group] = f"no native {', '.join(missing)} can be had"
         return found
+
+    def _lacking(self, group: str, tools: AbstractSet[str]) -> list[str]:
+        """The programs of `group` that are not among `tools`, by the names of their tools."""
+        members = {name for name, tool in self._policy.tools.items() if tool.group == group and not tool.library}
+        return sorted(members - tools)
