@@ -7,12 +7,12 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from xbuild import canary, distcc, log, mirror, outputs, paths, phases, twins
+from xbuild import canary, distcc, foreign, log, mirror, outputs, paths, phases, twins
 from xbuild.canary.compilers import require_same
 from xbuild.debian import Tree
 from xbuild.digest import key_of
@@ -173,8 +173,11 @@ class Builder(Inputs):
                 self.store.discard(self.place.path)
             return code if code >= 0 else 128 - code
 
-    def _in_use(self) -> AbstractContextManager[None]:
-        return self.store.lock(IN_USE, shared=True, describe="cleans the store")
+    @contextmanager
+    def _in_use(self) -> Iterator[None]:
+        in_use = self.store.lock(IN_USE, shared=True, describe="cleans the store")
+        with in_use, foreign.used(self.store, self.imported):
+            yield
 
     def _unpacked_artifact(self) -> Path:
         found = self.store.get("artifacts", key_of(self.value))

@@ -209,8 +209,7 @@ def pair(
     broken: dict[str, str] = {}
     judge = _Judge(target, policy, toolchain, removed, added, libc, frozenset(twin.tool for twin in twins))
     for native_path, (twin, entry) in entries(twins, policy, toolchain).items():
-        path = _owned(target, native_path)
-        place = target.find(path) if path else None
+        path, place = _owned(target, native_path)
         if path is None or place is None:
             continue
         if policy.tools[twin.tool].optional and twin.tool not in added:
@@ -225,8 +224,7 @@ def pair(
     if grouped:
         kept, others = _whole_groups(kept, policy, broken)
         refused |= others
-    paths = {entry.path for _, entry in kept}
-    equivalents = {path: known for path, known in judge.equivalents.items() if path in paths}
+    equivalents = {entry.path: judge.equivalents[entry.path] for _, entry in kept if entry.path in judge.equivalents}
     found = tuple(entry for _, entry in kept), tuple(twin for twin, _ in kept)
     return Pairs(*found, tuple(refused.values()), equivalents)
 
@@ -245,10 +243,11 @@ def _whole_groups(
     return good, refused
 
 
-def _owned(target: Tree, path: str) -> str | None:
-    """The path by which a package of the target owns `path`: in a root whose /bin is no link it may be /bin/sed."""
+def _owned(target: Tree, path: str) -> tuple[str | None, Path | None]:
+    """The path by which a package of the target owns `path`, and its file: where /bin is no link it may be /bin/sed."""
     plain = path.removeprefix("/usr") if path.startswith(("/usr/bin/", "/usr/sbin/")) else path
-    return next((known for known in (path, plain) if known in target.owners), None)
+    owned = next((known for known in (path, plain) if known in target.owners), None)
+    return owned, target.find(owned) if owned else None
 
 
 def _of_this_file(entry: Entry, place: Path) -> Entry:

@@ -54,7 +54,7 @@ def require_same(store: Store, roots: Roots, entries: Sequence[Entry], work: Pat
                 answers = [_answers(roots, chosen, place, layers) for chosen in ((), entries)]
             finally:
                 remove_tree(place.path)
-        _require(*answers)
+        compare_answers(*answers)
         (staging / "same.json").write_text(json.dumps(len(answers[0])))
 
     store.ensure("canaries", value, "the comparison of compilers", make)
@@ -70,7 +70,10 @@ def _answers(roots: Roots, entries: Sequence[Entry], place: WorkPlace, layers: S
     return lines
 
 
-def _require(own: Sequence[str], native: Sequence[str]) -> None:
+def compare_answers(own: Sequence[str], native: Sequence[str]) -> None:
+    """Raise CheckError, with what differs, if the lines that the two compilers gave are not the same."""
+    if not own:
+        raise CheckError("the root's own compiler said nothing", hint="does it work with --mode emulated?")
     different = list(difflib.unified_diff(own, native, "the root's own", "the native one", lineterm="", n=0))
     if different:
         raise CheckError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -228,6 +229,15 @@ def release(imported: Imported, toolchain: Toolchain) -> str | None:
     return next((known for known, version in compilers.items() if version in versions), None)
 
 
+def used(store: Store, imported: Imported | None) -> AbstractContextManager[None]:
+    """While the block runs, the root is not removed; nothing is done for None."""
+    return store.lock(_use(imported.key), shared=True) if imported else nullcontext()
+
+
+def _use(key: str) -> str:
+    return f"use-{key[:20]}"
+
+
 def remove(store: Store, name: str) -> None:
     """Forget the name, and remove the root if no other name has it. Raises UsageError if there is no such name."""
     file = store.root / NAMES / f"{name}.json"
@@ -235,8 +245,7 @@ def remove(store: Store, name: str) -> None:
     if record is None:
         known = [root.name for root in named(store)]
         raise UsageError(f"there is no root {name!r}{did_you_mean(name, known)}", hint="invoke root.list")
-    # A build may stand on it.
-    with store.lock(IN_USE, wait=False, describe="builds or imports"):
+    with store.lock(_use(record["key"]), wait=False, describe=f"works in the root {name}"):
         file.unlink()
         if all(root.key != record["key"] for root in named(store)):
             store.remove(KIND, record["key"])

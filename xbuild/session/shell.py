@@ -64,6 +64,7 @@ def shell(command: Sequence[str], options: ShellOptions) -> int:
     toolchain = toolchain.with_suite(suite) if suite else toolchain
     with store.lock(IN_USE, shared=True, describe="cleans the store"), contextlib.ExitStack() as stack:
         stack.enter_context(writing_below(store.root))
+        stack.enter_context(foreign.used(store, imported))
         roots = roots_of(toolchain, store, imported)
         source = target_root(roots)
         place = stack.enter_context(_place(store, toolchain, options.keep, source))
