@@ -50,7 +50,8 @@ class Builder(Inputs):
         if self.mode == "distcc" and not self.options.servers:
             service = distcc.service(self.toolchain, natives.trees, Tree(layers), self.place, self.jobs)
         network = bool(self.options.servers)
-        root = Root(layers, natives.private, self.roots.registrations(dispatcher), service, network)
+        registrations, shown = self.roots.hook(dispatcher)
+        root = Root(layers, natives.private, registrations, service, network, shown)
         if self.pairs.entries and not self.place.cpuinfo.exists():
             self._ask_cpuinfo(root)
         return root

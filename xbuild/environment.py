@@ -12,6 +12,7 @@ from xbuild.model.recipe import Recipe
 from xbuild.model.toolchain import Toolchain
 from xbuild.network import make_network
 from xbuild.paths import BUILD, BUILDER, PRIVATE
+from xbuild.privatetree import DISPATCH
 from xbuild.sandbox import idmap
 from xbuild.sandbox.mounts import Bind, Devices, Mount, Overlay, Proc
 from xbuild.sandbox.run import Sandbox, Service, give_tree, machine_view, run
@@ -21,6 +22,7 @@ MODES: tuple[Mode, ...] = ("substituted", "distcc", "emulated")
 
 _PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 _RECORD = f"{PRIVATE}/record"
+_DISPATCH = f"{PRIVATE}/{DISPATCH}"
 _SCRATCH = ("tmp", "var/tmp", "run")
 """Directories of a root that a build can write to, besides its own."""
 
@@ -121,8 +123,8 @@ class WorkPlace:
 class Root:
     """What a build sees as `/`. layers: directories outside, topmost first. private: the private tree, if any.
 
-    registrations: for the private binfmt_misc. service: what runs beside each phase without network. network: every
-    phase needs the machine's.
+    registrations: for the private binfmt_misc. dispatcher: a file outside, for where the machine's own entry is to find
+    it instead. service: what runs beside each phase without network. network: every phase needs the machine's.
     """
 
     layers: tuple[Path, ...]
@@ -130,6 +132,7 @@ class Root:
     registrations: tuple[str, ...]
     service: Service | None = None
     network: bool = False
+    dispatcher: Path | None = None
 
 
 def sandbox(
@@ -148,11 +151,11 @@ def sandbox(
     name of the step whose execs and CPU use are to be written down.
     """
     layers = (*([place.network] if network else []), *over, *root.layers)
-    mounts: list[Mount] = [Overlay(tuple(str(layer) for layer in layers), None, None)]
-    mounts += [Proc(), Devices(), Bind(str(place.build), BUILD)]
-    for name in _SCRATCH:
-        mounts.append(Bind(str(place.path / "scratch" / name.replace("/", "-")), f"/{name}"))
-    shown = {root.private: PRIVATE, place.cpuinfo if place.cpuinfo.exists() else None: "/proc/cpuinfo"}
+    mounts: list[Mount] = [Overlay(tuple(map(str, layers)), None, None), Proc(), Devices()]
+    mounts.append(Bind(str(place.build), BUILD))
+    mounts += [Bind(str(place.path / "scratch" / name.replace("/", "-")), f"/{name}") for name in _SCRATCH]
+    cpuinfo = place.cpuinfo if place.cpuinfo.exists() else None
+    shown = {root.private: PRIVATE, root.dispatcher: _DISPATCH, cpuinfo: "/proc/cpuinfo"}
     if root.private:
         mounts += [Bind(str(source), target, readonly=True) for source, target in shown.items() if source]
     recorded = step if root.private else None

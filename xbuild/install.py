@@ -85,6 +85,13 @@ def as_root(command: Sequence[str]) -> list[str]:
     return [*([] if os.geteuid() == 0 else ["sudo"]), *command]
 
 
+def own_command(words: Sequence[str]) -> str:
+    """The line that runs a command of xbuild as root, with the program that was called now: root's PATH lacks it."""
+    called = Path(sys.argv[0])
+    program = str(called) if called.name in ("invoke", "inv", "xbuild") else "invoke"
+    return process.show(as_root([program, *words]))
+
+
 def apt_command(packages: Sequence[str]) -> str:
     """The line that installs `packages`, to be shown and pasted."""
     return process.show(as_root(["apt-get", "install", *packages]))
@@ -196,6 +203,17 @@ def may_offer(*, assume_yes: bool = False) -> bool:
 
 def _consented(assume_yes: bool) -> bool:
     return assume_yes or os.environ.get(YES) == "1"
+
+
+def confirm(question: str, *, assume_yes: bool = False) -> bool:
+    """Whether the user says yes: by `assume_yes`, XBUILD_YES=1 or at the prompt; no where nobody can be asked."""
+    if _consented(assume_yes):
+        return True
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    with log.paused():
+        log.info(f"{question} [y/N]")
+        return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def _agreed(what: str, shown: str, *, assume_yes: bool) -> bool:

@@ -24,6 +24,9 @@ NATIVE_TRIPLETS = {"amd64": "x86_64-linux-gnu", "i386": "i386-linux-gnu"}
 WORKPLACE = "/xbuild"
 """Where, in a native root, the directory lies that a command there works on."""
 
+DISPATCH = "dispatch"
+"""The dispatcher's name in the private directory, where the machine's own entry is to find it."""
+
 PLAIN_LOADER, SHIM_LOADER = "ld", "lds"
 """Names, in a private architecture's directory, of its dynamic loader; the second one loads the shim first.
 
@@ -95,7 +98,9 @@ def make(staging: Path, trees: Mapping[str, Path], policy: Policy, toolchain: To
         found += _copy(Tree([path]), architecture, private, policy, toolchain)
     assert toolchain.qemu is not None
     shutil.copy(trees["amd64"] / toolchain.qemu.binary.lstrip("/"), private / "qemu")
-    (private / "record").touch()
+    # Files to lay others over.
+    for name in ("record", DISPATCH):
+        (private / name).touch()
     for name in ("dispatcher.c", "table.h", "shim.c"):
         shutil.copy(paths.DISPATCHER / name, staging / name)
     _give(staging)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from xbuild import elf, gcctable, log, mirror, paths, privatetree, strings, twins
-from xbuild.binfmt import magic_mask, registration
+from xbuild.binfmt import magic_mask, registration, serving
 from xbuild.debian import Tree
 from xbuild.digest import file_sha256
 from xbuild.dispatcher import table
@@ -223,6 +223,18 @@ class Roots:
         name = Path(self.toolchain.qemu.binary).name.removesuffix("-static")
         return (registration(name, magic, mask, str(dispatcher), "FPO"),)
 
+    def hook(self, dispatcher: Path) -> tuple[tuple[str, ...], Path | None]:
+        """How the kernel comes to start `dispatcher`: registrations for a private binfmt_misc, or, where that cannot be
+        had, the file that is to be shown to the machine's own entry as `dispatch` in the private directory.
+
+        Raises MachineError if the machine has no such entry.
+        """
+        if self.toolchain.qemu is None or serving.way() == "private":
+            return self.registrations(dispatcher), None
+        serving.require(self.toolchain.elf, self.toolchain.name)
+        # The entry starts nothing but what is root's.
+        return (), idmap.own(dispatcher)
+
     def dispatcher(
         self,
         entries: Sequence[table.Entry],
@@ -253,21 +265,21 @@ class Roots:
 
         return self.store.ensure("roots", value, f"the native root {architecture}", make) / "root"
 
-    def _bootstrap_registrations(self, staging: Path) -> tuple[str, ...]:
+    def _bootstrap_hook(self, staging: Path) -> tuple[tuple[str, ...], Path | None]:
         # While dpkg still writes the tree, no file has a known state: only paths are compared, and only dpkg writes.
         assert self.policy is not None
         natives = self.natives()
         chosen = twins.entries(natives.twins, self.policy, self.toolchain) if self.substituted else {}
         entries = [entry for _, entry in chosen.values()]
         view = str(natives.private)
-        return self.registrations(self.dispatcher(entries, staging / "dispatcher", view=view, record=False))
+        return self.hook(self.dispatcher(entries, staging / "dispatcher", view=view, record=False))
 
     def _mmdebstrap(
         self, staging: Path, architecture: str, packages: Sequence[str], variant: str, *, emulated: bool = True
     ) -> None:
         idmap.own(staging)
         emulated = emulated and not self.toolchain.native
-        registrations = self._bootstrap_registrations(staging) if emulated else ()
+        registrations, shown = self._bootstrap_hook(staging) if emulated else ((), None)
         command = ["mmdebstrap", "--mode=root", f"--variant={variant}", f"--architectures={architecture}"]
         command += [f"--components={','.join(self.toolchain.distribution.components)}", "--format=directory"]
         command += [f"--include={','.join(packages)}"] if packages else []
@@ -277,6 +289,9 @@ class Roots:
             private = self.natives().private
             inside = f'"$1{paths.PRIVATE}"'
             command += [f"--setup-hook=mkdir {inside} && mount --bind '{private}' {inside}"]
+            if shown:
+                place = f'{inside}/{privatetree.DISPATCH}'
+                command += [f"--setup-hook=mount --bind '{shown}' {place}", f"--customize-hook=umount {place}"]
             command += [f"--customize-hook=umount {inside}"]
         command += [self.toolchain.distribution.suite, str(staging / "root")]
         command += [address] if (address := self.mirror()) else []
@@ -299,7 +314,9 @@ class Roots:
             mounts.append(Bind(str(natives.private), paths.PRIVATE, readonly=True))
             pairs = twins.pair(natives.twins, self.tree(()), policy, self.toolchain, libc=self.libc)
             entries = pairs.entries if self.substituted else ()
-            registrations = self.registrations(self.dispatcher(entries, staging / "dispatcher", record=False))
+            registrations, shown = self.hook(self.dispatcher(entries, staging / "dispatcher", record=False))
+            if shown:
+                mounts.append(Bind(str(shown), f"{paths.PRIVATE}/{privatetree.DISPATCH}", readonly=True))
         words = " ".join(_APT_INSIDE)
         sandbox = sandboxes.Sandbox(
             mounts=tuple(mounts),
@@ -329,7 +346,9 @@ class Roots:
         registrations: tuple[str, ...] = ()
         if not self.toolchain.native:
             mounts.append(Bind(str(self.natives().private), merged + paths.PRIVATE, readonly=True))
-            registrations = self._bootstrap_registrations(staging)
+            registrations, shown = self._bootstrap_hook(staging)
+            if shown:
+                mounts.append(Bind(str(shown), f"{merged}{paths.PRIVATE}/{privatetree.DISPATCH}", readonly=True))
         config = staging / "apt.conf"
         config.write_text(_APT_CONFIG.format(root=merged, architecture=self.toolchain.architecture))
         script = 'apt-get -qq -y install -- "$@" || { apt-get -qq update && apt-get -qq -y install -- "$@"; }'
@@ -369,5 +388,11 @@ def _machine_sandbox(
     """With the machine's files and network, for tools that make roots from outside."""
     plain = {"PATH": sandboxes.ROOT_PATH, "LC_ALL": "C.UTF-8", "TMPDIR": tempfile.gettempdir(), **(env or {})}
     return sandboxes.Sandbox(
-        mounts=tuple(mounts), registrations=registrations, env=plain, network=True, cwd=str(staging)
+        mounts=tuple(mounts),
+        registrations=registrations,
+        env=plain,
+        network=True,
+        cwd=str(staging),
+        # mmdebstrap looks at the entry.
+        machine_binfmt=serving.way() == "system",
     )

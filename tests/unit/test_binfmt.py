@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import struct
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from elftools.elf.enums import ENUM_E_MACHINE
 
-from xbuild.binfmt import MAX_REGISTRATION, magic_mask, registration
-from xbuild.errors import MachineError
+from xbuild.binfmt import MAX_REGISTRATION, Entry, architectures, magic_mask, registration
+from xbuild.binfmt.render import for_architecture, render
+from xbuild.errors import MachineError, UsageError
+from xbuild.model.architectures import Architectures
+from xbuild.yamlfile import load_model
 
 DATA = Path(__file__).parent / "data"
 ORACLE: dict[str, dict[str, Any]] = json.loads((DATA / "binfmt_table.json").read_text())["arches"]
@@ -37,21 +40,92 @@ def matches(identity: Identity, data: bytes) -> bool:
 
 @pytest.mark.parametrize("arch", ORACLE)
 def test_equals_qemus_table(arch: str) -> None:
-    entry = ORACLE[arch]
-    numbers = {number: name for name, number in ENUM_E_MACHINE.items() if name.startswith("EM_")}
-    identity = Identity(
-        machine=numbers[entry["e_machine"]].removeprefix("EM_"),
-        elf_class={1: 32, 2: 64}[entry["ei_class"]],
-        data={1: "little", 2: "big"}[entry["ei_data"]],
+    wanted = ORACLE[arch]
+    entry = for_architecture(arch, interpreter="/usr/bin/qemu")
+    assert (entry.magic.hex(), entry.mask.hex()) == (wanted["magic"], wanted["mask"])
+    rendered = render(entry)
+    assert rendered.register == (
+        f":qemu-{arch}:M::{wanted['magic_escaped']}:{wanted['mask_escaped']}:/usr/bin/qemu:FPO"
     )
-    magic, mask = magic_mask(identity)
-    assert (magic.hex(), mask.hex()) == (entry["magic"], entry["mask"])
-    line = registration(arch, magic, mask, "/usr/bin/qemu", "FPO")
-    assert line == f":{arch}:M::{entry['magic_escaped']}:{entry['mask_escaped']}:/usr/bin/qemu:FPO"
+    assert (rendered.as_json()["magic"], rendered.as_json()["mask"]) == (wanted["magic"], wanted["mask"])
+    assert entry.architecture == arch
 
 
-def test_the_table_holds_the_targets() -> None:
-    assert {"arm", "armeb", "aarch64", "aarch64_be"} <= set(ORACLE)
+def test_all_of_qemus_architectures() -> None:
+    assert len(ORACLE) == 34
+    assert set(architectures.known()) == set(ORACLE)
+    assert {facts.machine for facts in architectures.known().values()} == {
+        entry["e_machine"] for entry in ORACLE.values()
+    }
+
+
+@pytest.mark.parametrize("arch", sorted(set(ORACLE) - {"microblaze"}))
+def test_takes_programs_and_libraries_of_its_own_only(arch: str) -> None:
+    facts = architectures.known()[arch]
+    order = "<" if facts.data == "little" else ">"
+    entries = {name: for_architecture(name, interpreter="/q") for name in architectures.known()}
+    for kind, takes in ((1, False), (2, True), (3, True), (4, False)):
+        start = bytearray(bytes.fromhex(ORACLE[arch]["magic"].ljust(128, "0")))
+        struct.pack_into(f"{order}H", start, 16, kind)
+        taken = {name for name, entry in entries.items() if entry.takes(bytes(start), "")}
+        assert taken <= {arch}
+        assert (arch in taken) is takes
+        assert architectures.of_file(bytes(start)) == arch
+
+
+def test_identities_of_targets_find_their_exceptions() -> None:
+    assert magic_mask(Identity("PPC64", 64, "little"))[1].hex() == ORACLE["ppc64le"]["mask"]
+    assert magic_mask(Identity("X86_64", 64, "little"))[1].hex() == ORACLE["x86_64"]["mask"]
+
+
+def test_an_architecture_that_the_facts_lack_follows_the_general_rule() -> None:
+    magic, mask = magic_mask(Identity("VAX", 32, "little"))
+    assert (magic[18:], mask[18:], mask[7]) == (b"\x4b\0", b"\xff\xff", 0)
+
+
+@pytest.mark.parametrize(
+    ("word", "arch"),
+    [("armhf", "arm"), ("armel", "arm"), ("arm64", "aarch64"), ("amd64", "x86_64"), ("ppc64el", "ppc64le")],
+)
+def test_names_of_the_distribution(word: str, arch: str) -> None:
+    assert architectures.find(word)[0] == arch
+
+
+def test_unknown_architecture() -> None:
+    with pytest.raises(UsageError, match="unknown architecture 'armhv'; did you mean 'armhf'"):
+        architectures.find("armhv")
+
+
+def test_an_architecture_needs_no_code(tmp_path: Path) -> None:
+    text = architectures.FACTS.read_text() + "  vax: {machine: 75, class: 32, data: little}\n"
+    (tmp_path / "facts.yml").write_text(text)
+    facts = load_model(tmp_path / "facts.yml", Architectures).architectures["vax"]
+    assert architectures.compared(facts) == magic_mask(Identity("VAX", 32, "little"))
+
+
+def test_no_mask_where_all_bits_count() -> None:
+    line = registration("jar", b"PK\x03\x04", b"\xff" * 4, "/usr/bin/jexec", "")
+    assert line == ":jar:M::\\x50\\x4b\\x03\\x04::/usr/bin/jexec:"
+
+
+def test_extension() -> None:
+    entry = Entry("py", "E", "/usr/bin/python3", extension="py")
+    assert render(entry).register == ":py:E::py::/usr/bin/python3:"
+    assert entry.takes(b"", "/a/b.py")
+    assert not entry.takes(b"", "/a/b.pyc")
+    assert not entry.takes(b"", "/a/py")
+
+
+def test_flags_are_explained_set_or_not() -> None:
+    said = render(for_architecture("arm", flags="F")).explanation
+    assert [line.partition(":")[0] for line in said] == ["F", "no P", "no O", "no C"]
+
+
+def test_notes() -> None:
+    odd = render(Entry("x", "M", "/nowhere/qemu-arm-binfmt-P", "FC", magic=b"\x7fELF" + bytes(16), mask=b"\xff" * 20))
+    text = "\n".join(odd.notes)
+    wanted = ("is not there; with F the kernel refuses", "needs the flag P", "every setuid program", "byte 7 (OSABI)")
+    assert [said for said in wanted if said not in text] == []
 
 
 @pytest.mark.parametrize(

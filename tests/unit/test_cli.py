@@ -129,6 +129,15 @@ def test_every_command_and_option_is_described() -> None:
         (["log", "zlib"], "no log of zlib 1.3.1 for armhf"),
         (["log", "zlib", "--phase", "compile"], "no log of zlib 1.3.1 for armhf, phase 'compile'"),
         (["shell", "zlb"], "did you mean 'zlib'?"),
+        (["binfmt.render", "armhv"], "unknown architecture 'armhv'; did you mean 'armhf'?"),
+        (["binfmt.render", "x", "--extension", "x", "--magic", "41"], "either a --magic or an --extension"),
+        (["binfmt.render", "x", "--magic", "4", "--interpreter", "/x"], "--magic: "),
+        (["binfmt.render", "arm", "--flags", "FX"], "binfmt_misc flags are letters of POCF, not 'FX'"),
+        (["binfmt.explain", "--jsn"], "there is no file before '--jsn'"),
+        (["binfmt.explain", "x", "--root", "/nowhere"], "--root /nowhere: no such directory"),
+        (["binfmt.parse", "/nowhere"], "/nowhere: cannot be read"),
+        (["binfmt.install", "armhf"], "binfmt.install changes the whole machine: say --system"),
+        (["binfmt.remove", "armhf"], "binfmt.remove changes the whole machine: say --system"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -138,7 +147,7 @@ def test_wrong_words(
     ended = request.getfixturevalue(program)(*words)
     assert ended.code == 2
     assert said in ended.err
-    assert "hint: " in ended.err or "--jobs" in said
+    assert "hint: " in ended.err or words[0].startswith("binfmt") or "--jobs" in said
     assert "Traceback" not in ended.err
     assert ended.out == ""
 
@@ -193,6 +202,42 @@ def test_list(xbuild: Run, invoke: Run, no_process: None, cache: Path) -> None:
     text = xbuild("list").out
     assert "zlib     1.3.1" in text
     assert not cache.exists()
+
+
+def test_binfmt_render(xbuild: Run, invoke: Run, no_process: None) -> None:
+    for program in (xbuild, invoke):
+        ended = program("binfmt.render", "armhf", "--interpreter", "/bin/sh", "--json")
+        assert (ended.code, ended.err) == (0, "")
+        assert ended.value["magic"] == "7f454c4601010100000000000000000002002800"
+        assert ended.value["mask"] == "ffffffffffffff00fffffffffffffffffeffffff"
+        assert ended.value["register"].startswith(":qemu-arm:M::")
+    assert "no C: setuid programs" in xbuild("binfmt.render", "armhf").out
+
+
+def test_binfmt_parse(xbuild: Run, no_process: None, tmp_path: Path) -> None:
+    (tmp_path / "a.conf").write_text("# two\n:a:M::AB::/bin/a:F\n:b:E::bb::/bin/b:\n")
+    ended = xbuild("binfmt.parse", str(tmp_path / "a.conf"), "--json")
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.value["format"] == "binfmt.d"
+    assert [(entry["name"], entry["type"]) for entry in ended.value["entries"]] == [("a", "M"), ("b", "E")]
+
+
+def test_binfmt_explain(xbuild: Run, tmp_path: Path) -> None:
+    (tmp_path / "script").write_text("#!/nowhere/sh\n")
+    (tmp_path / "script").chmod(0o755)
+    ended = xbuild("binfmt.explain", str(tmp_path / "script"), "--json")
+    assert (ended.code, ended.err) == (0, "")
+    value = ended.value
+    assert (value["verdict"], value["errno"], value["cause"]) == ("refused", "ENOENT", "script-interpreter-missing")
+    inside = xbuild("binfmt.explain", "/script", "--root", str(tmp_path), "--json").value
+    assert (inside["root"], inside["cause"]) == (str(tmp_path), "script-interpreter-missing")
+    assert "'No such file or directory'" in xbuild("binfmt.explain", str(tmp_path / "script")).out
+
+
+def test_binfmt_list(xbuild: Run) -> None:
+    ended = xbuild("binfmt.list", "--json")
+    assert (ended.code, ended.err) == (0, "")
+    assert {"effective", "others", "supported"} <= set(ended.value)
 
 
 def test_plan_with_an_empty_store_makes_nothing(xbuild: Run, no_process: None, cache: Path) -> None:

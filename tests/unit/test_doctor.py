@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from xbuild import doctor, install
-from xbuild.binfmt import magic_mask
+from xbuild.binfmt import magic_mask, serving
 from xbuild.doctor import machine, programs, trials
 from xbuild.doctor.probe import Probe
 from xbuild.elf import read_elf
@@ -64,21 +64,28 @@ def test_distribution(tmp_path: Path, text: str, status: str, said: str) -> None
     [("6.12.43+deb13-amd64", (6, 12)), ("6.7.0-rc1", (6, 7)), ("10.0", (10, 0)), ("six", None)],
 )
 def test_parse_kernel(release: str, version: tuple[int, int] | None) -> None:
-    assert machine.parse_kernel(release) == version
+    assert serving.parse_kernel(release) == version
 
 
 @pytest.mark.parametrize(
     ("release", "status"),
     [("6.6.99", "fail"), ("6.7.0", "ok"), ("6.10.1", "ok"), ("5.15.0-91-generic", "fail")],
 )
-def test_kernel(release: str, status: str) -> None:
+def test_kernel(monkeypatch: pytest.MonkeyPatch, release: str, status: str) -> None:
+    monkeypatch.setattr(machine, "served_targets", lambda: [])
+    monkeypatch.delenv("XBUILD_BINFMT", raising=False)
     probe = machine.kernel(release)
     assert probe.status == status
     assert release in probe.text
     if status == "fail":
         assert "only the target amd64" in probe.text
-        assert probe.hint
-        assert "apt-get install -t bookworm-backports linux-image-amd64" in probe.hint
+        assert "binfmt.install armhf --system --dispatcher" in (probe.hint or "")
+
+
+def test_an_old_kernel_whose_machine_serves_builds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "served_targets", lambda: ["armhf"])
+    probe = machine.kernel("6.1.0")
+    assert (probe.status, probe.text) == ("ok", "Linux 6.1.0; the machine's own binfmt_misc serves armhf")
 
 
 def test_architecture() -> None:

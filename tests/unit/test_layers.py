@@ -15,12 +15,12 @@ PACKAGE = PROJECT / "xbuild"
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "paths", "digest"),
-    ("log", "yamlfile", "process", "elf", "binfmt", "record"),
+    ("log", "yamlfile", "process", "elf", "record"),
     ("model",),
     ("sandbox",),
     (
-        "artifact", "debian", "dispatcher", "foreign", "gcctable", "mirror", "network", "privatetree", "roots",
-        "sources", "store", "strings", "twins",
+        "artifact", "binfmt", "debian", "dispatcher", "foreign", "gcctable", "mirror", "network", "privatetree",
+        "roots", "sources", "store", "strings", "twins",
     ),
     ("plan", "environment"),
     (

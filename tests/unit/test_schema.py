@@ -16,6 +16,7 @@ DIRECTORIES = {
     "recipe.json": CHECKOUT / "recipes",
     "toolchain.json": CHECKOUT / "toolchains",
     "preset.json": paths.PRESETS,
+    "architectures.json": paths.PACKAGE / "binfmt",
 }
 FILES = [(name, path) for name, directory in DIRECTORIES.items() for path in sorted(directory.glob("*.yml"))]
 

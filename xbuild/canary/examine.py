@@ -64,7 +64,8 @@ def cage(roots: Roots, entries: Sequence[Entry], place: WorkPlace, layers: Seque
     place.make()
     place.give_to_builder("obj")
     dispatcher = roots.dispatcher(entries, place.dispatcher, record=False)
-    root = Root(tuple(layers) or (roots.base(),), roots.natives().private, roots.registrations(dispatcher))
+    registrations, shown = roots.hook(dispatcher)
+    root = Root(tuple(layers) or (roots.base(),), roots.natives().private, registrations, dispatcher=shown)
     return sandbox(root, place, fixed_variables(roots.toolchain), cwd=f"{BUILD}/obj")
 
 

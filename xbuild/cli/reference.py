@@ -20,6 +20,8 @@ _KINDS = {
     "recipe": "A file in recipes/: what to build, from which sources, and how. Examples: [recipes](../../recipes).",
     "toolchain": "A file in toolchains/: a target. Examples: [toolchains](../../toolchains).",
     "preset": "A file in xbuild/presets/: how a build system is called. Examples: [presets](../../xbuild/presets).",
+    "architectures": "What binfmt_misc needs to know of each architecture: "
+    "[architectures.yml](../../xbuild/binfmt/architectures.yml).",
     "policy": "A file in xbuild/policies/: which tools have twins. Example: "
     "[default.yml](../../xbuild/policies/default.yml).",
 }

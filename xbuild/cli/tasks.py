@@ -10,6 +10,7 @@ from invoke.tasks import task
 
 from xbuild import log, paths
 from xbuild.build import build_or_else
+from xbuild.cli import binfmt
 from xbuild.cli.arguments import COMMON, builder_of, mode_word, number
 from xbuild.cli.bisect import bisect
 from xbuild.cli.compare import compare
@@ -201,6 +202,7 @@ namespace = Collection("xbuild")
 for _task in (build, compare, bisect, trace, bench, why, run, shell, list_, clean, doctor, run_tests, lint, reference):
     namespace.add_task(_task)
 namespace.add_task(log_, name="log")
+namespace.add_collection(binfmt.collection)
 namespace.add_collection(root_namespace)
 
 __all__ = ["namespace"]

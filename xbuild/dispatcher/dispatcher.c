@@ -3,6 +3,7 @@
  * Registered with the flags F, P and O (kernel documentation, binfmt-misc.rst), so it is called as
  *     dispatcher PATH ARGV0 ARGS...
  * with the opened file as AT_EXECFD. It uses no libc: it starts once for every program that a build executes.
+ * Where the entry is the machine's own, preamble.c is called so, and starts it in turn with a word that names the file.
  */
 #include <stddef.h>
 
@@ -230,6 +231,17 @@ static enum verdict run_twin(const struct slot *slot, char **argv, char **envp)
     return FAILED;
 }
 
+/* The descriptor that the word names, if preamble.c has written it; else -1. */
+static int handed_on(const char *word)
+{
+    int fd = 0;
+    if (!matches(HANDED_ON "*", word))
+        return -1;
+    for (word += sizeof HANDED_ON - 1; *word; word++)
+        fd = fd * 10 + *word - '0';
+    return fd;
+}
+
 static __attribute__((noreturn)) void fail(const char *what, const char *path)
 {
     static const char prefix[] = "xbuild: ", newline[] = "\n";
@@ -255,6 +267,8 @@ __attribute__((noreturn, used)) void begin(long *stack)
             fd = (int)aux[1];
     if (count < 3 || table->magic != TABLE_MAGIC)
         fail("the dispatcher is not called by binfmt_misc: ", count ? argv[0] : "");
+    if (fd < 0)
+        fd = handed_on(argv[0]);
     find_path(fd, argv[1]);
     enum verdict verdict = NO_ENTRY;
     const struct slot *slot = look_up(entry.path);

@@ -6,6 +6,9 @@
 #define TABLE_MAGIC 0x32544258u /* "XBT2" */
 #define TABLE_SIZE (256 * 1024)
 
+/* How argv[0] of the dispatcher begins when preamble.c has started it; the number of the open file follows. */
+#define HANDED_ON "xbuild-fd:"
+
 struct table {
     uint32_t magic;
     uint32_t slot_mask; /* number of slots minus one; the number is a power of two */

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from xbuild import install, mirror, paths, process
+from xbuild.binfmt import kernel as binfmt_misc
+from xbuild.binfmt import serving
 from xbuild.doctor.probe import Probe
 from xbuild.errors import MachineError, XbuildError
 from xbuild.model.load import load_toolchain, toolchain_names
@@ -17,9 +18,6 @@ from xbuild.sandbox import idmap
 
 TESTED = {("debian", "12"), ("debian", "13"), ("ubuntu", "24.04")}
 """ID and VERSION_ID, as in os-release(5), of the distributions that xbuild is tested on."""
-
-KERNEL = (6, 7)
-"""The first Linux whose user namespaces have a binfmt_misc of their own (its commit 21ca59b365c0)."""
 
 
 def parse_os_release(text: str) -> dict[str, str]:
@@ -46,28 +44,43 @@ def distribution(files: tuple[Path, ...] = (Path("/etc/os-release"), Path("/usr/
     return Probe("distribution", "warn", f"{name}: not tested", hint)
 
 
-def parse_kernel(release: str) -> tuple[int, int] | None:
-    """(6, 12) of `6.12.43+deb13-amd64`; None if it does not start so."""
-    found = re.match(r"(\d+)\.(\d+)", release)
-    return (int(found[1]), int(found[2])) if found else None
-
-
 def kernel(release: str | None = None) -> Probe:
     """Is it new enough for a private binfmt_misc? release: as `uname -r` says it; None: this machine's."""
     release = os.uname().release if release is None else release
-    version = parse_kernel(release)
-    if version is not None and version >= KERNEL:
-        return Probe("kernel", "ok", f"Linux {release}")
-    text = (
-        f"Linux {release}: a private binfmt_misc needs {KERNEL[0]}.{KERNEL[1]}; "
-        "here only the target amd64 can be built (using a system-wide registration is planned)"
-    )
-    command = install.as_root(["apt-get", "install", "-t", "bookworm-backports", "linux-image-amd64"])
+    if serving.way(release) == "private":
+        version = serving.parse_kernel(release)
+        if version is not None and version >= serving.KERNEL:
+            return Probe("kernel", "ok", f"Linux {release}")
+        return Probe("kernel", "warn", f"Linux {release}: a private binfmt_misc needs {_needed()}")
+    served = served_targets()
+    if served:
+        return Probe("kernel", "ok", f"Linux {release}; the machine's own binfmt_misc serves {', '.join(served)}")
+    if os.environ.get(serving.SETTING):
+        lacking = f"{serving.SETTING}=system, and no entry of the machine serves builds"
+    else:
+        lacking = f"a private binfmt_misc needs {_needed()}"
+    text = f"Linux {release}: {lacking}; so only the target amd64 can be built"
+    command = install.own_command(["binfmt.install", "armhf", "--system", "--dispatcher"])
     hint = (
-        f"Debian 12, with bookworm-backports in its apt sources: {process.show(command)}; "
-        "the kernels of Debian 13 and Ubuntu 24.04 are new enough"
+        f"{command}; or a newer kernel: Debian 13 and Ubuntu 24.04 have one, "
+        "Debian 12 in bookworm-backports (linux-image-amd64)"
     )
     return Probe("kernel", "fail", text, hint)
+
+
+def _needed() -> str:
+    return ".".join(map(str, serving.KERNEL))
+
+
+def served_targets() -> list[str]:
+    """The project's targets whose programs an entry of the machine hands to a build's dispatcher."""
+    state = binfmt_misc.look(others=False)
+    found = []
+    for name in toolchain_names(paths.project()):
+        toolchain = load_toolchain(name, paths.project())
+        if not toolchain.native and serving.entry_for(toolchain.elf, state) is not None:
+            found.append(name)
+    return found
 
 
 def architecture(machine: str | None = None) -> Probe:

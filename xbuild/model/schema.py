@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from xbuild.model.architectures import Architectures
 from xbuild.model.base import Model
 from xbuild.model.preset import Preset
 from xbuild.model.recipe import RecipeFile
@@ -12,7 +13,12 @@ from xbuild.model.toolchain import Toolchain
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
-FILES: dict[str, type[Model]] = {"recipe": RecipeFile, "toolchain": Toolchain, "preset": Preset}
+FILES: dict[str, type[Model]] = {
+    "recipe": RecipeFile,
+    "toolchain": Toolchain,
+    "preset": Preset,
+    "architectures": Architectures,
+}
 
 
 def schemas() -> dict[str, str]:

@@ -12,6 +12,7 @@ from xbuild.debian import Tree
 from xbuild.digest import key_of
 from xbuild.dispatcher.table import Entry
 from xbuild.errors import UsageError
+from xbuild.privatetree import DISPATCH
 from xbuild.roots import Roots
 from xbuild.sandbox import run as sandboxes
 from xbuild.sandbox.mounts import Bind, Devices, Mount, Overlay, Proc
@@ -38,17 +39,26 @@ class Source:
 
 @dataclass(frozen=True)
 class System:
-    """What a session sees. private: the tree at /.xbuild. cpuinfo: what /proc/cpuinfo is; both None on a native one."""
+    """What a session sees. private: the tree at /.xbuild. cpuinfo: what /proc/cpuinfo is; both None on a native one.
+
+    dispatcher: a file outside that the machine's own entry is to find, where there are no registrations.
+    """
 
     source: Source
     private: Path | None
     registrations: tuple[str, ...]
     cpuinfo: Path | None
+    dispatcher: Path | None = None
 
     def mounts(self) -> list[Mount]:
         """What goes over the root in every session, besides /dev."""
         found: list[Mount] = [Proc()]
-        for path, target in ((self.private, paths.PRIVATE), (self.cpuinfo, "/proc/cpuinfo")):
+        shown = (
+            (self.private, paths.PRIVATE),
+            (self.dispatcher, f"{paths.PRIVATE}/{DISPATCH}"),
+            (self.cpuinfo, "/proc/cpuinfo"),
+        )
+        for path, target in shown:
             if path is not None:
                 found.append(Bind(str(path), target, readonly=True))
         return found
@@ -94,8 +104,8 @@ def prepare(roots: Roots, source: Source, *, native: bool, record: bool = False)
         _forget_older(roots.store, value)
     place = roots.store.ensure("sessions", value, f"the dispatcher of {roots.toolchain.name}", make)
     cpuinfo = place / "cpuinfo"
-    registrations = roots.registrations(place / "dispatcher")
-    return System(source, natives.private, registrations, cpuinfo if cpuinfo.exists() else None)
+    registrations, dispatcher = roots.hook(place / "dispatcher")
+    return System(source, natives.private, registrations, cpuinfo if cpuinfo.exists() else None, dispatcher)
 
 
 def _forget_older(store: Store, value: Mapping[str, Any]) -> None:
