@@ -210,9 +210,7 @@ def pair(
     judge = _Judge(target, policy, toolchain, removed, added, libc, frozenset(twin.tool for twin in twins))
     for native_path, (twin, entry) in entries(twins, policy, toolchain).items():
         path, place = _owned(target, native_path)
-        if path is None or place is None:
-            continue
-        if policy.tools[twin.tool].optional and twin.tool not in added:
+        if path is None or place is None or (policy.tools[twin.tool].optional and twin.tool not in added):
             continue
         reason = SWITCHED_OFF if path in without else judge.why_not(twin, place, path)
         if reason is None:
@@ -225,8 +223,8 @@ def pair(
         kept, others = _whole_groups(kept, policy, broken)
         refused |= others
     equivalents = {entry.path: judge.equivalents[entry.path] for _, entry in kept if entry.path in judge.equivalents}
-    found = tuple(entry for _, entry in kept), tuple(twin for twin, _ in kept)
-    return Pairs(*found, tuple(refused.values()), equivalents)
+    chosen, entered = tuple(twin for twin, _ in kept), tuple(entry for _, entry in kept)
+    return Pairs(entered, chosen, tuple(refused.values()), equivalents)
 
 
 def _whole_groups(
