@@ -7,12 +7,13 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from xbuild import canary, distcc, log, mirror, outputs, paths, phases, twins
+from xbuild import canary, distcc, foreign, log, mirror, outputs, paths, phases, twins
+from xbuild.canary.compilers import require_same
 from xbuild.debian import Tree
 from xbuild.digest import key_of
 from xbuild.environment import Job, Mode, Root, sandbox
@@ -109,8 +110,7 @@ class Builder(Inputs):
         log.info(f"{self.title}: from {begin}, {reason}")
         # They try what mode system does without.
         if self.mode != "system":
-            with self._part("canaries"):
-                canary.run(self.store, self.roots, self.pairs.entries, self.place.path.parent)
+            self._run_canaries()
         progress = self.run_steps(wanted, first, len(wanted))
         env = self.variables(progress.epoch)
         with self._part("check outputs"), log.step("check outputs"):
@@ -181,6 +181,13 @@ class Builder(Inputs):
                 self.store.discard(self.place.path)
             return code if code >= 0 else 128 - code
 
+    def _run_canaries(self) -> None:
+        with self._part("canaries"):
+            canary.run(self.store, self.roots, self.pairs.entries, self.place.path.parent)
+            if any(known.offered for known in self.pairs.equivalents.values()):
+                layers, work = self.roots.layers(self.packages), self.place.path.parent
+                require_same(self.store, self.roots, self.pairs.entries, work, layers)
+
     def _in_shell(self, job: Job) -> int:
         root = self.root
         if root.machine and job.command:
@@ -190,11 +197,16 @@ class Builder(Inputs):
         if root.machine:
             log.warn("this shell is in a sandbox, under qemu-user; a command after `--` runs in the emulated machine")
         where = sandbox(root, self.place, job.env, cwd=job.cwd, over=job.over)
+        # An imported root may lack bash.
+        plain = ("sh", "-c", "if command -v bash > /dev/null; then exec bash --norc -i; else exec sh -i; fi")
         with log.paused():
-            return sandboxes.run(where, job.command or ("bash", "--norc", "-i"), interactive=True, check=False)
+            return sandboxes.run(where, job.command or plain, interactive=True, check=False)
 
-    def _in_use(self) -> AbstractContextManager[None]:
-        return self.store.lock(IN_USE, shared=True, describe="cleans the store")
+    @contextmanager
+    def _in_use(self) -> Iterator[None]:
+        in_use = self.store.lock(IN_USE, shared=True, describe="cleans the store")
+        with in_use, foreign.used(self.store, self.imported):
+            yield
 
     def unpacked_artifact(self) -> Path:
         """A directory with what the artifact holds, in the work place. Raises UsageError if there is no artifact."""
@@ -218,6 +230,18 @@ class Builder(Inputs):
             if refused.reason == twins.SWITCHED_OFF:
                 continue
             log.detail(f"no twin for {refused.path}: {refused.reason}")
+        for risk in self.pairs.risks:
+            log.warn(risk)
+        if self.lacking:
+            log.warn(
+                f"the root {self.root_name} has no apt, so nothing is installed into it; the build wants "
+                f"{' '.join(self.lacking)} of Debian, by whatever name the root has them"
+            )
+        if self.imported is not None:
+            for refused in self.pairs.refused:
+                if "gcc-" in refused.path and ("offered:" in refused.reason or "can be had" in refused.reason):
+                    log.info(f"{refused.path} runs emulated: {refused.reason}")
+            return
         odd = [refused for refused in self.pairs.refused if "native root" in refused.reason]
         if odd:
             log.warn(
@@ -248,6 +272,10 @@ class Builder(Inputs):
             "phases": {record.name: record.seconds for record in progress.records},
             "inputs": value["contents"],
         }
+        if self.imported is not None:
+            facts["root"] = {"name": self.imported.name, **self.imported.value(), **self.imported.facts.as_json()}
+            facts["pairing"] = self.pairs.pairing
+            facts["risks"] = self.pairs.risks
         if self.mode == "distcc":
             facts["distcc"] = self._tell_distcc()
 

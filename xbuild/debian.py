@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -103,6 +104,20 @@ class Tree:
                 for path in file.read_text(errors="replace").splitlines():
                     found[merged(path)] = package
         return found
+
+
+    def as_packaged(self, path: str) -> bool:
+        """Whether the file `path` is what its package brought, by the package's own checksum (deb-md5sums(5))."""
+        place, owner = self.find(path), self.owners.get(path)
+        if place is None or owner is None or place.is_symlink() or not place.is_file():
+            return False
+        names = (f"{owner}.md5sums", f"{owner}:{self.packages[owner].architecture}.md5sums")
+        listed = next((found for name in names if (found := self.find(f"/var/lib/dpkg/info/{name}"))), None)
+        for line in listed.read_text(errors="replace").splitlines() if listed is not None else ():
+            checksum, _, name = line.partition("  ")
+            if merged(f"/{name}") == merged(path):
+                return hashlib.md5(place.read_bytes(), usedforsecurity=False).hexdigest() == checksum
+        return False
 
 
 def _hides(layer: Path, path: str) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +10,9 @@ from typing import Literal, Protocol
 from xbuild.model.load import load_presets
 from xbuild.model.recipe import Recipe
 from xbuild.model.toolchain import Toolchain
-from xbuild.paths import BUILD, PRIVATE
+from xbuild.network import make_network
+from xbuild.paths import BUILD, BUILDER, PRIVATE
 from xbuild.privatetree import DISPATCH
-from xbuild.roots import BUILDER
 from xbuild.sandbox import idmap
 from xbuild.sandbox.mounts import Bind, Devices, Mount, Overlay, Proc
 from xbuild.sandbox.run import Sandbox, Service, give_tree, machine_view, run
@@ -124,27 +123,6 @@ class WorkPlace:
         """Make the install directory anew, empty."""
         script = 'rm -rf -- "$1" && mkdir -- "$1" && chown "$2:$2" -- "$1"'
         run(machine_view(), ["sh", "-euc", script, "sh", self.dest, str(BUILDER)])
-
-
-def make_network(layer: Path, name: str | None = None) -> None:
-    """Make the directory `layer` a layer for a root with network: how the machine looks up names.
-
-    name: of the sandbox, if it shall be known as an address.
-    """
-    folder = layer / "etc"
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in (layer, folder):
-        # They are the root's own /, and /etc, for what looks at them.
-        path.chmod(0o755)
-        idmap.own(path)
-    for file in ("hosts", "resolv.conf"):
-        machine = Path("/etc", file)
-        if machine.exists():
-            shutil.copyfile(machine, folder / file)
-            (folder / file).chmod(0o644)
-    if name:
-        with (folder / "hosts").open("a") as stream:
-            stream.write(f"\n127.0.1.1 {name}\n")
 
 
 @dataclass(frozen=True)
@@ -302,7 +280,7 @@ def variables(recipe: Recipe, toolchain: Toolchain, *, epoch: int, jobs: int) ->
         "TARGET": toolchain.name,
         "TARGET_TRIPLET": toolchain.triplet,
         "PREFIX": "/usr",
-        "LIBDIR": f"/usr/lib/{toolchain.triplet}",
+        "LIBDIR": toolchain.library_directory,
         "DESTDIR": f"{BUILD}/dest",
         "SRCDIR": f"{BUILD}/src",
         "BUILDDIR": build_directory(recipe),

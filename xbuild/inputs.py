@@ -9,15 +9,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from xbuild import distcc, paths, phases, process, twins
-from xbuild.debian import Tree
+from xbuild import distcc, foreign, paths, phases, process, twins
 from xbuild.digest import file_sha256, key_of
 from xbuild.environment import Mode, WorkPlace, variables
-from xbuild.model.load import load_presets, load_recipe, load_toolchain
+from xbuild.model.load import load_presets, load_recipe, load_toolchain, toolchain_names
 from xbuild.model.phases import Phase, resolve_phases
 from xbuild.model.policy import Policy
 from xbuild.model.recipe import Recipe
 from xbuild.model.source import Source
+from xbuild.model.toolchain import Toolchain
 from xbuild.plan import UNPACK, Action, Facts, Step, artifact_value, plan, steps, work_name
 from xbuild.result import Options
 from xbuild.roots import Roots
@@ -41,26 +41,50 @@ class Inputs:
         self.options = options
         toolchain = load_toolchain(target, self.project)
         self.default_suite = toolchain.distribution.suite
-        self.toolchain = toolchain.with_suite(options.suite) if options.suite else toolchain
-        self.recipe: Recipe = load_recipe(recipe_name, self.toolchain, self.project)
+        self.recipe: Recipe = load_recipe(recipe_name, toolchain, self.project)
         self.mode: Mode = options.mode
         self.phases: tuple[Phase, ...] = resolve_phases(self.recipe, load_presets())
         self.store = store or open_store()
-        self.roots = Roots(self.store, self.toolchain, self._policy(), substituted=self.mode != "emulated")
-        self.place = WorkPlace(self.store.root / "work" / work_name(self.recipe, self.toolchain, self.mode))
+        self.imported = self._imported(toolchain)
+        # The native roots are those of the suite, whatever the target root is.
+        suite = options.suite or (foreign.release(self.imported, toolchain) if self.imported else None)
+        toolchain = toolchain.with_suite(suite) if suite else toolchain
+        policy, substituted = self._policy(toolchain), self.mode != "emulated"
+        self.roots = Roots(self.store, toolchain, policy, substituted=substituted, imported=self.imported)
+        self.toolchain = self.imported.adapted(toolchain) if self.imported else toolchain
+        name = work_name(self.recipe, self.toolchain, self.mode, self.root_name)
+        self.place = WorkPlace(self.store.root / "work" / name)
         self.parts: list[tuple[str, float]] = []
+        self.lacking: list[str] = []
+
+    def _imported(self, toolchain: Toolchain) -> foreign.Imported | None:
+        word = self.options.root or self.recipe.root
+        if word is None:
+            return None
+        known = [load_toolchain(name, self.project) for name in toolchain_names(self.project)]
+        return foreign.find(self.store, word, known, toolchain)
+
+    @property
+    def root_name(self) -> str:
+        """The imported root in names of files; empty if there is none."""
+        return self.imported.name.replace(":", "-") if self.imported else ""
 
     @property
     def title(self) -> str:
         """`python 3.13.5 for armhf`, with what is not the default."""
         mode = "" if self.mode == "substituted" else f" ({self.mode})"
-        return f"{self.recipe.name} {self.recipe.version} for {self.toolchain.name}{mode}"
+        root = f" in {self.imported.name}" if self.imported else ""
+        return f"{self.recipe.name} {self.recipe.version} for {self.toolchain.name}{root}{mode}"
 
     @property
     def file_name(self) -> str:
         """The artifact's name without its ending: NAME-VERSION-TARGET, with what is not the default."""
         words = [self.recipe.name, self.recipe.version, self.toolchain.name]
-        words += [self.toolchain.distribution.suite] if self.toolchain.distribution.suite != self.default_suite else []
+        if self.imported:
+            # Not by its name: the same root has the same artifact by every name.
+            words += [f"root-{self.imported.sha256[:10]}"]
+        elif self.toolchain.distribution.suite != self.default_suite:
+            words += [self.toolchain.distribution.suite]
         words += [self.mode] if self.mode != "substituted" else []
         return "-".join(words)
 
@@ -68,7 +92,18 @@ class Inputs:
     def packages(self) -> list[str]:
         """The distribution packages of the build: the recipe's, its preset's, its mode's."""
         wanted = {*self.recipe.depends.packages, *load_presets()[self.recipe.build.preset].packages}
-        return sorted(wanted | ({distcc.PACKAGE} if self.mode == "distcc" else set()))
+        wanted |= {distcc.PACKAGE} if self.mode == "distcc" else set()
+        return sorted(wanted) if self.imported is None else self._missing(wanted, self.imported)
+
+    def _missing(self, wanted: set[str], imported: foreign.Imported) -> list[str]:
+        """Of `wanted`, what apt has to install in the imported root, and compilers if it has none; [] without apt."""
+        if imported.facts.family != "debian":
+            self.lacking = sorted(wanted)
+            return []
+        tree = self.roots.tree(())
+        if not all(tree.real_path(f"/usr/bin/{name}") for name in ("cc", "make")):
+            wanted = wanted | set(self.toolchain.distribution.packages)
+        return sorted(wanted - tree.packages.keys())
 
     @cached_property
     def pairs(self) -> twins.Pairs:
@@ -78,19 +113,20 @@ class Inputs:
             return twins.Pairs((), (), ())
         return twins.pair(
             self.roots.natives().twins,
-            Tree(self.roots.layers(self.packages)),
+            self.roots.tree(self.packages),
             policy,
-            self.toolchain,
+            self.roots.toolchain,
             removed=frozenset(self.recipe.twins.remove),
             added=frozenset(self.recipe.twins.add),
             without=self.options.without,
             grouped=self.options.grouped,
+            libc=self.roots.libc,
         )
 
     @cached_property
     def value(self) -> dict[str, Any]:
         """All inputs of the build, as JSON; makes the roots, whose contents are among them."""
-        tree = Tree(self.roots.layers(self.packages))
+        tree = self.roots.tree(self.packages)
         contents: dict[str, Any] = {name: package.version for name, package in tree.packages.items()}
         natives: dict[str, Any] = {}
         if not self.toolchain.native:
@@ -110,8 +146,11 @@ class Inputs:
             self.toolchain,
             mode=self.mode,
             patches={name: file_sha256(self.project / "recipes" / name) for name in self.recipe.patches},
-            contents={"root": contents, "native": natives},
+            contents={"root": contents, "native": natives, **self._root_value()},
         )
+
+    def _root_value(self) -> dict[str, Any]:
+        return {"imported": self.imported.value()} if self.imported else {}
 
     def things(self) -> dict[str, bool]:
         """Roots, layers and twins that the build needs, and whether each is in the store."""
@@ -120,14 +159,16 @@ class Inputs:
             names = self.roots.native_architectures()
             wanted += [(f"native root {name}", "roots", self.roots.native_value(name)) for name in names]
             wanted += [("twins", "twins", self.roots.private_value())]
-        wanted += [(f"target root {self.toolchain.name}", "roots", self.roots.base_value())]
+        if self.imported is None:
+            wanted += [(f"target root {self.toolchain.name}", "roots", self.roots.base_value())]
         if self.mode == "system" and not self.toolchain.native:
             parts = Parts(self.roots)
             wanted += [("emulator of machines", "roots", parts.emulator_value())]
             wanted += [(f"kernel for {self.toolchain.name}", KIND, parts.kernel_value())]
         if self.packages:
             wanted += [("build dependencies", "layers", self.roots.layer_value(self.packages))]
-        return {name: self.store.get(kind, key_of(value)) is not None for name, kind, value in wanted}
+        found = {name: self.store.get(kind, key_of(value)) is not None for name, kind, value in wanted}
+        return found | ({f"imported root {self.imported.name}": True} if self.imported else {})
 
     def facts(self) -> Facts:
         """What the store holds for this build; makes nothing."""
@@ -161,7 +202,8 @@ class Inputs:
         for path, _, known in self.store.finished("artifacts"):
             target = known["target"]
             own = (known["recipe"]["name"], known["mode"], target["name"], target["distribution"]["suite"])
-            if own == wanted and (path / name).is_dir():
+            same_root = known.get("contents", {}).get("imported") == self._root_value().get("imported")
+            if own == wanted and same_root and (path / name).is_dir():
                 return path / name, False
         return None
 
@@ -193,6 +235,7 @@ class Inputs:
         words = [self.recipe.name, "--target", self.toolchain.name]
         words += ["--mode", self.mode] if self.mode != "substituted" else []
         words += ["--suite", self.options.suite] if self.options.suite else []
+        words += ["--root", self.options.root] if self.options.root else []
         words += ["--without", ",".join(sorted(self.options.without))] if self.options.without else []
         words += ["--distcc-hosts", " ".join(self.options.servers)] if self.options.servers else []
         return process.show(words)
@@ -205,6 +248,6 @@ class Inputs:
     def _downloaded(self, source: Source) -> bool:
         return (self.store.root / "downloads" / f"sha256-{source.sha256}").exists()
 
-    def _policy(self) -> Policy | None:
-        name = self.toolchain.policy
+    def _policy(self, toolchain: Toolchain) -> Policy | None:
+        name = toolchain.policy
         return load_model(paths.POLICIES / f"{name}.yml", Policy) if name else None

@@ -87,7 +87,7 @@ def broken_promises(
 
 
 def _library_finder(tree: Tree, toolchain: Toolchain) -> Callable[[str], bool]:
-    folders = (f"/usr/lib/{toolchain.triplet}", "/usr/lib")
+    folders = (toolchain.library_directory, "/usr/lib", "/lib")
     return lambda soname: any(tree.real_path(f"{folder}/{soname}") for folder in folders)
 
 
@@ -146,7 +146,7 @@ def _run_faults(
 ) -> list[str]:
     """Run the installed program as it would run on the target, in the root with the installed files laid over it."""
     libraries = {f"/{path.parent.relative_to(installed)}" for path in installed.glob("usr/lib/**/*.so*")}
-    own = [folder for folder in ("/usr/lib", f"/usr/lib/{toolchain.triplet}") if folder in libraries]
+    own = [folder for folder in dict.fromkeys(("/usr/lib", toolchain.library_directory)) if folder in libraries]
     # The root may hold a library of the same name in a directory that comes first; the recipe's own is meant.
     with_libraries = {**env, **({"LD_LIBRARY_PATH": ":".join(own)} if own else {})}
     command = (program, *(output.run or ()))

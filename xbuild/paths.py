@@ -19,6 +19,10 @@ BUILD = "/build"
 """Where a build lies inside its root: /build/src, /build/dest ..., the same for every build."""
 
 
+BUILDER = 1000
+"""uid and gid, inside, of the user that builds."""
+
+
 def project() -> Path:
     """The directory with `recipes/` and `toolchains/`.
 

@@ -72,10 +72,10 @@ def artifact_value(
 ) -> dict[str, Any]:
     """All inputs of a build: the value whose key the artifact is stored under.
 
-    patches: sha256 by path. contents: what the roots hold, as packages and versions. Jobs and paths outside are no
-    inputs.
+    patches: sha256 by path. contents: what the roots hold, as packages and versions, or the digest of an imported one,
+    whatever its name. Jobs and paths outside are no inputs.
     """
-    described = recipe.model_dump(mode="json", by_alias=True, exclude={"summary", "homepage", "idle_limit"})
+    described = recipe.model_dump(mode="json", by_alias=True, exclude={"summary", "homepage", "idle_limit", "root"})
     return {
         "recipe": described,
         "patches": dict(patches),
@@ -158,9 +158,11 @@ def plan(wanted: Sequence[Step], facts: Facts, *, start: str | None = None) -> l
     return [*actions, Action("check outputs", "run", "every ELF file and every output"), Action("pack", "run", "")]
 
 
-def work_name(recipe: Recipe, toolchain: Toolchain, mode: Mode) -> str:
-    """The name of the work place below the store's `work`, and of its lock."""
-    return f"{recipe.name}-{toolchain.name}-{toolchain.distribution.suite}-{mode}"
+def work_name(recipe: Recipe, toolchain: Toolchain, mode: Mode, root: str = "") -> str:
+    """The name of the work place below the store's `work`, and of its lock. root: of an imported one."""
+    return "-".join(
+        [recipe.name, toolchain.name, toolchain.distribution.suite, *([f"root-{root}"] if root else []), mode]
+    )
 
 
 def directory_of(recipe: Recipe, step: Step) -> str:

@@ -16,7 +16,8 @@ class Options:
 
     jobs: compilers at once. start: phase to begin with. keep: keep the work place. without: real paths, in the root, of
     programs that are to have no twin. grouped: tools of a group switch together. servers: machines of the user's own,
-    in distcc's words (distcc(1), "HOST SPECIFICATIONS"); () is a server of ours. publish: put a copy into dist/.
+    in distcc's words (distcc(1), "HOST SPECIFICATIONS"); () is a server of ours. publish: put a copy into dist/. root:
+    name or path of an imported root, instead of the recipe's.
     """
 
     mode: Mode = "substituted"
@@ -28,6 +29,7 @@ class Options:
     grouped: bool = True
     servers: tuple[str, ...] = ()
     publish: bool = True
+    root: str | None = None
 
 
 @dataclass

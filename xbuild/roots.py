@@ -12,18 +12,20 @@ from typing import Any
 
 from xbuild import elf, gcctable, log, mirror, paths, privatetree, strings, twins
 from xbuild.binfmt import magic_mask, registration, serving
+from xbuild.debian import Tree
 from xbuild.digest import file_sha256
 from xbuild.dispatcher import table
 from xbuild.errors import MachineError
+from xbuild.foreign import Imported
+from xbuild.foreign.tree import ForeignTree
 from xbuild.model.policy import Policy
 from xbuild.model.toolchain import Toolchain
+from xbuild.network import make_network
+from xbuild.paths import BUILDER
 from xbuild.sandbox import idmap
 from xbuild.sandbox import run as sandboxes
 from xbuild.sandbox.mounts import Bind, Devices, Mount, Overlay, Proc, Tmpfs
 from xbuild.store import Store
-
-BUILDER = 1000
-"""uid and gid, inside, of the user that builds."""
 
 _MAKERS = tuple(Path(str(module.__file__)) for module in (elf, gcctable, privatetree, strings, twins))
 """Part of the private tree's key: how it is made decides as much about it as what it is made from."""
@@ -67,6 +69,16 @@ rm ./*.deb
 """
 
 
+# What an imported root says about apt may be meant for a machine, not for a layer; and a first install is no upgrade.
+_APT_INSIDE = ("-qq", "-y", "-o", "APT::Install-Recommends=false", "-o",
+               "APT::Sandbox::User=root", "-o", "Acquire::Retries=2", "-o", "DPkg::Options::=--force-unsafe-io",
+               "-o", "Dpkg::Use-Pty=false")  # fmt: skip
+_INSTALL_INSIDE = """
+apt-get "$@" || { eval "apt-get $APT_WORDS update" && apt-get "$@"; } || exit 1
+apt-get clean
+"""
+
+
 @dataclass(frozen=True)
 class Natives:
     """What stands behind a target: the native roots by architecture, and the private tree made from them.
@@ -84,15 +96,25 @@ class Natives:
 
 
 class Roots:
-    """Makes and finds what the target of `toolchain` needs. substituted: let roots profit from twins."""
+    """Makes and finds what the target of `toolchain` needs.
+
+    substituted: let roots profit from twins. imported: the target root that the user brought, if he did.
+    """
 
     def __init__(
-        self, store: Store, toolchain: Toolchain, policy: Policy | None, *, substituted: bool = True
+        self,
+        store: Store,
+        toolchain: Toolchain,
+        policy: Policy | None,
+        *,
+        substituted: bool = True,
+        imported: Imported | None = None,
     ) -> None:
         self.store = store
         self.toolchain = toolchain
         self.policy = policy
         self.substituted = substituted
+        self.imported = imported
         self._natives: Natives | None = None
         self._mirror: str | bool | None = False
 
@@ -119,6 +141,8 @@ class Roots:
 
     def base_value(self) -> dict[str, Any]:
         """What determines the target root."""
+        if self.imported is not None:
+            return self.imported.value()
         variant = self.toolchain.distribution.variant
         return {
             "what": "target root",
@@ -136,7 +160,8 @@ class Roots:
         return {
             "what": "private tree",
             "roots": [self.native_value(name) for name in self.native_architectures()],
-            "policy": self.policy.model_dump(mode="json", by_alias=True),
+            # What only decides about pairs does not show in what is copied.
+            "policy": self.policy.model_dump(mode="json", by_alias=True, exclude={"equivalents", "compilers"}),
             "uname": self.toolchain.uname_machine,
             "sources": {file.name: file_sha256(file) for file in (*_MAKERS, *sorted(paths.DISPATCHER.glob("*.[ch]")))},
         }
@@ -168,6 +193,8 @@ class Roots:
 
     def base(self) -> Path:
         """The target root, made if it is not there."""
+        if self.imported is not None:
+            return self.imported.tree
         name = self.toolchain.name
 
         def make(staging: Path) -> None:
@@ -189,6 +216,19 @@ class Roots:
                 self._install(staging, base, value["packages"])
 
         return (self.store.ensure("layers", value, "the build dependencies", make) / "upper", base)
+
+    @property
+    def libc(self) -> str | None:
+        """Of an imported root."""
+        return self.imported.facts.libc if self.imported else None
+
+    def tree(self, packages: Sequence[str]) -> Tree:
+        """The target root with `packages`, to be read; made if not there."""
+        return self.tree_of(self.layers(packages))
+
+    def tree_of(self, layers: Sequence[Path]) -> Tree:
+        """The target root, with other layers over it, to be read."""
+        return Tree(layers) if self.imported is None else ForeignTree(layers, self.imported.facts.family)
 
     def registrations(self, dispatcher: Path) -> tuple[str, ...]:
         """The lines that tell the kernel to run `dispatcher` for the target's ELF files; none for a native target."""
@@ -306,9 +346,48 @@ class Roots:
             command += [f"--customize-hook=umount {inside}"]
         command += [self.toolchain.distribution.suite, str(staging / "root")]
         command += [address] if (address := self.mirror()) else []
-        self._run_logged(staging, command, (Proc(),), registrations, "the root could not be made")
+        sandbox = _machine_sandbox(staging, (Proc(),), registrations)
+        self._run_logged(staging, sandbox, command, "the root could not be made")
+
+    def _install_inside(self, staging: Path, base: Path, packages: Sequence[str]) -> None:
+        """As `_install`, by the root's own apt in the root: its configuration and its keys are somebody else's."""
+        for name in ("upper", "work", "merged"):
+            idmap.own(_made(staging / name))
+        idmap.own(staging)
+        make_network(staging / "network")
+        lowers = (str(staging / "network"), str(base))
+        mounts: list[Mount] = [Overlay(lowers, str(staging / "upper"), str(staging / "work"))]
+        mounts += [Proc(), Devices(), Tmpfs("/tmp", "1777")]
+        registrations: tuple[str, ...] = ()
+        if not self.toolchain.native:
+            natives, policy = self.natives(), self.policy
+            assert policy is not None
+            mounts.append(Bind(str(natives.private), paths.PRIVATE, readonly=True))
+            pairs = twins.pair(natives.twins, self.tree(()), policy, self.toolchain, libc=self.libc)
+            entries = pairs.entries if self.substituted else ()
+            registrations, shown = self.hook(self.dispatcher(entries, staging / "dispatcher", record=False))
+            if shown:
+                mounts.append(Bind(str(shown), f"{paths.PRIVATE}/{privatetree.DISPATCH}", readonly=True))
+        words = " ".join(_APT_INSIDE)
+        sandbox = sandboxes.Sandbox(
+            mounts=tuple(mounts),
+            mount_point=staging / "merged",
+            registrations=registrations,
+            env={"PATH": sandboxes.ROOT_PATH, "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive",
+                 "APT_WORDS": words},
+            network=True,
+            locked=True,
+        )  # fmt: skip
+        command = ["sh", "-uc", _INSTALL_INSIDE, "sh", *_APT_INSIDE, "--no-upgrade", "install", "--", *packages]
+        hint = "do the root's own package sources answer? `invoke shell --root` is a place to look"
+        self._run_logged(staging, sandbox, command, "installing build dependencies in the imported root failed", hint)
+        for name in ("merged", "dispatcher", "network", "work"):
+            self.store.discard(staging / name)
 
     def _install(self, staging: Path, base: Path, packages: Sequence[str]) -> None:
+        if self.imported is not None:
+            self._install_inside(staging, base, packages)
+            return
         script = 'apt-get -qq -y install -- "$@" || { apt-get -qq update && apt-get -qq -y install -- "$@"; }'
         script += "; code=$?; apt-get clean; exit $code"
         hint = "is a package's name wrong, or the network away?"
@@ -319,8 +398,7 @@ class Roots:
     ) -> None:
         """Run a shell script whose apt works on `base`, with changes going to `upper` in `staging`."""
         for name in ("upper", "work", "merged"):
-            (staging / name).mkdir()
-            idmap.own(staging / name)
+            idmap.own(_made(staging / name))
         idmap.own(staging)
         merged = str(staging / "merged")
         mounts: list[Mount] = [Proc(), Overlay((str(base),), str(staging / "upper"), str(staging / "work"), merged)]
@@ -335,33 +413,43 @@ class Roots:
         config.write_text(_APT_CONFIG.format(root=merged, architecture=self.toolchain.architecture))
         command = ["sh", "-c", script, "sh", *words]
         env = {"APT_CONFIG": str(config), "DEBIAN_FRONTEND": "noninteractive"}
-        self._run_logged(staging, command, mounts, registrations, complaint, env, hint)
+        sandbox = _machine_sandbox(staging, mounts, registrations, env)
+        self._run_logged(staging, sandbox, command, complaint, hint)
         for name in ("merged", "apt.conf", "dispatcher", "work"):
             self.store.discard(staging / name)
 
     def _run_logged(
         self,
         staging: Path,
+        sandbox: sandboxes.Sandbox,
         command: Sequence[str],
-        mounts: Sequence[Mount],
-        registrations: tuple[str, ...],
         complaint: str,
-        env: Mapping[str, str] | None = None,
         hint: str = "is the network there? XBUILD_MIRROR names another package mirror",
     ) -> None:
-        plain = {"PATH": sandboxes.ROOT_PATH, "LC_ALL": "C.UTF-8", "TMPDIR": tempfile.gettempdir(), **(env or {})}
-        sandbox = sandboxes.Sandbox(
-            mounts=tuple(mounts),
-            registrations=registrations,
-            env=plain,
-            network=True,
-            cwd=str(staging),
-            # mmdebstrap looks at the entry.
-            machine_binfmt=serving.way() == "system",
-        )
         returncode, said = sandboxes.capture(sandbox, command)
         (staging / "log").write_bytes(said)
         if returncode != 0:
             lines = said.decode(errors="replace").splitlines()
             raise MachineError(complaint, details=lines[-20:], hint=hint)
 
+
+
+def _made(path: Path) -> Path:
+    path.mkdir()
+    return path
+
+
+def _machine_sandbox(
+    staging: Path, mounts: Sequence[Mount], registrations: tuple[str, ...], env: Mapping[str, str] | None = None
+) -> sandboxes.Sandbox:
+    """With the machine's files and network, for tools that make roots from outside."""
+    plain = {"PATH": sandboxes.ROOT_PATH, "LC_ALL": "C.UTF-8", "TMPDIR": tempfile.gettempdir(), **(env or {})}
+    return sandboxes.Sandbox(
+        mounts=tuple(mounts),
+        registrations=registrations,
+        env=plain,
+        network=True,
+        cwd=str(staging),
+        # mmdebstrap looks at the entry.
+        machine_binfmt=serving.way() == "system",
+    )

@@ -27,7 +27,9 @@ from xbuild.errors import MachineError
 IN_USE = "in-use"
 """The lock that whoever works with roots, layers and twins holds shared, and whoever removes them alone."""
 
-KINDS = ("downloads", "roots", "layers", "twins", "canaries", "sessions", "machines", "artifacts", "work")
+KINDS = (
+    "downloads", "roots", "imported", "layers", "twins", "canaries", "sessions", "machines", "artifacts", "work",
+)  # fmt: skip
 _KEY_FILE = "key.json"
 _NAME_DIGITS = 20
 """Hex digits of a key in names: 80 bits, and the whole key is compared."""

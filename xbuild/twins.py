@@ -7,14 +7,16 @@ root, with its libraries, into one private directory. `pair` decides, for one ta
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePosixPath
+from typing import Literal
 
 from xbuild.debian import Tree
 from xbuild.dispatcher.table import Entry, Rules
 from xbuild.elf import ElfError, is_elf, read_elf
-from xbuild.model.policy import Policy, Tool
+from xbuild.model.policy import Equivalent, Policy, Tool
 from xbuild.model.toolchain import Toolchain
 from xbuild.paths import PRIVATE
 
@@ -22,6 +24,8 @@ WIDTHS = {"amd64": 64, "i386": 32}
 """The native architectures that twins come in, and their word sizes in bits."""
 
 SHIM = "libxbuild.so"
+
+_SHOWN = 6
 
 SWITCHED_OFF = "switched off"
 """Why a program has no twin if the user wanted it so."""
@@ -58,11 +62,33 @@ class Refused:
 
 @dataclass(frozen=True)
 class Pairs:
-    """What `pair` decided."""
+    """What `pair` decided. equivalents: of pairs of unequal versions, by the target's path, what lets them be."""
 
     entries: tuple[Entry, ...]
     twins: tuple[Twin, ...]
     refused: tuple[Refused, ...]
+    equivalents: Mapping[str, Equivalent] = field(default_factory=dict)
+
+    @property
+    def pairing(self) -> Literal["exact", "equivalent", "none"]:
+        """Whether all twins have the version of what they stand in for, or there are none."""
+        return "none" if not self.twins else "equivalent" if self.equivalents else "exact"
+
+    @property
+    def risks(self) -> list[str]:
+        """What may differ because versions are not the same, one line a reason."""
+        by_reason: dict[Equivalent, list[str]] = {}
+        for path, known in self.equivalents.items():
+            by_reason.setdefault(known, []).append(PurePosixPath(path).name)
+        return [
+            f"{len(names)} native tools are not of the root's own package version ({_some(names)}): {known.why}; "
+            f"the risk: {known.risk}"
+            for known, names in by_reason.items()
+        ]
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (" ..." if len(names) > _SHOWN else "")
 
 
 def candidates(tree: Tree, architecture: str, policy: Policy, toolchain: Toolchain) -> list[Twin]:
@@ -170,36 +196,56 @@ def pair(
     added: frozenset[str] = frozenset(),
     without: frozenset[str] = frozenset(),
     grouped: bool = True,
+    libc: str | None = None,
 ) -> Pairs:
     """Which of `twins` stand in for which files of the tree `target`.
 
     removed: names of tools, groups or programs that the recipe takes away. added: optional tools that it wants.
     without: target paths that are to have none. A group of tools of which one member cannot have a twin has none at
-    all, unless `grouped` is False.
+    all, unless `grouped` is False. libc: of an imported root, where versions may differ as far as the policy lets them.
     """
     refused: dict[str, Refused] = {}
     kept: list[tuple[Twin, Entry]] = []
     broken: dict[str, str] = {}
-    for path, (twin, entry) in entries(twins, policy, toolchain).items():
-        place = target.find(path)
-        if place is None or target.owners.get(path) is None:
+    judge = _Judge(target, policy, toolchain, removed, added, libc, frozenset(twin.tool for twin in twins))
+    for native_path, (twin, entry) in entries(twins, policy, toolchain).items():
+        path, place = _owned(target, native_path)
+        if path is None or place is None or (policy.tools[twin.tool].optional and twin.tool not in added):
             continue
-        if policy.tools[twin.tool].optional and twin.tool not in added:
-            continue
-        reason = SWITCHED_OFF if path in without else _why_not(twin, place, path, target, policy, toolchain, removed)
+        reason = SWITCHED_OFF if path in without else judge.why_not(twin, place, path)
         if reason is None:
-            kept.append((twin, _of_this_file(entry, place)))
+            kept.append((twin, replace(_of_this_file(entry, place), path=path)))
         else:
             refused[path] = Refused(path, reason)
             broken.setdefault(policy.group_of(twin.tool), f"{path}: {reason}")
-    good = []
+    broken |= judge.incomplete(kept)
+    if grouped:
+        kept, others = _whole_groups(kept, policy, broken)
+        refused |= others
+    equivalents = {entry.path: judge.equivalents[entry.path] for _, entry in kept if entry.path in judge.equivalents}
+    chosen, entered = tuple(twin for twin, _ in kept), tuple(entry for _, entry in kept)
+    return Pairs(entered, chosen, tuple(refused.values()), equivalents)
+
+
+def _whole_groups(
+    kept: Sequence[tuple[Twin, Entry]], policy: Policy, broken: Mapping[str, str]
+) -> tuple[list[tuple[Twin, Entry]], dict[str, Refused]]:
+    """Of `kept`, what is in none of the groups `broken`, which are given with the reason; and the others."""
+    good, refused = [], {}
     for twin, entry in kept:
         group = policy.group_of(twin.tool)
-        if grouped and group in broken and policy.tools[twin.tool].group:
+        if group in broken and policy.tools[twin.tool].group:
             refused[entry.path] = Refused(entry.path, f"its group {group} is not substituted ({broken[group]})")
         else:
             good.append((twin, entry))
-    return Pairs(tuple(entry for _, entry in good), tuple(twin for twin, _ in good), tuple(refused.values()))
+    return good, refused
+
+
+def _owned(target: Tree, path: str) -> tuple[str | None, Path | None]:
+    """The path by which a package of the target owns `path`, and its file: where /bin is no link it may be /bin/sed."""
+    plain = path.removeprefix("/usr") if path.startswith(("/usr/bin/", "/usr/sbin/")) else path
+    owned = next((known for known in (path, plain) if known in target.owners), None)
+    return owned, target.find(owned) if owned else None
 
 
 def _of_this_file(entry: Entry, place: Path) -> Entry:
@@ -208,27 +254,75 @@ def _of_this_file(entry: Entry, place: Path) -> Entry:
     return replace(entry, size=state.st_size, ctime=(seconds, nanoseconds))
 
 
-def _why_not(
-    twin: Twin,
-    place: Path,
-    path: str,
-    target: Tree,
-    policy: Policy,
-    toolchain: Toolchain,
-    removed: frozenset[str],
-) -> str | None:
-    if removed & {twin.tool, policy.group_of(twin.tool), PurePosixPath(path).name}:
-        return "taken away by the recipe"
-    if place.is_symlink() or not is_elf(place):
-        return "it is no ELF file in the target root"
-    try:
-        info = read_elf(place)
-    except ElfError as error:
-        return str(error)
-    if (info.machine, info.elf_class) != (toolchain.elf.machine, toolchain.elf.elf_class):
-        return f"it is {info.machine}, {info.elf_class} bits"
-    package = target.packages[target.owners[path]]
-    version = policy.plain_version(package.version)
-    if version != twin.version:
-        return f"{package.name} is {version} in the target root, {twin.package} {twin.version} in the native root"
-    return None
+class _Judge:
+    """Says of single files whether a twin may stand in."""
+
+    def __init__(
+        self,
+        target: Tree,
+        policy: Policy,
+        toolchain: Toolchain,
+        removed: frozenset[str],
+        added: frozenset[str],
+        libc: str | None,
+        tools: frozenset[str],
+    ) -> None:
+        self._tools = tools
+        self._target = target
+        self._policy = policy
+        self._toolchain = toolchain
+        self._removed = removed
+        self._added = added
+        self._libc = libc
+        self.equivalents: dict[str, Equivalent] = {}
+
+    def why_not(self, twin: Twin, place: Path, path: str) -> str | None:
+        """Why the twin may not stand in for the file at `place`, which is `path` inside; None if it may."""
+        if self._removed & {twin.tool, self._policy.group_of(twin.tool), PurePosixPath(path).name}:
+            return "taken away by the recipe"
+        if place.is_symlink() or not is_elf(place):
+            return "it is no ELF file in the target root"
+        try:
+            info = read_elf(place)
+        except ElfError as error:
+            return str(error)
+        elf = self._toolchain.elf
+        if (info.machine, info.elf_class) != (elf.machine, elf.elf_class):
+            return f"it is {info.machine}, {info.elf_class} bits"
+        if self._libc is not None and not self._target.as_packaged(path):
+            # Who made the root may have put his own in its place.
+            return "it is not as its package brought it, by the package's checksum"
+        return self._why_not_by_version(twin, path)
+
+    def _why_not_by_version(self, twin: Twin, path: str) -> str | None:
+        package = self._target.packages[self._target.owners[path]]
+        version = self._policy.plain_version(package.version)
+        musl = self._libc == "musl"
+        if version == twin.version and not musl:
+            return None
+        reason = f"{package.name} is {version} in the target root, {twin.package} {twin.version} in the native root"
+        known = self._policy.equivalent(twin.tool, version, twin.version, musl=musl) if self._libc else None
+        if known is None:
+            return reason
+        names = {twin.tool, self._policy.group_of(twin.tool)}
+        if known.offered and not names & self._added:
+            word = self._policy.group_of(twin.tool)
+            if self._lacking(word, self._tools):
+                return reason
+            return f"{reason}; offered: twins: {{add: [{word}]}} in the recipe; the risk: {known.risk}"
+        self.equivalents[path] = known
+        return None
+
+    def incomplete(self, kept: Sequence[tuple[Twin, Entry]]) -> dict[str, str]:
+        """Groups that stand in by way of `offered`, but lack a program: the others would work with another's."""
+        paths = {entry.path: twin.tool for twin, entry in kept}
+        found = {}
+        for group in {self._policy.group_of(paths[path]) for path, known in self.equivalents.items() if known.offered}:
+            if missing := self._lacking(group, {*paths.values()}):
+                found[group] = f"no native {', '.join(missing)} can be had"
+        return found
+
+    def _lacking(self, group: str, tools: AbstractSet[str]) -> list[str]:
+        """The programs of `group` that are not among `tools`, by the names of their tools."""
+        members = {name for name, tool in self._policy.tools.items() if tool.group == group and not tool.library}
+        return sorted(members - tools)

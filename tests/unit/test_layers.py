@@ -19,8 +19,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("model",),
     ("sandbox",),
     (
-        "artifact", "binfmt", "debian", "dispatcher", "gcctable", "mirror", "privatetree", "roots", "sources", "store",
-        "strings", "twins",
+        "artifact", "binfmt", "debian", "dispatcher", "foreign", "gcctable", "mirror", "network", "privatetree",
+        "roots", "sources", "store", "strings", "twins",
     ),
     ("plan", "environment", "system"),
     (

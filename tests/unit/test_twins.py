@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import shutil
 from pathlib import Path
 
@@ -52,6 +53,12 @@ def debian(root: Path, packages: dict[str, tuple[str, dict[str, str]]]) -> Tree:
     for name, (version, files) in packages.items():
         status.append(f"Package: {name}\nStatus: install ok installed\nArchitecture: x\nVersion: {version}\n")
         (info / f"{name}.list").write_text("/.\n" + "".join(f"{path}\n" for path in files))
+        sums = [
+            f"{hashlib.md5((DATA / contents).read_bytes()).hexdigest()}  {path.lstrip('/')}\n"
+            for path, contents in files.items()
+            if (DATA / contents).is_file()
+        ]
+        (info / f"{name}.md5sums").write_text("".join(sums))
         for path, contents in files.items():
             place = root / merged(path).lstrip("/")
             place.parent.mkdir(parents=True, exist_ok=True)

@@ -55,17 +55,17 @@ class Finding:
         return f"{self.name}: {self.status}" + (f": {self.detail}" if self.detail else "")
 
 
-def cage(roots: Roots, entries: Sequence[Entry], place: WorkPlace) -> Sandbox:
-    """The sandbox of a build at `place`, which is made anew, with nothing but the target root.
+def cage(roots: Roots, entries: Sequence[Entry], place: WorkPlace, layers: Sequence[Path] = ()) -> Sandbox:
+    """The sandbox of a build at `place`, which is made anew.
 
-    entries: the twins that it has.
+    entries: the twins that it has. layers: what it sees as `/`; the target root alone by default.
     """
     remove_tree(place.path)
     place.make()
     place.give_to_builder("obj")
     dispatcher = roots.dispatcher(entries, place.dispatcher, record=False)
     registrations, shown = roots.hook(dispatcher)
-    root = Root((roots.base(),), roots.natives().private, registrations, dispatcher=shown)
+    root = Root(tuple(layers) or (roots.base(),), roots.natives().private, registrations, dispatcher=shown)
     return sandbox(root, place, fixed_variables(roots.toolchain), cwd=f"{BUILD}/obj")
 
 

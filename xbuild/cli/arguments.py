@@ -17,16 +17,18 @@ COMMON = {
     "mode": "substituted (native tools stand in, the default), distcc (a native server compiles), emulated or system "
     "(a whole emulated machine)",
     "suite": "another release of the distribution, e.g. bookworm",
+    "root": "name of an imported root, or a path with a slash, in the place of the distribution's",
 }
 """Help of the options that many tasks have."""
 
 
-def builder_of(recipe: str, target: str, mode: str, suite: str, **more: Any) -> Builder:
+def builder_of(recipe: str, target: str, mode: str, suite: str, root: str = "", **more: Any) -> Builder:
     """What builds `recipe`, as the words say. Raises UsageError."""
     recipe, chosen = recipe_word(recipe), mode_word(mode)
     if more.get("servers") and chosen != "distcc":
         raise UsageError("--distcc-hosts is for --mode distcc")
-    return Builder(recipe, target, Options(mode=chosen, suite=suite or None, grouped=not more.get("without"), **more))
+    more |= {"suite": suite or None, "root": root or None, "grouped": not more.get("without")}
+    return Builder(recipe, target, Options(mode=chosen, **more))
 
 
 def words_after(remainder: str) -> list[str]:

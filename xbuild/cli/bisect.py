@@ -21,6 +21,7 @@ from xbuild.result import Options
         "recipe": "name of a file in recipes/ (or a path)",
         "target": "name of a file in toolchains/: armhf, arm64 ...",
         "suite": "another release of the distribution, e.g. bookworm",
+        "root": "name of an imported root, or a path with a slash",
         "jobs": "compilers at once (default: as many as there are cores)",
         "objects": "compare the whole tree after each phase (the default; --no-objects: what is installed)",
         "keep": "keep the right and the wrong tree",
@@ -34,6 +35,7 @@ def bisect(
     recipe: str,
     target: str = "armhf",
     suite: str = "",
+    root: str = "",
     jobs: str = "",
     objects: bool = True,
     keep: bool = False,
@@ -42,7 +44,7 @@ def bisect(
 ) -> int:
     """Find the native tools that make a build fail, or give other bytes than the emulated build; exit 5 if found."""
     log.configure(json=json, verbose=int(verbose))
-    options = Options(suite=suite or None, jobs=number("--jobs", jobs), keep=keep)
+    options = Options(suite=suite or None, root=root or None, jobs=number("--jobs", jobs), keep=keep)
     require()
     verdict = find_culprits(recipe_word(recipe), target, options, objects=objects)
     if not json:

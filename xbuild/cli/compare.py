@@ -28,6 +28,7 @@ from xbuild.result import Options
         "objects": "compare every ELF file and archive of the build trees too; the trees are kept",
         "twice": "build a second time in one mode, even if nothing differs, to see what differs by itself",
         "suite": "another release of the distribution, e.g. bookworm",
+        "root": "name of an imported root, or a path with a slash",
         "jobs": "compilers at once (default: as many as there are cores)",
         "distcc-hosts": "mode distcc: machines of your own, in distcc's words, instead of a server of ours",
         "html": "the report's file (default: dist/compare-NAME-VERSION-TARGET.html)",
@@ -44,6 +45,7 @@ def compare(
     objects: bool = False,
     twice: bool = False,
     suite: str = "",
+    root: str = "",
     jobs: str = "",
     distcc_hosts: str = "",
     html: str = "",
@@ -56,7 +58,8 @@ def compare(
     if distcc_hosts and "distcc" not in chosen:
         raise UsageError("--distcc-hosts is for mode distcc", hint="name it in --modes")
     require()
-    options = Options(suite=suite or None, jobs=number("--jobs", jobs), servers=tuple(distcc_hosts.split()))
+    servers = tuple(distcc_hosts.split())
+    options = Options(suite=suite or None, root=root or None, jobs=number("--jobs", jobs), servers=servers)
     comparison = compare_modes(recipe_word(recipe), target, chosen, options, objects=objects, twice=twice)
     file = Path(html).absolute() if html else paths.project() / "dist" / f"compare-{comparison.name}.html"
     report.write(file, report.compare_page(comparison))

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from invoke.context import Context
 from invoke.tasks import task
 
-from xbuild import log
+from xbuild import foreign, log
 from xbuild.cli.guard import guarded
 from xbuild.doctor import examine
 from xbuild.errors import EXIT_MACHINE
@@ -38,7 +38,7 @@ def doctor(_c: Context, json: bool = False, offline: bool = False) -> int:
     help={
         "roots": "also roots, layers, twins and machines: the next build makes them anew",
         "downloads": "also downloaded sources",
-        "everything": "the whole store",
+        "everything": "the whole store, imported roots too",
     },
 )
 @guarded
@@ -49,6 +49,7 @@ def clean(_c: Context, roots: bool = False, downloads: bool = False, everything:
     kinds = ["work", "artifacts"]
     kinds += ["roots", "layers", "twins", "canaries", "machines"] if roots or everything else []
     kinds += ["downloads"] if downloads or everything else []
+    kinds += ["imported"] if everything else []
     store.sweep()
     # What a running build stands on is not taken from under it.
     alone = store.lock(IN_USE, wait=False, describe="builds") if "roots" in kinds else contextlib.nullcontext()
@@ -56,3 +57,5 @@ def clean(_c: Context, roots: bool = False, downloads: bool = False, everything:
         for kind in KINDS:
             if kind in kinds and (store.root / kind).is_dir():
                 store.clear(kind)
+        if everything:
+            foreign.forget_all(store)

@@ -1,46 +1,132 @@
-"""The tasks about systems that the user keeps."""
+"""Tasks about roots that the user brings, and systems that he keeps."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 from invoke.collection import Collection
 from invoke.context import Context
 from invoke.tasks import task
 
-from xbuild import log
+from xbuild import foreign, log, paths
+from xbuild.cli.arguments import number
 from xbuild.cli.guard import guarded
+from xbuild.doctor import require
+from xbuild.errors import UsageError
 from xbuild.inputs import open_store
+from xbuild.model.load import load_toolchain, toolchain_names
+from xbuild.model.toolchain import Toolchain
 from xbuild.session import kept
+
+
+def _toolchains() -> list[Toolchain]:
+    project = paths.project()
+    return [load_toolchain(name, project) for name in toolchain_names(project)]
+
+
+def _targets(root: foreign.Imported) -> str:
+    return " ".join(toolchain.name for toolchain in _toolchains() if root.fits(toolchain))
+
+
+def _as_json(root: foreign.Imported) -> dict[str, object]:
+    return {
+        "name": root.name,
+        "targets": _targets(root).split(),
+        "sha256": root.sha256,
+        "source": root.source,
+        "tree": str(root.tree),
+        "facts": root.facts.as_json(),
+    }
+
+
+@task(
+    positional=["name", "source"],
+    auto_shortflags=False,
+    help={
+        "name": "what the root is to be called: --root NAME, or `root: NAME` in a recipe",
+        "source": "a directory, a tar archive, a container image (OCI layout, docker save), or a disk image",
+        "target": "which root is meant, where an image holds several: armhf, arm64 ...",
+        "partition": "number of the partition of a disk image, where several hold a root",
+        "replace": "the name may have another root already",
+        "json": "one JSON object on stdout",
+    },
+)
+@guarded
+def import_(
+    _c: Context,
+    name: str,
+    source: str,
+    target: str = "",
+    partition: str = "",
+    replace: bool = False,
+    json: bool = False,
+) -> None:
+    """Bring a root of your own into the store, to build in it and to enter it."""
+    log.configure(json=json)
+    if name.startswith("-") or source.startswith("-"):
+        raise UsageError("a name and a source are needed", hint="invoke root.import NAME SOURCE")
+    chosen = load_toolchain(target, paths.project()) if target else None
+    wanted = number("--partition", partition) or None
+    require(native=True)
+    root, remarks = foreign.import_root(
+        open_store(), name, Path(source), _toolchains(), target=chosen, partition=wanted, replace=replace
+    )
+    for remark in remarks:
+        log.warn(remark)
+    facts = _as_json(root)
+    log.output(f"{name}: {root.facts.pretty}, {root.facts.kind}, libc {root.facts.libc}")
+    log.output(f"for --target {_targets(root).replace(' ', ' or ')}  sha256 {root.sha256}")
+    log.result({**facts, "remarks": remarks})
 
 
 @task(auto_shortflags=False, name="list", help={"json": "one JSON object on stdout"})
 @guarded
 def list_(_c: Context, json: bool = False) -> None:
-    """List the systems that `shell --keep` has made."""
+    """List the roots that were imported, and the systems that `shell --keep` has made."""
     log.configure(json=json)
-    systems = kept.all_kept(open_store())
+    store = open_store()
+    roots, systems = foreign.named(store), kept.all_kept(store)
     sizes = kept.sizes(systems)
     if json:
-        log.result({"kept": [{**known.as_json(), "bytes": sizes[known.name]} for known in systems]})
+        imported = [_as_json(root) for root in roots]
+        log.result({"imported": imported, "kept": [{**one.as_json(), "bytes": sizes[one.name]} for one in systems]})
         return
-    if not systems:
-        log.output("nothing is kept; `invoke shell --target armhf --keep NAME` begins a system")
-        return
-    rows = [
-        (known.name, known.target, known.suite, log.human_size(sizes[known.name]), known.created, known.used)
-        for known in systems
-    ]
-    log.table(("name", "target", "suite", "changes", "created", "last used"), rows)
+    if not roots and not systems:
+        log.output("nothing is imported or kept: `invoke root.import NAME SOURCE`, `invoke shell --keep NAME`")
+    if roots:
+        facts = [(root.name, _targets(root), root.facts.pretty, root.facts.libc, root.source) for root in roots]
+        log.table(("imported", "targets", "system", "libc", "from"), facts)
+    if systems:
+        rows = [
+            (one.name, one.target, one.suite, log.human_size(sizes[one.name]), one.created, one.used) for one in systems
+        ]
+        log.table(("kept", "target", "suite", "changes", "created", "last used"), rows)
 
 
-@task(positional=["name"], auto_shortflags=False, help={"name": "its name, as `root.list` shows it"})
+@task(
+    positional=["name"],
+    auto_shortflags=False,
+    help={"name": "its name, as `root.list` shows it", "kind": "imported or kept, where both have the name"},
+)
 @guarded
-def remove(_c: Context, name: str) -> None:
-    """Remove a kept system with all that was changed in it."""
+def remove(_c: Context, name: str, kind: str = "") -> None:
+    """Remove an imported root, or a kept system with all that was changed in it."""
     log.configure()
-    kept.remove(open_store(), name)
+    store = open_store()
+    there = {
+        "imported": name in {root.name for root in foreign.named(store)},
+        "kept": name in {system.name for system in kept.all_kept(store)},
+    }
+    if kind not in ("", *there):
+        raise UsageError(f"--kind must be imported or kept, not {kind!r}")
+    if not kind and all(there.values()):
+        raise UsageError(f"there are an imported root and a kept system {name}", hint="--kind imported, or --kind kept")
+    chosen = kind or ("imported" if there["imported"] else "kept")
+    (foreign if chosen == "imported" else kept).remove(store, name)
     log.info(f"{name} is removed")
 
 
 namespace = Collection("root")
-namespace.add_task(list_, name="list")
-namespace.add_task(remove, name="remove")
+namespace.add_task(import_, name="import")
+namespace.add_task(list_)
+namespace.add_task(remove)

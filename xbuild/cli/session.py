@@ -76,6 +76,7 @@ def run(
     help={
         **COMMON,
         "recipe": "a recipe, for a shell as its build has it; without one the whole system",
+        "root": COMMON["root"],
         "artifact": "lay the recipe's finished artifact over the root",
         "keep": "without a recipe: keep the changes by this name, to go on with them another time",
         "bind": "without a recipe: directories to be seen inside at the same paths, separated by commas",
@@ -89,6 +90,7 @@ def shell(
     target: str = "armhf",
     mode: str = "substituted",
     suite: str = "",
+    root: str = "",
     artifact: bool = False,
     keep: str = "",
     bind: str = "",
@@ -98,10 +100,10 @@ def shell(
     log.configure(verbose=int(verbose))
     words = _command(c.remainder)
     if recipe == _NO_RECIPE:
-        return _exit_code(_system(words, target, mode, suite, artifact=artifact, keep=keep, bind=bind))
+        return _exit_code(_system(words, target, mode, suite, root, artifact=artifact, keep=keep, bind=bind))
     if keep or bind:
         raise UsageError("--keep and --bind are for a shell without a recipe")
-    builder = builder_of(_BARE if recipe == "bare" else recipe, target, mode, suite)
+    builder = builder_of(_BARE if recipe == "bare" else recipe, target, mode, suite, root)
     require(native=builder.toolchain.native)
     return builder.shell(words, artifact=artifact)
 
@@ -112,7 +114,9 @@ def _command(remainder: str) -> list[str]:
     return ["sh", "-c", *words] if len(words) == 1 else words
 
 
-def _system(words: list[str], target: str, mode: str, suite: str, *, artifact: bool, keep: str, bind: str) -> int:
+def _system(
+    words: list[str], target: str, mode: str, suite: str, root: str, *, artifact: bool, keep: str, bind: str
+) -> int:
     if artifact:
         raise UsageError("--artifact is for a shell with a recipe")
     if mode_word(mode) == "distcc":
@@ -122,6 +126,7 @@ def _system(words: list[str], target: str, mode: str, suite: str, *, artifact: b
         target=target,
         suite=suite or None,
         keep=keep or None,
+        root=root or None,
         native=mode != "emulated",
         binds=tuple(Path(name).absolute() for name in names("--bind", bind)) if bind else (),
     )

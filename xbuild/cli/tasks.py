@@ -21,7 +21,7 @@ from xbuild.cli.machine import clean, doctor
 from xbuild.cli.measure import bench
 from xbuild.cli.recheck import check
 from xbuild.cli.reference import write_reference
-from xbuild.cli.root import namespace as root
+from xbuild.cli.root import namespace as root_namespace
 from xbuild.cli.session import run, shell
 from xbuild.cli.trace import trace
 from xbuild.cli.words import allow_missing_words
@@ -70,6 +70,7 @@ def build(
     target: str = "armhf",
     mode: str = "substituted",
     suite: str = "",
+    root: str = "",
     jobs: str = "",
     from_: str = "",
     keep: bool = False,
@@ -85,7 +86,7 @@ def build(
     log.configure(json=json, verbose=int(verbose))
     more: dict[str, Any] = {"jobs": number("--jobs", jobs), "start": from_ or None, "keep": keep}
     more |= {"servers": tuple(distcc_hosts.split()), "without": frozenset(filter(None, without.split(",")))}
-    builder = builder_of(recipe, target, mode, suite, **more)
+    builder = builder_of(recipe, target, mode, suite, root, **more)
     other = mode_word(fallback) if fallback else builder.mode
     if plan:
         actions = builder.actions()
@@ -118,12 +119,13 @@ def why(
     target: str = "armhf",
     mode: str = "substituted",
     suite: str = "",
+    root: str = "",
     exec: str = "",
     json: bool = False,
 ) -> None:
     """Tell what a build would do and which inputs changed since the last one; or how one program would run."""
     log.configure(json=json)
-    builder = builder_of(recipe, target, mode, suite)
+    builder = builder_of(recipe, target, mode, suite, root)
     if exec:
         answer = explain_exec(builder, exec)
         for line in [] if json else answer.lines():
@@ -143,10 +145,16 @@ def why(
 @task(positional=["recipe"], auto_shortflags=False, help={**COMMON, "phase": "only the log of this phase"})
 @guarded
 def log_(
-    _c: Context, recipe: str, target: str = "armhf", mode: str = "substituted", suite: str = "", phase: str = ""
+    _c: Context,
+    recipe: str,
+    target: str = "armhf",
+    mode: str = "substituted",
+    suite: str = "",
+    root: str = "",
+    phase: str = "",
 ) -> None:
     """Print the logs of the last build."""
-    builder = builder_of(recipe, target, mode, suite)
+    builder = builder_of(recipe, target, mode, suite, root)
     found = builder.kept("logs")
     folder = builder.place.logs if any(builder.place.logs.glob("*.log")) or not found else found[0]
     files = sorted(folder.glob("*.log"))
@@ -200,6 +208,6 @@ for _task in (
     namespace.add_task(_task)
 namespace.add_task(log_, name="log")
 namespace.add_collection(binfmt.collection)
-namespace.add_collection(root)
+namespace.add_collection(root_namespace)
 
 __all__ = ["namespace"]

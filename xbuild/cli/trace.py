@@ -43,6 +43,7 @@ def _show(found: Trace, top: int) -> None:
         "target": "name of a file in toolchains/: armhf, arm64 ...",
         "mode": f"mode of the build: {', '.join(MODES)}",
         "suite": "another release of the distribution, e.g. bookworm",
+        "root": "name of an imported root, or a path with a slash",
         "phase": "only this phase",
         "top": f"rows of a table (default {TOP}); the rest is summed up",
         "json": "one JSON object on stdout, nothing else there",
@@ -55,6 +56,7 @@ def trace(
     target: str = "armhf",
     mode: str = "substituted",
     suite: str = "",
+    root: str = "",
     phase: str = "",
     top: str = "",
     json: bool = False,
@@ -62,7 +64,7 @@ def trace(
     """Tell what ran in the last build, natively or emulated and why, at what price, and what would make it faster."""
     log.configure(json=json)
     rows = number("--top", top) or TOP
-    inputs = Inputs(recipe_word(recipe), target, Options(mode=mode_word(mode), suite=suite or None))
+    inputs = Inputs(recipe_word(recipe), target, Options(mode=mode_word(mode), suite=suite or None, root=root or None))
     found = trace_build(inputs, phase or None)
     for warning in found.warnings():
         log.warn(warning)

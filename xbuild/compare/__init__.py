@@ -89,6 +89,8 @@ def _compared(wanted: Wanted, chosen: Sequence[Mode], *, twice: bool) -> Compari
         environment=tuple(environment.rows([known.manifest for known in good], _qemu(builder))) if good else (),
         machine=environment.machine(),
         commands=tuple(_commands(wanted, chosen)),
+        pairing=_fastest(good).manifest.get("pairing", "exact") if good else "none",
+        risks=tuple(risk for known in good for risk in known.manifest.get("risks", ())),
     )
 
 
@@ -177,6 +179,7 @@ def _qemu(builder: Builder) -> str:
 def _commands(wanted: Wanted, chosen: Sequence[Mode]) -> list[str]:
     words = [wanted.recipe, "--target", wanted.target]
     words += ["--suite", wanted.options.suite] if wanted.options.suite else []
+    words += ["--root", wanted.options.root] if wanted.options.root else []
     flags = ["--objects"] if wanted.objects else []
     first = process.show(["invoke", "compare", *words, "--modes", ",".join(chosen), *flags])
     return [first, *(process.show(["invoke", "build", *words, "--mode", mode]) for mode in chosen)]

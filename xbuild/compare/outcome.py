@@ -141,7 +141,8 @@ class Comparison:
 
     again: the second build in the same mode, if there was one. inspected: diffoscope's reports by pair of modes and
     path; None where it is not installed. environment: what versions of what took part, in rows. machine: what it ran
-    on, in words. commands: how to repeat it.
+    on, in words. commands: how to repeat it. pairing: whether native tools have the versions of those that they
+    stand in for (exact, equivalent, none). risks: what may differ where they have not.
     """
 
     recipe: str
@@ -156,6 +157,8 @@ class Comparison:
     environment: tuple[tuple[str, ...], ...] = ()
     machine: str = ""
     commands: tuple[str, ...] = ()
+    pairing: str = "exact"
+    risks: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
@@ -191,6 +194,8 @@ class Comparison:
             "suite": self.suite,
             "modes": [run.as_json() for run in self.modes],
             "identical": self.identical,
+            "pairing": self.pairing,
+            "risks": list(self.risks),
             "pairs": [pair.as_json() for pair in self.pairs],
             "again": self.again.as_json() if self.again else None,
             "not_reproducible": self.not_reproducible,

@@ -54,6 +54,9 @@ def lines(comparison: Comparison) -> Iterator[str]:
     if any(run.status == "up-to-date" for run in comparison.modes):
         yield "up-to-date: the artifact was in the store; the times are those of the build that made it"
     yield from (str(run.distcc) for run in comparison.modes if run.distcc)
+    if comparison.pairing != "exact":
+        yield f"pairing of native tools with the root's: {comparison.pairing}"
+        yield from (f"  {risk}" for risk in comparison.risks)
     if comparison.again:
         yield from _again_lines(comparison)
     for pair in comparison.pairs:

@@ -66,6 +66,23 @@ class Tool(Model):
         return None
 
 
+class Equivalent(Model):
+    """Tools that may stand in, in an imported root, for programs of another package version, and why."""
+
+    tools: tuple[str, ...] = Field(description="Names of tools")
+    upstream: tuple[str, ...] = Field(
+        (), description="Versions of the sources that behave alike; none: both have the same, whatever it is"
+    )
+    musl: bool = Field(False, description="Also where the root's C library is musl: nothing of it shows")
+    offered: bool = Field(False, description="Only where the recipe's `twins: {add: [...]}` names it or its group")
+    why: str = Field(description="Why they behave alike")
+    risk: str = Field(description="What may differ all the same")
+
+    def covers(self, target: str, native: str) -> bool:
+        """Whether these two versions of the sources behave alike."""
+        return target == native if not self.upstream else {target, native} <= {*self.upstream}
+
+
 class Policy(Model):
     """Tools by name, the programs that never get a twin, and the variables with which none runs."""
 
@@ -76,6 +93,28 @@ class Policy(Model):
     never: tuple[str, ...]
     emulate_env: tuple[str, ...] = ()
     tools: dict[str, Tool]
+    equivalents: tuple[Equivalent, ...] = Field((), description="What may stand in where versions are not the same")
+    compilers: dict[str, str] = Field({}, description="By release, the version of the gcc whose cross compilers it has")
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        known = {*self.tools, *(tool.group for tool in self.tools.values())}
+        for equivalent in self.equivalents:
+            if odd := sorted({*equivalent.tools} - known):
+                raise ValueError(f"equivalents name {', '.join(odd)}, which is no tool")
+        return self
+
+    def equivalent(self, tool: str, target: str, native: str, *, musl: bool = False) -> Equivalent | None:
+        """What lets the tool of a native package stand in for that of a target package of another version, if anything.
+
+        target, native: versions of the packages. musl: the target's C library.
+        """
+        names = {tool, self.group_of(tool)}
+        both = upstream(target), upstream(native)
+        for known in self.equivalents:
+            if names & {*known.tools} and (known.musl or not musl) and known.covers(*both):
+                return known
+        return None
 
     def plain_version(self, version: str) -> str:
         """`version` without the suffixes that say nothing about the sources."""
@@ -90,6 +129,15 @@ class Policy(Model):
     def group_of(self, tool: str) -> str:
         """The group that the tool of this name switches with; a tool without one is a group of its own."""
         return self.tools[tool].group or tool
+
+
+def upstream(version: str) -> str:
+    """The version of the sources in that of a package of Debian's or Alpine's: `1:1.35+dfsg-3.1` gives `1.35`.
+
+    Debian Policy 5.6.12: [epoch:]upstream[-revision]; +dfsg, ~ds ...: what was taken out of the sources.
+    """
+    plain = re.sub(r"^[0-9]+:", "", version)
+    return re.sub(r"[+~](dfsg|ds|repack)[0-9.]*$", "", plain.rpartition("-")[0] or plain)
 
 
 def _fill(pattern: str, triplet: str) -> str:

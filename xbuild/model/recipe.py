@@ -166,6 +166,7 @@ class Recipe(Model):
     patches: tuple[RelativePath, ...] = Field(
         (), description="Patches, as paths relative to recipes/, in order"
     )
+    root: Name | None = Field(None, description="An imported root (root.import) in the place of the distribution's")
     depends: Depends = Field(Depends(), description="What the build needs in the target root")
     build: Build = Field(description="How it is built")
     env: Environment = Field({}, description="Environment variables of all phases")

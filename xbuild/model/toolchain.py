@@ -106,6 +106,7 @@ class Toolchain(Model):
     word_size_root: WordSizeRoot | None = Field(
         None, description="Tools of the target's word size, where needed"
     )
+    multiarch: StrictBool = Field(True, description="Libraries lie in /usr/lib/TRIPLET, else in /usr/lib")
     identity: dict[VariableName, str] = Field(
         description="Variables with which native tools answer about the machine as the target's own do"
     )
@@ -126,6 +127,11 @@ class Toolchain(Model):
             if missing:
                 raise fault("toolchain", f"a target that is not native needs {', '.join(missing)}")
         return self
+
+    @property
+    def library_directory(self) -> str:
+        """Where libraries are installed, and those of the root lie."""
+        return f"/usr/lib/{self.triplet}" if self.multiarch else "/usr/lib"
 
     @property
     def builds(self) -> bool:

@@ -53,6 +53,8 @@ class Bind:
         sys_.mount(self.source, place, None, sys_.MS_BIND | sys_.MS_REC)
         if self.readonly:
             flags = sys_.MS_REMOUNT | sys_.MS_BIND | sys_.MS_RDONLY | sys_.MS_NOSUID | sys_.MS_NODEV
+            # A flag of the machine's own mount cannot be taken away in a user namespace (mount_namespaces(7)).
+            flags |= sys_.MS_NOEXEC if os.statvfs(place).f_flag & os.ST_NOEXEC else 0
             sys_.mount("none", place, None, flags)
 
     def describe(self) -> str:

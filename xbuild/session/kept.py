@@ -174,7 +174,9 @@ def _make(store: Store, name: str, target: str, suite: str, base: Path) -> Kept:
 
 
 def _digest(base: Path) -> str:
-    return file_sha256(base / _STATUS)
+    status = base / _STATUS
+    # An imported root may have no such database; its entry in the store has the name of its contents.
+    return file_sha256(status) if status.exists() else base.parent.name
 
 
 def _check(known: Kept, target: str, suite: str, base: Path) -> None:

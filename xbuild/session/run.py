@@ -11,6 +11,7 @@ from pathlib import Path
 
 from xbuild import log, paths, record
 from xbuild.debian import Tree
+from xbuild.foreign import Imported
 from xbuild.inputs import open_store
 from xbuild.model.load import load_toolchain, toolchain_names
 from xbuild.model.policy import Policy
@@ -46,10 +47,11 @@ class RunOptions:
 DEFAULT_TARGET = "armhf"
 
 
-def roots_of(toolchain: Toolchain, store: Store) -> Roots:
-    """What makes and finds the roots of a target."""
+def roots_of(toolchain: Toolchain, store: Store, imported: Imported | None = None) -> Roots:
+    """What makes and finds the roots of a target. imported: the target root, where the user has brought it."""
     name = toolchain.policy
-    return Roots(store, toolchain, load_model(paths.POLICIES / f"{name}.yml", Policy) if name else None)
+    policy = load_model(paths.POLICIES / f"{name}.yml", Policy) if name else None
+    return Roots(store, toolchain, policy, imported=imported)
 
 
 def run(command: Sequence[str], options: RunOptions) -> int:

@@ -8,13 +8,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from xbuild import log, paths
+from xbuild import foreign, log, paths
 from xbuild.debian import Tree
-from xbuild.environment import make_network
 from xbuild.errors import UsageError
 from xbuild.inputs import open_store
-from xbuild.model.load import load_toolchain
+from xbuild.model.load import load_toolchain, toolchain_names
 from xbuild.model.toolchain import Toolchain
+from xbuild.network import make_network
 from xbuild.roots import Roots
 from xbuild.sandbox import idmap
 from xbuild.sandbox.attached import has_terminal, run_attached, run_on_terminal
@@ -36,7 +36,8 @@ _PASSED = (
 class ShellOptions:
     """How to open a system. keep: the name that its changes are kept by; None: they are thrown away.
 
-    native: programs have twins. binds: directories of the user's that he wants to see at the same paths.
+    native: programs have twins. binds: directories of the user's that he wants to see at the same paths. root: name or
+    path of an imported root.
     """
 
     target: str
@@ -44,19 +45,27 @@ class ShellOptions:
     keep: str | None = None
     native: bool = True
     binds: tuple[Path, ...] = ()
+    root: str | None = None
 
 
 def shell(command: Sequence[str], options: ShellOptions) -> int:
     """Run `command` (a shell if it is empty) in the system of a target; give its returncode."""
-    toolchain = load_toolchain(options.target, paths.project())
-    toolchain = toolchain.with_suite(options.suite) if options.suite else toolchain
+    project = paths.project()
+    toolchain = load_toolchain(options.target, project)
     for path in options.binds:
         if not path.is_absolute() or not path.is_dir() or path == Path("/"):
             raise UsageError(f"--bind {path} is no directory", hint="name a directory; it is shown at the same path")
     store = open_store()
+    imported = None
+    if options.root:
+        known = [load_toolchain(name, project) for name in toolchain_names(project)]
+        imported = foreign.find(store, options.root, known, toolchain)
+    suite = options.suite or (foreign.release(imported, toolchain) if imported else None)
+    toolchain = toolchain.with_suite(suite) if suite else toolchain
     with store.lock(IN_USE, shared=True, describe="cleans the store"), contextlib.ExitStack() as stack:
         stack.enter_context(writing_below(store.root))
-        roots = roots_of(toolchain, store)
+        stack.enter_context(foreign.used(store, imported))
+        roots = roots_of(toolchain, store, imported)
         source = target_root(roots)
         place = stack.enter_context(_place(store, toolchain, options.keep, source))
         return enter(roots, source, place, command, options)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from xbuild import paths, twins
-from xbuild.debian import Tree, merged
+from xbuild.debian import Tree
 from xbuild.digest import key_of
 from xbuild.dispatcher.table import Entry
 from xbuild.errors import UsageError
@@ -66,8 +65,9 @@ class System:
 
 
 def target_root(roots: Roots) -> Source:
-    """The target's own root, made if it is not there."""
-    return Source((roots.base(),))
+    """The target's own root, made if it is not there; or the imported one."""
+    base = roots.base()
+    return Source((base,), frozenset({base}) if roots.imported else frozenset())
 
 
 def sysroot(directory: Path) -> Source:
@@ -124,14 +124,14 @@ def _identity(layer: Path) -> list[Any]:
 
 
 def _entries(roots: Roots, source: Source) -> Sequence[Entry]:
-    tree = Tree(source.layers)
+    tree = roots.tree_of(source.layers)
     policy = roots.policy
     # Without a package database nothing says what a file is.
-    if policy is None or tree.find(f"/{_STATUS}") is None:
+    if policy is None or (roots.imported is None and tree.find(f"/{_STATUS}") is None):
         return ()
     natives = roots.natives().twins
     without = frozenset(path for path in {twin.target_path for twin in natives} if _is_doubtful(tree, path, source))
-    return twins.pair(natives, tree, policy, roots.toolchain, without=without).entries
+    return twins.pair(natives, tree, policy, roots.toolchain, without=without, libc=roots.libc).entries
 
 
 def _is_doubtful(tree: Tree, path: str, source: Source) -> bool:
@@ -139,16 +139,7 @@ def _is_doubtful(tree: Tree, path: str, source: Source) -> bool:
     place = tree.find(path)
     if place is None or not any(layer in place.parents for layer in source.foreign):
         return False
-    owner = tree.owners.get(path)
-    names = (f"{owner}.md5sums", f"{owner}:{tree.packages[owner].architecture}.md5sums") if owner else ()
-    listed = next((found for name in names if (found := tree.find(f"/var/lib/dpkg/info/{name}"))), None)
-    if listed is None or place.is_symlink() or not place.is_file():
-        return True
-    for line in listed.read_text(errors="replace").splitlines():
-        checksum, _, name = line.partition("  ")
-        if merged(f"/{name}") == path:
-            return hashlib.md5(place.read_bytes(), usedforsecurity=False).hexdigest() != checksum
-    return True
+    return not tree.as_packaged(path)
 
 
 def _ask_cpuinfo(roots: Roots, source: Source, staging: Path) -> None:

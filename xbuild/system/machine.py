@@ -15,7 +15,7 @@ from typing import IO
 from xbuild.environment import SCRATCH, Job, WorkPlace
 from xbuild.errors import MachineError
 from xbuild.model.toolchain import System
-from xbuild.roots import BUILDER
+from xbuild.paths import BUILDER
 from xbuild.sandbox import idmap
 from xbuild.sandbox.mounts import Bind, Mount, Overlay
 from xbuild.sandbox.run import Sandbox, exchange_trees, piped_to, remove_tree, started

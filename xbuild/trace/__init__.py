@@ -8,7 +8,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from xbuild.debian import Tree
 from xbuild.errors import UsageError
 from xbuild.inputs import Inputs
 from xbuild.phases import Progress
@@ -196,7 +195,7 @@ def surroundings(builder: Inputs) -> Surroundings:
         mode=builder.mode,
         policy=policy,
         toolchain=builder.toolchain,
-        tree=Tree(builder.roots.layers(builder.packages)),
+        tree=builder.roots.tree(builder.packages),
         pairs=builder.pairs,
         twins=builder.roots.natives().twins,
         removed=frozenset(builder.recipe.twins.remove),

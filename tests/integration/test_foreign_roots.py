@@ -1,0 +1,357 @@
+"""Roots that the user brings: every form, and what is wrong with bad ones."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import os
+import subprocess
+import tarfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from foreign_sources import DATA, ROOT, SHELL, Member, disk, oci, saved, special, tar
+
+from xbuild import foreign, paths
+from xbuild.errors import UsageError
+from xbuild.model.load import load_toolchain
+from xbuild.sandbox.run import machine_view, remove_tree, run
+from xbuild.store import Store
+
+pytestmark = pytest.mark.integration
+
+TARGETS = [load_toolchain(name, paths.PACKAGE.parent) for name in ("armhf", "arm64", "amd64")]
+ARMHF = TARGETS[0]
+ARM_V7 = {"os": "linux", "architecture": "arm", "variant": "v7"}
+ARM_64 = {"os": "linux", "architecture": "arm64"}
+
+
+@pytest.fixture
+def store(place: Path) -> Iterator[Store]:
+    path = place / "store"
+    path.mkdir()
+    yield Store(path, remove_tree)
+    remove_tree(path)
+
+
+@pytest.fixture
+def folder(place: Path) -> Path:
+    """A directory for sources, which the user owns."""
+    path = place / "sources"
+    path.mkdir()
+    return path
+
+
+def brought(store: Store, source: Path, name: str = "tiny", **words: object) -> tuple[foreign.Imported, str]:
+    """The imported root, and what was told."""
+    root, remarks = foreign.import_root(store, name, source, TARGETS, **words)  # type: ignore[arg-type]
+    return root, "\n".join(remarks)
+
+
+def refused(store: Store, source: Path, **words: object) -> str:
+    """What is said of a source that is no root; nothing of it may stay."""
+    with pytest.raises(UsageError) as caught:
+        brought(store, source, **words)
+    assert not list((store.root / "tmp").glob("*"))
+    assert foreign.named(store) == []
+    assert not list((store.root / "imported").glob("*"))
+    return "\n".join([caught.value.message, *caught.value.details, caught.value.hint or ""])
+
+
+def archive(folder: Path, *more: Member, root: Sequence[Member] = ROOT) -> Path:
+    path = folder / "root.tar"
+    path.write_bytes(tar(*root, *more))
+    return path
+
+
+PACKED = {
+    "tar": lambda data: data,
+    "tar.gz": gzip.compress,
+    "tar.bz2": bz2.compress,
+    "tar.xz": lzma.compress,
+    "tar.zst": lambda data: subprocess.run(["zstd", "-qc"], input=data, capture_output=True, check=True).stdout,
+}
+
+
+@pytest.mark.parametrize("ending", PACKED)
+def test_tar_archives(store: Store, folder: Path, ending: str) -> None:
+    path = folder / f"root.{ending}"
+    path.write_bytes(PACKED[ending](tar(*ROOT)))
+    root, _ = brought(store, path)
+    assert (root.tree / "bin/sh").read_bytes() == SHELL
+    assert (root.facts.distribution, root.facts.machine, root.facts.float_abi) == ("tiny", "ARM", "hard")
+    assert [target.name for target in TARGETS if root.fits(target)] == ["armhf"]
+    assert (root.tree / "etc/passwd").read_text().splitlines()[1].startswith("builder:x:1000:1000:")
+
+
+@pytest.mark.parametrize("ending", PACKED)
+def test_cut_and_corrupt_archives(store: Store, folder: Path, ending: str) -> None:
+    noise = os.urandom(2_000_000)
+    good = PACKED[ending](tar(*ROOT, ("noise", noise)))
+    path = folder / f"root.{ending}"
+    path.write_bytes(good[: len(good) // 2])
+    assert "damaged" in refused(store, path)
+    if ending != "tar":
+        path.write_bytes(good[:1_500_000] + os.urandom(16) + good[1_500_016:])
+        assert "damaged" in refused(store, path)
+
+
+def test_archive_without_its_end(store: Store, folder: Path) -> None:
+    path = folder / "root.tar"
+    path.write_bytes(tar(*ROOT, ("last", b"x" * 512)).rstrip(b"\0"))
+    assert "damaged" in refused(store, path)
+
+
+def test_directories(store: Store, folder: Path) -> None:
+    top = folder / "top"
+    (top / "bin").mkdir(parents=True)
+    (top / "bin/sh").write_bytes(SHELL)
+    (top / "bin/two").hardlink_to(top / "bin/sh")
+    (top / "link").symlink_to("/etc/shadow")
+    os.mkfifo(top / "pipe")
+    root, told = brought(store, top)
+    assert (root.tree / "bin/two").samefile(root.tree / "bin/sh")
+    assert (root.tree / "link").readlink() == Path("/etc/shadow")
+    assert not (root.tree / "pipe").exists()
+    assert "pipe" in told
+    again, _ = brought(store, top, "other")
+    assert again.key == root.key
+    (top / "more").touch()
+    with pytest.raises(UsageError, match="another root tiny"):
+        brought(store, top)
+    assert brought(store, top, replace=True)[0].key != root.key
+
+
+def test_directory_of_other_users(store: Store, folder: Path) -> None:
+    top = folder / "top"
+    (top / "bin").mkdir(parents=True)
+    (top / "bin/sh").write_bytes(SHELL)
+    (top / "own").write_text("secret")
+    run(machine_view(), ["sh", "-euc", 'chown 33:34 "$1"; chmod 600 "$1"', "sh", top / "own"])
+    root, _ = brought(store, top)
+    inside = machine_view()
+    run(inside, ["sh", "-euc", 'test "$(stat -c "%u:%g:%a" "$1")" = 33:34:600', "sh", root.tree / "own"])
+
+
+def test_names_that_lead_elsewhere(store: Store, folder: Path, tmp_path: Path) -> None:
+    path = archive(
+        folder,
+        ("away", str(tmp_path)),
+        ("away/written", b"x"),
+        ("up", "../../../../../.."),
+        ("up/tmp", None),
+        ("up/tmp/written", b"x"),
+        ("/absolute", b"x"),
+    )
+    # The kernel follows them inside the tree: there is no such directory, and nothing is made outside.
+    assert "refused" in refused(store, path)
+    assert not list(tmp_path.iterdir())
+    upwards: tuple[Member, ...] = (("up", "../../.."), ("up/tmp", None), ("up/tmp/a", b"x"), ("/b", b"x"))
+    root, told = brought(store, archive(folder, *upwards))
+    assert (root.tree / "tmp/a").is_file()
+    assert (root.tree / "b").is_file()
+    assert "absolute names" in told
+    assert not Path("/tmp/a").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (("../outside", b"x"), "leads upwards"),
+        (("a/../../b", b"x"), "leads upwards"),
+        (special("hard", tarfile.LNKTYPE, "../../etc/passwd"), "leads upwards"),
+        (special("hard", tarfile.LNKTYPE, "/nowhere"), "hard link"),
+        (special("hard", tarfile.LNKTYPE, "bin"), "hard link"),
+        (("bin/sh/below", b"x"), "bin/sh"),
+        (("tmp", "/etc"), "/tmp is no directory"),
+        (("usr", "/"), "/usr is a symbolic link"),
+        (("var/lib/dpkg/status", "/etc/passwd"), "/var/lib/dpkg/status is a symbolic link"),
+    ],
+)
+def test_refused_members(store: Store, folder: Path, more: Member, words: str) -> None:
+    assert words in refused(store, archive(folder, more))
+
+
+def test_devices_and_rights(store: Store, folder: Path) -> None:
+    path = archive(
+        folder,
+        special("dev/sda", tarfile.BLKTYPE, devmajor=8),
+        special("dev/null", tarfile.CHRTYPE, devmajor=1, devminor=3),
+        special("pipe", tarfile.FIFOTYPE),
+        special("bin/su", tarfile.REGTYPE, mode=0o4755, size=3),
+        special("far", tarfile.REGTYPE, uid=4_000_000, size=1),
+    )
+    root, told = brought(store, path)
+    assert list((root.tree / "dev").iterdir()) == []
+    assert (root.tree / "bin/su").stat().st_mode & 0o7777 == 0o755
+    for words in ("/dev/sda", "set-user-id", "/bin/su", "owners"):
+        assert words in told
+
+
+@pytest.mark.parametrize(
+    ("shell", "words"),
+    [
+        ("armel.o", "ARM, 32 bit, soft float"),
+        ("armhf-pie", "asks for the loader /lib/ld-linux-armhf.so.3, which is missing"),
+        ("make.sh", "not an ELF file"),
+    ],
+)
+def test_shells_of_no_target(store: Store, folder: Path, shell: str, words: str) -> None:
+    path = archive(folder, root=[("bin/sh", (DATA / shell).read_bytes())])
+    assert words in refused(store, path)
+
+
+def test_no_shell(store: Store, folder: Path) -> None:
+    assert "no /bin/sh" in refused(store, archive(folder, root=[("etc/passwd", b"x")]))
+    assert "no /bin/sh" in refused(store, archive(folder, root=[("bin/sh", "sh")]))
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", "it is empty"),
+        (b"PK\x03\x04" + bytes(600), "zip"),
+        (b"hsqs" + bytes(600), "squashfs"),
+        (b"QFI\xfb" + bytes(600), "qcow2"),
+        (SHELL, "a program"),
+        (b"some text\n" * 100, "neither"),
+        (bytes(10240), "no /bin/sh"),
+    ],
+)
+def test_what_is_no_source(store: Store, folder: Path, data: bytes, words: str) -> None:
+    path = folder / "what"
+    path.write_bytes(data)
+    assert words in refused(store, path)
+
+
+def test_missing_and_unreadable_sources(store: Store, folder: Path) -> None:
+    assert "no such file" in refused(store, folder / "nothing")
+    path = archive(folder)
+    if os.geteuid():
+        path.chmod(0)
+        assert "may not read" in refused(store, path)
+
+
+LAYERS = (
+    tar(*ROOT, ("opt/a", b"1"), ("opt/b", b"1"), ("srv/x/y", b"1"), ("lib", "usr/lib"), ("usr/lib", None)),
+    gzip.compress(tar(("opt/.wh.a", b""), ("srv/x/new", b"2"), ("srv/x/.wh..wh..opq", b""), ("lib/deep", b"2"))),
+)
+
+
+def layered(root: foreign.Imported) -> dict[str, bool]:
+    """Which files are there."""
+    names = ("opt/a", "opt/b", "srv/x/y", "srv/x/new", "usr/lib/deep", "srv/x/.wh..wh..opq")
+    return {name: (root.tree / name).exists() for name in names}
+
+
+MERGED = {"opt/a": False, "opt/b": True, "srv/x/y": False, "srv/x/new": True, "usr/lib/deep": True,
+          "srv/x/.wh..wh..opq": False}  # fmt: skip
+
+
+def test_container_images(store: Store, folder: Path) -> None:
+    layout = oci(folder / "oci", [(ARM_V7, LAYERS)])
+    assert layered(brought(store, layout)[0]) == MERGED
+    packed = folder / "oci.tar"
+    with tarfile.open(packed, "w") as tar_file:
+        tar_file.add(layout, arcname=".")
+    assert layered(brought(store, packed, "packed")[0]) == MERGED
+    old = folder / "saved.tar"
+    old.write_bytes(saved(LAYERS))
+    assert layered(brought(store, old, "saved")[0]) == MERGED
+
+
+def test_images_for_several_platforms(store: Store, folder: Path) -> None:
+    other = tar(("bin/sh", (DATA / "arm64-static").read_bytes()))
+    layout = oci(folder / "oci", [(ARM_64, [other]), (ARM_V7, LAYERS), ({"architecture": "unknown"}, [b"x"])])
+    assert "linux/arm64, linux/arm/v7" in refused(store, layout)
+    assert "no image for amd64" in refused(store, layout, target=TARGETS[2])
+    assert brought(store, layout, target=ARMHF)[0].facts.machine == "ARM"
+    assert brought(store, layout, "two", target=TARGETS[1])[0].facts.machine == "AARCH64"
+
+
+def test_damaged_images(store: Store, folder: Path) -> None:
+    layout = oci(folder / "oci", [(ARM_V7, LAYERS)])
+    blobs = layout / "blobs/sha256"
+    biggest = max(blobs.iterdir(), key=lambda path: path.stat().st_size)
+    kept = biggest.read_bytes()
+    biggest.write_bytes(b"x" + kept[1:])
+    assert "another digest" in refused(store, layout)
+    biggest.unlink()
+    assert "missing" in refused(store, layout)
+    biggest.symlink_to("/etc/passwd")
+    assert "leads out" in refused(store, layout)
+    (layout / "index.json").write_text("{}")
+    assert "not an image as it should be" in refused(store, layout)
+
+
+def rpi_tree(folder: Path) -> Path:
+    tree = folder / "tree"
+    (tree / "usr/bin").mkdir(parents=True)
+    (tree / "bin").symlink_to("usr/bin")
+    (tree / "usr/bin/sh").write_bytes(SHELL)
+    (tree / "usr/bin/two").hardlink_to(tree / "usr/bin/sh")
+    (tree / "usr/bin/su").write_bytes(b"x")
+    (tree / "usr/bin/su").chmod(0o4755)
+    (tree / 'a "quoted" name').write_text("x")
+    os.mkfifo(tree / "pipe")
+    return tree
+
+
+def test_disk_images(store: Store, folder: Path) -> None:
+    image = disk(folder / "disk.img", rpi_tree(folder))
+    root, told = brought(store, image)
+    assert "partition 2 (ext4)" in told
+    assert "/pipe" in told
+    assert (root.tree / "usr/bin/two").samefile(root.tree / "usr/bin/sh")
+    assert (root.tree / "usr/bin/su").stat().st_mode & 0o7777 == 0o755
+    assert (root.tree / 'a "quoted" name').read_text() == "x"
+    for ending in ("xz", "zst"):
+        packed = folder / f"disk.img.{ending}"
+        packed.write_bytes(PACKED[f"tar.{ending}"](image.read_bytes()))
+        assert (brought(store, packed, ending)[0].tree / "bin/sh").read_bytes() == SHELL
+
+
+def test_disk_images_without_a_root(store: Store, folder: Path) -> None:
+    tree = rpi_tree(folder)
+    assert "behind the end of the image" in refused(store, disk(folder / "cut.img", tree, cut=1 << 20))
+    image = disk(folder / "disk.img", tree)
+    assert "no partition 7" in refused(store, image, partition=7)
+    data = bytearray(image.read_bytes())
+    start = 4096 * 512
+    # A LUKS header in the place of the file system (LUKS2 on-disk format, 2.1).
+    luks = b"LUKS\xba\xbe\x00\x01" + bytes(600)
+    image.write_bytes(bytes(data[:start]) + luks + bytes(len(data) - start - len(luks)))
+    assert "encrypted" in refused(store, image)
+    image.write_bytes(bytes(data[:start]) + bytes(len(data) - start))
+    assert "no file system that blkid knows" in refused(store, image)
+    image.write_bytes(bytes(446) + b"\xff" * 64 + b"\x55\xaa" + bytes(1 << 20))
+    assert "partition" in refused(store, image)
+    # The inode table of the first group, all ones.
+    data[start + 1024 * 60 : start + 1024 * 400] = b"\xff" * (1024 * 340)
+    image.write_bytes(bytes(data))
+    assert refused(store, image)
+
+
+def test_names_and_removal(store: Store, folder: Path) -> None:
+    root, _ = brought(store, archive(folder))
+    brought(store, archive(folder), "second")
+    assert [known.name for known in foreign.named(store)] == ["second", "tiny"]
+    assert foreign.find(store, "tiny", TARGETS, ARMHF).key == root.key
+    with pytest.raises(UsageError, match="did you mean 'tiny'"):
+        foreign.find(store, "tinyy", TARGETS, ARMHF)
+    with pytest.raises(UsageError, match="is ARM, 32 bit, hard float, and arm64 is AARCH64"):
+        foreign.find(store, "tiny", TARGETS, TARGETS[1])
+    assert foreign.find(store, str(archive(folder)), TARGETS, ARMHF).key == root.key
+    foreign.remove(store, "second")
+    assert root.tree.exists()
+    foreign.remove(store, "tiny")
+    assert not root.tree.exists()
+    with pytest.raises(UsageError, match="there is no root"):
+        foreign.remove(store, "tiny")
+
+
+@pytest.mark.parametrize("name", ["", "A", "../x", "a/b", ".x"])
+def test_names_that_are_none(store: Store, folder: Path, name: str) -> None:
+    assert "no name for a root" in refused(store, archive(folder), name=name)
