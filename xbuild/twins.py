@@ -174,12 +174,12 @@ def pair(
     """Which of `twins` stand in for which files of the tree `target`.
 
     removed: names of tools, groups or programs that the recipe takes away. added: optional tools that it wants.
-    without: target paths that are to have none. A group of tools of which one member cannot have a twin has none at
-    all, unless `grouped` is False.
+    without: target paths that are to have none. A group of tools of which one member cannot have a twin, or is not
+    there natively, has none at all, unless `grouped` is False.
     """
     refused: dict[str, Refused] = {}
     kept: list[tuple[Twin, Entry]] = []
-    broken: dict[str, str] = {}
+    broken = _absent(twins, policy)
     for path, (twin, entry) in entries(twins, policy, toolchain).items():
         place = target.find(path)
         if place is None or target.owners.get(path) is None:
@@ -200,6 +200,13 @@ def pair(
         else:
             good.append((twin, entry))
     return Pairs(tuple(entry for _, entry in good), tuple(twin for twin, _ in good), tuple(refused.values()))
+
+
+def _absent(twins: Sequence[Twin], policy: Policy) -> dict[str, str]:
+    """The groups of which a tool is not there natively at all, and which tool."""
+    there = {twin.tool for twin in twins}
+    tools = [(name, tool.group) for name, tool in policy.tools.items() if tool.group and not tool.library]
+    return {group: f"there is no native {name}" for name, group in tools if name not in there}
 
 
 def _of_this_file(entry: Entry, place: Path) -> Entry:
