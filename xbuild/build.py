@@ -87,6 +87,10 @@ class Builder(Inputs):
 
     def build(self) -> Result:
         """Do it. Raises PhaseError, CheckError, SourceError or MachineError; the work place then stays."""
+        if not self.toolchain.builds:
+            name = self.toolchain.name
+            message, hint = f"target {name} only runs programs: its root has no compiler", f"see toolchains/{name}.yml"
+            raise UsageError(message, hint=hint)
         if self.options.start and self.options.start not in [UNPACK, *(phase.name for phase in self.phases)]:
             names = [phase.name for phase in self.phases]
             suggestion = did_you_mean(self.options.start, names)

@@ -16,7 +16,7 @@ import os
 import secrets
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -211,9 +211,11 @@ class Store:
         with self.lock(lock, describe=f"makes {self.entry(kind, key)}"):
             self._set_aside(self.entry(kind, key), lock)
 
-    def clear(self, kind: str) -> None:
-        """Remove all entries of `kind`; for `work`, what no build holds at the moment."""
+    def clear(self, kind: str, spare: Container[str] = ()) -> None:
+        """Remove all entries of `kind` but those named in `spare`; for `work`, what no build holds at the moment."""
         for path in sorted(self.entry(kind, "").iterdir()):
+            if path.name in spare:
+                continue
             lock = path.name if kind == "work" else f"{kind}-{path.name}"
             # What somebody uses stays.
             with contextlib.suppress(MachineError), self.lock(lock, wait=False):

@@ -201,12 +201,13 @@ def pair(
     """Which of `twins` stand in for which files of the tree `target`.
 
     removed: names of tools, groups or programs that the recipe takes away. added: optional tools that it wants.
-    without: target paths that are to have none. A group of tools of which one member cannot have a twin has none at
-    all, unless `grouped` is False. libc: of an imported root, where versions may differ as far as the policy lets them.
+    without: target paths that are to have none. A group of tools of which one member cannot have a twin, or is not
+    there natively, has none at all, unless `grouped` is False. libc: of an imported root, where versions may differ as
+    far as the policy lets them.
     """
     refused: dict[str, Refused] = {}
     kept: list[tuple[Twin, Entry]] = []
-    broken: dict[str, str] = {}
+    broken = _absent(twins, policy)
     judge = _Judge(target, policy, toolchain, removed, added, libc, frozenset(twin.tool for twin in twins))
     for native_path, (twin, entry) in entries(twins, policy, toolchain).items():
         path, place = _owned(target, native_path)
@@ -246,6 +247,13 @@ def _owned(target: Tree, path: str) -> tuple[str | None, Path | None]:
     plain = path.removeprefix("/usr") if path.startswith(("/usr/bin/", "/usr/sbin/")) else path
     owned = next((known for known in (path, plain) if known in target.owners), None)
     return owned, target.find(owned) if owned else None
+
+
+def _absent(twins: Sequence[Twin], policy: Policy) -> dict[str, str]:
+    """The groups of which a tool is not there natively at all, and which tool."""
+    there = {twin.tool for twin in twins}
+    tools = [(name, tool.group) for name, tool in policy.tools.items() if tool.group and not tool.library]
+    return {group: f"there is no native {name}" for name, group in tools if name not in there}
 
 
 def _of_this_file(entry: Entry, place: Path) -> Entry:

@@ -39,7 +39,7 @@ def on_a_small_disk(xbuild: Xbuild, tmp_path: Path, script: str) -> str:
     command = ["sh", "-euc", _SMALL + script, "sh", tmp_path, f"{_MEBIBYTES}m", xbuild.cache]
     where = Sandbox(mounts=(Proc(),), env=env, cwd=str(CHECKOUT), network=True)
     # The roots of the shared cache have to be there already: a small disk cannot hold them.
-    xbuild("shell", "--target", "armhf", "--", "true")
+    xbuild("shell", "bare", "--target", "armhf", "--", "true")
     _, said = capture(where, [*command, sys.executable, "-m", "invoke"])
     return said.decode()
 

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.e2e
 
 def inside(xbuild: Xbuild, script: str, code: int = 0, env: dict[str, str] | None = None) -> str:
     """What the shell text `script` says inside; a single word after `--` is shell text."""
-    said = xbuild("shell", "--target", "armhf", "--", script, code=code, env=env)
+    said = xbuild("shell", "bare", "--target", "armhf", "--", script, code=code, env=env)
     return (said.out + said.err).rstrip("\n")
 
 
@@ -93,7 +93,8 @@ def test_what_it_writes_is_the_user_s_or_a_subordinate_s(xbuild: Xbuild) -> None
 
 def test_the_shell_gives_the_command_s_code(xbuild: Xbuild) -> None:
     inside(xbuild, "exit 42", code=42)
-    assert xbuild("shell", "--target", "armhf", "--", "sh", "-c", 'echo "$1|$2"', "sh", "a b", "c").out == "a b|c\n"
+    words = ["sh", "-c", 'echo "$1|$2"', "sh", "a b", "c"]
+    assert xbuild("shell", "bare", "--target", "armhf", "--", *words).out == "a b|c\n"
 
 
 def test_what_a_phase_leaves_running_ends_with_it(xbuild: Xbuild) -> None:

@@ -110,7 +110,7 @@ def test_the_answers_are_an_arm_s(said: Answers, target: str, machine: str, trip
 def test_both_modes_are_what_they_say(xbuild: Xbuild) -> None:
     """The comparison above is worth something only if the shell's own tools differ."""
     modes = ("substituted", "emulated")
-    said = [xbuild("shell", "--mode", mode, "--", "readlink /proc/self/exe").out for mode in modes]
+    said = [xbuild("shell", "bare", "--mode", mode, "--", "readlink /proc/self/exe").out for mode in modes]
     assert said == ["/.xbuild/amd64/usr/bin/readlink\n", "/usr/bin/readlink\n"]
 
 
@@ -125,7 +125,7 @@ find / -xdev -type f -print0 2> /dev/null | perl -0ne '
 
 
 def test_no_x86_file_can_be_found(xbuild: Xbuild) -> None:
-    lines = xbuild("shell", "--target", "armhf", "--", _FIND).out.splitlines()
+    lines = xbuild("shell", "bare", "--target", "armhf", "--", _FIND).out.splitlines()
     assert len(lines) == 1, lines
     files, elf = (int(word) for word in lines[0].split() if word.isdigit())
     assert files > 3000
@@ -134,7 +134,7 @@ def test_no_x86_file_can_be_found(xbuild: Xbuild) -> None:
 
 def test_no_x86_file_is_in_the_layers(xbuild: Xbuild, user_cache: Path) -> None:
     """The same, seen from outside, where the files of all target roots and layers lie."""
-    xbuild("shell", "--target", "armhf", "--", "true")
+    xbuild("shell", "bare", "--target", "armhf", "--", "true")
     foreign = [entry for kind in ("roots", "layers") for entry in (user_cache / kind).iterdir() if _is_arm(entry)]
     assert foreign != []
     for entry in foreign:

@@ -13,6 +13,7 @@ from xbuild.cli.guard import guarded
 from xbuild.doctor import examine
 from xbuild.errors import EXIT_MACHINE
 from xbuild.inputs import open_store
+from xbuild.session import kept
 from xbuild.store import IN_USE, KINDS
 
 
@@ -38,7 +39,7 @@ def doctor(_c: Context, json: bool = False, offline: bool = False) -> int:
     help={
         "roots": "also roots, layers, twins and machines: the next build makes them anew",
         "downloads": "also downloaded sources",
-        "everything": "the whole store, imported roots too",
+        "everything": "the whole store, imported roots and kept systems too",
     },
 )
 @guarded
@@ -47,15 +48,22 @@ def clean(_c: Context, roots: bool = False, downloads: bool = False, everything:
     log.configure()
     store = open_store()
     kinds = ["work", "artifacts"]
-    kinds += ["roots", "layers", "twins", "canaries", "machines"] if roots or everything else []
+    kinds += ["roots", "layers", "twins", "canaries", "sessions", "machines"] if roots or everything else []
     kinds += ["downloads"] if downloads or everything else []
     kinds += ["imported"] if everything else []
     store.sweep()
     # What a running build stands on is not taken from under it.
     alone = store.lock(IN_USE, wait=False, describe="builds") if "roots" in kinds else contextlib.nullcontext()
     with alone, log.step(f"remove {', '.join(kinds)}"):
+        systems = kept.all_kept(store)
+        for known in systems if everything else ():
+            kept.remove(store, known.name)
+        spared = {known.root: known.name for known in systems if not everything}
         for kind in KINDS:
             if kind in kinds and (store.root / kind).is_dir():
-                store.clear(kind)
+                store.clear(kind, spared)
         if everything:
             foreign.forget_all(store)
+    if "roots" in kinds and spared:
+        names = ", ".join(sorted(spared.values()))
+        log.info(f"the roots of kept systems stay ({names}); `invoke root.remove NAME` removes one")

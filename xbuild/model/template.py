@@ -5,13 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from jinja2 import StrictUndefined
-from jinja2.exceptions import TemplateError, TemplateSyntaxError, UndefinedError
-from jinja2.sandbox import SandboxedEnvironment
-
 from xbuild.yamlfile import did_you_mean
-
-_ENVIRONMENT = SandboxedEnvironment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True)
 
 _UNDEFINED = re.compile(r"'(\w+)' is undefined")
 
@@ -33,8 +27,14 @@ def render(text: str, values: Mapping[str, str]) -> str:
         )
     if "{{" not in text:
         return text
+    # Only here: it takes long to load, and most commands render nothing.
+    from jinja2 import StrictUndefined
+    from jinja2.exceptions import TemplateError, TemplateSyntaxError, UndefinedError
+    from jinja2.sandbox import SandboxedEnvironment
+
+    environment = SandboxedEnvironment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True)
     try:
-        return _ENVIRONMENT.from_string(text).render(values)
+        return environment.from_string(text).render(values)
     except UndefinedError as error:
         raise ValueError(_undefined(str(error), values)) from error
     except TemplateSyntaxError as error:

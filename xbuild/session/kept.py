@@ -32,15 +32,16 @@ _UNFINISHED = re.compile(
 
 @dataclass(frozen=True)
 class Kept:
-    """A kept system. path: its directory. base: digest of the package database that its changes were made over.
+    """A kept system. path: its directory. root: the store's entry that its changes are over.
 
-    created, used: ISO 8601, UTC.
+    base: digest of the package database there. created, used: ISO 8601, UTC.
     """
 
     name: str
     path: Path
     target: str
     suite: str
+    root: str
     base: str
     created: str
     used: str
@@ -52,7 +53,7 @@ class Kept:
 
     def as_json(self) -> dict[str, Any]:
         """What a machine wants to know of it."""
-        return {name: str(value) for name, value in asdict(self).items() if name != "base"}
+        return {name: str(value) for name, value in asdict(self).items() if name not in ("root", "base")}
 
 
 def valid_name(name: str) -> str:
@@ -163,7 +164,7 @@ def _make(store: Store, name: str, target: str, suite: str, base: Path) -> Kept:
             (staging / part).mkdir()
             (staging / part).chmod(0o755)
             idmap.own(staging / part)
-        _write(Kept(name, staging, target, suite, _digest(base), _now(), _now()))
+        _write(Kept(name, staging, target, suite, base.parent.name, _digest(base), _now(), _now()))
         staging.rename(place)
     except BaseException:
         store.discard(staging)

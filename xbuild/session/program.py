@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -83,22 +83,34 @@ def fits(info: ElfInfo, identity: Identity) -> bool:
     return (info.machine, info.elf_class, info.data) == (identity.machine, identity.elf_class, identity.data)
 
 
-def choose(found: Found, toolchains: Sequence[Toolchain], default: str) -> Toolchain:
-    """The target that runs it, where the user has named none. Raises UsageError if no target does."""
-    fitting = [known for known in toolchains if found.info is not None and fits(found.info, known.elf)]
-    by_loader = [known for known in fitting if found.info and found.info.interpreter == known.elf.interpreter]
-    emulated = [known for known in (*by_loader, *fitting) if not known.native]
-    if emulated:
-        return emulated[0]
-    if found.info is not None:
-        raise _foreign(found, found.info, toolchains)
-    return next(known for known in toolchains if known.name == default)
+def choose(found: Found, toolchains: Iterable[Toolchain]) -> Toolchain:
+    """The target that runs it, where the user has named none: the first one for what is no ELF file.
+
+    Of several with the same machine the one whose loader it asks for. Raises UsageError if no target runs it.
+    """
+    fitting, others = [], []
+    for known in toolchains:
+        others.append(known)
+        if found.info is None:
+            return known
+        if fits(found.info, known.elf) and not known.native:
+            if found.info.interpreter in (None, known.elf.interpreter):
+                return known
+            fitting.append(known)
+    if fitting or found.info is None:
+        return fitting[0]
+    raise _foreign(found, found.info, others)
 
 
-def check_machine(found: Found, info: ElfInfo, toolchain: Toolchain, toolchains: Sequence[Toolchain]) -> None:
-    """Raise UsageError if the ELF file, which is `info`, is not for the target `toolchain`."""
+def check_machine(
+    found: Found, info: ElfInfo, toolchain: Toolchain, all_of_them: Callable[[], Iterable[Toolchain]]
+) -> None:
+    """Raise UsageError if the ELF file, which is `info`, is not for the target `toolchain`.
+
+    all_of_them: gives all targets, of which one may be the right one.
+    """
     if not fits(info, toolchain.elf):
-        raise _foreign(found, info, toolchains, toolchain.name)
+        raise _foreign(found, info, list(all_of_them()), toolchain.name)
 
 
 def check(found: Found, toolchain: Toolchain, view: Tree) -> None:

@@ -60,16 +60,15 @@ def run(command: Sequence[str], options: RunOptions) -> int:
     Raises UsageError if it cannot run, with the reason; MachineError if the machine lacks something.
     """
     project = paths.project()
-    toolchains = [load_toolchain(name, project) for name in toolchain_names(project)]
     found = program.look(command[0])
-    if options.target:
-        toolchain = load_toolchain(options.target, project)
-    else:
-        toolchain = program.choose(found, toolchains, DEFAULT_TARGET)
+    # The one that is meant first: reading all takes longer than the rest of a start.
+    names = [options.target or DEFAULT_TARGET, *toolchain_names(project)]
+    toolchains = (load_toolchain(name, project) for name in dict.fromkeys(names))
+    toolchain = next(toolchains) if options.target else program.choose(found, toolchains)
     toolchain = toolchain.with_suite(options.suite) if options.suite else toolchain
     if found.info is not None:
         # Before roots are made, which takes minutes.
-        program.check_machine(found, found.info, toolchain, toolchains)
+        program.check_machine(found, found.info, toolchain, lambda: (toolchain, *toolchains))
     store = open_store()
     with store.lock(IN_USE, shared=True, describe="cleans the store"), contextlib.ExitStack() as stack:
         with writing_below(store.root):

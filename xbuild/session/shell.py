@@ -137,6 +137,8 @@ def _variables(program: str, keep: str | None) -> dict[str, str]:
         "LANG": "C.UTF-8",
         "TERM": "dumb",
         **{name: os.environ[name] for name in _PASSED if name in os.environ},
+        # Without a terminal nobody can answer what a package asks.
+        **({} if has_terminal() else {"DEBIAN_FRONTEND": "noninteractive"}),
         # Debian's bashrc puts it before the prompt.
         **({"debian_chroot": keep} if keep else {}),
     }

@@ -1,0 +1,268 @@
+"""What a session shows of the machine, which programs it takes, and what it says of the others."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from xbuild.debian import Tree
+from xbuild.elf import read_elf
+from xbuild.errors import UsageError
+from xbuild.model.load import load_toolchain, toolchain_names
+from xbuild.sandbox.mounts import Bind, Text
+from xbuild.session import files, program
+from xbuild.session.system import Source, _is_doubtful
+
+DATA = Path(__file__).parent / "data"
+CHECKOUT = Path(__file__).parents[2]
+ALL = [load_toolchain(name, CHECKOUT) for name in toolchain_names(CHECKOUT)]
+ARMHF = next(known for known in ALL if known.name == "armhf")
+
+
+def made(path: Path, data: bytes | str = b"", mode: int = 0o755) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data if isinstance(data, bytes) else data.encode())
+    path.chmod(mode)
+    return path
+
+
+def refused(word: str | Path) -> str:
+    with pytest.raises(UsageError) as caught:
+        program.look(str(word))
+    return caught.value.message.replace(str(word), "WORD")
+
+
+def test_what_is_no_program(tmp_path: Path) -> None:
+    arm = (DATA / "armhf-static").read_bytes()
+    (tmp_path / "dangling").symlink_to("nowhere")
+    for path, reason in (
+        (tmp_path, "WORD is a directory"),
+        (tmp_path / "dangling", "WORD is a link to nowhere, which is not there"),
+        (made(tmp_path / "plain", arm, 0o644), "WORD is not executable"),
+        (made(tmp_path / "empty"), "WORD is an empty file"),
+        (made(tmp_path / "text", "echo a\n"), "WORD is neither an ELF file nor a script with `#!` in its first line"),
+        (made(tmp_path / "bare", "#!\n"), "WORD is a script that names no interpreter in its first line"),
+        (made(tmp_path / "short", arm[:12]), "WORD is a broken ELF file: it ends within its first 16 bytes"),
+        (made(tmp_path / "o", (DATA / "armhf.o").read_bytes()), "WORD is an object file: it has to be linked first"),
+        (made(tmp_path / "lib", (DATA / "libhalf.so.1").read_bytes()), "WORD is a shared library, not a program"),
+    ):
+        assert refused(path) == reason
+    os.mkfifo(tmp_path / "fifo")
+    assert refused(tmp_path / "fifo") == "WORD is no regular file"
+
+
+@pytest.mark.parametrize("size", range(60, 556, 31))
+def test_a_program_that_is_cut_short(tmp_path: Path, size: int) -> None:
+    """At any place: what still is a program to the kernel must be one whole."""
+    path = made(tmp_path / "cut", (DATA / "armhf-static").read_bytes()[:size])
+    if size < read_elf(DATA / "armhf-static").end:
+        assert re.search("cut short|broken ELF file", refused(path))
+    else:
+        # What is cut off is for tools, not for the kernel.
+        assert re.search("broken ELF file", refused(path))
+
+
+@pytest.mark.parametrize("name", ["armhf-static", "armhf-static-pie", "armhf-pie", "arm64-static"])
+def test_the_target_is_found(name: str) -> None:
+    found = program.look(str(DATA / name))
+    assert program.choose(found, iter([ARMHF, *ALL])).name == name.partition("-")[0]
+
+
+def test_what_is_no_elf_file_is_the_default_target_s(tmp_path: Path) -> None:
+    script = made(tmp_path / "script", "#!/usr/bin/env -S python3 -u\n")
+    found = program.look(str(script))
+    assert found.interpreter == ("/usr/bin/env", "-S python3 -u")
+    assert program.choose(found, iter([ARMHF])) is ARMHF
+    assert program.choose(program.look("uname"), iter([ARMHF])) is ARMHF
+
+
+def test_a_program_of_another_machine(tmp_path: Path) -> None:
+    native = program.look(str(DATA / "amd64-static"))
+    other = program.look(str(DATA / "arm64-static"))
+    big = bytearray((DATA / "armhf-static").read_bytes())
+    # e_machine: 43 is EM_SPARCV9; whatever else, it is none of our targets'.
+    big[18] = 43
+    unknown = program.look(str(made(tmp_path / "sparc", bytes(big))))
+    for found, reason, hint in (
+        (native, "is a program for x86-64, as this machine is, not for armhf", "run it as it is"),
+        (other, "is a program for AARCH64, 64 bits, not for armhf", "--target arm64 runs it"),
+        (unknown, "is a program for SPARCV9, 32 bits, not for armhf; no target runs that", "targets: "),
+    ):
+        assert found.info is not None
+        with pytest.raises(UsageError) as caught:
+            program.check_machine(found, found.info, ARMHF, lambda: ALL)
+        assert reason in caught.value.message
+        assert hint in str(caught.value.hint)
+    for found in (native, unknown):
+        with pytest.raises(UsageError):
+            program.choose(found, iter([ARMHF, *ALL]))
+
+
+def root(path: Path) -> Path:
+    """A root with a shell and a loader."""
+    for name in ("usr/bin/sh", "usr/lib/ld-linux-armhf.so.3", "usr/lib/arm-linux-gnueabihf/libc.so.6"):
+        made(path / name)
+    for name in ("bin", "lib"):
+        (path / name).symlink_to(f"usr/{name}")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("data", "reason", "hint"),
+    [
+        ("#!/bin/sh\n", None, ""),
+        ("#! /usr/bin/python3 -u\n", "is a script for /usr/bin/python3, which the root of armhf", "install python3"),
+        (DATA / "armhf-pie", None, ""),
+        (DATA / "armhf-interpreter", "needs the loader /lib/ld-linux.so.3, which the root of armhf", "--sysroot DIR"),
+    ],
+)
+def test_what_it_needs_to_start(tmp_path: Path, data: str | Path, reason: str | None, hint: str) -> None:
+    path = made(tmp_path / "program", data if isinstance(data, str) else data.read_bytes())
+    found, view = program.look(str(path)), files.View([root(tmp_path / "root")], [])
+    if reason is None:
+        program.check(found, ARMHF, view)
+        return
+    with pytest.raises(UsageError) as caught:
+        program.check(found, ARMHF, view)
+    assert reason in caught.value.message
+    assert hint in str(caught.value.hint)
+
+
+def test_a_program_of_the_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    view = files.View([root(tmp_path / "root")], [])
+    monkeypatch.chdir(tmp_path)
+    made(tmp_path / "here")
+    for word in ("sh", "/usr/bin/sh", "/bin/sh"):
+        program.check(program.Found(word, None), ARMHF, view)
+    for word, hint in (("here", "./here"), ("nosuch", "apt-get install")):
+        with pytest.raises(UsageError, match=f"has no program '{word}'") as caught:
+            program.check(program.look(word), ARMHF, view)
+        assert hint in str(caught.value.hint)
+    with pytest.raises(UsageError, match=r"there is no \./nosuch, neither here nor"):
+        program.check(program.look("./nosuch"), ARMHF, view)
+
+
+def test_missing_libraries(tmp_path: Path) -> None:
+    """armhf-pie needs libhalf.so.1, which needs nothing; it may lie in the root, by LD_LIBRARY_PATH, or configured."""
+    place = root(tmp_path / "root")
+    mine = tmp_path / "mine"
+    made(mine / "program", (DATA / "armhf-pie").read_bytes())
+    view = files.View([place], [Bind(str(mine), "/mine")])
+
+    def missing(library_path: str = "") -> list[str]:
+        return [name for name, _ in program.missing_libraries(view, "/mine/program", ARMHF.triplet, library_path)]
+
+    assert missing() == ["libhalf.so.1"]
+    made(mine / "libs/libhalf.so.1", (DATA / "libhalf.so.1").read_bytes())
+    assert missing() == ["libhalf.so.1"]
+    assert missing("/nowhere:/mine/libs") == []
+    made(place / "etc/ld.so.conf.d/mine.conf", "# mine\n/mine/libs\n")
+    assert missing() == []
+    made(place / "etc/ld.so.conf.d/mine.conf", "")
+    shutil.copy(DATA / "libhalf.so.1", place / "usr/lib/arm-linux-gnueabihf")
+    assert missing() == []
+
+
+def test_the_libraries_of_a_runpath(tmp_path: Path) -> None:
+    program_path = made(tmp_path / "mine/program", (DATA / "armhf-runpath").read_bytes())
+    view = files.View([root(tmp_path / "root")], [Bind(str(program_path.parent), "/mine")])
+    assert program.missing_libraries(view, "/mine/program", ARMHF.triplet, "") == [("libhalf.so.1", "/mine/program")]
+    made(tmp_path / "root/build/src/libhalf.so.1", (DATA / "libhalf.so.1").read_bytes())
+    assert program.missing_libraries(view, "/mine/program", ARMHF.triplet, "") == []
+
+
+def test_which_directories_are_shown(tmp_path: Path) -> None:
+    machine = tmp_path / "machine"
+    for name in ("bin", "usr", "etc", "proc", "home", "data", "sys", "dev", "var/tmp", "run", "real"):
+        (machine / name).mkdir(parents=True)
+    (machine / "linked").symlink_to(machine / "real")
+    (machine / "file").touch()
+    shown = {bind.target: bind.source for bind in files.machine_directories(machine)}
+    assert shown == {
+        **{f"/{name}": str(machine / name) for name in ("data", "dev", "home", "real", "sys")},
+        "/linked": str(machine / "real"),
+        "/var/tmp": str(machine / "var/tmp"),
+    }
+
+
+def test_what_is_shown_besides(tmp_path: Path) -> None:
+    """What is shown already is not shown twice, and the target's own directories stay."""
+    base = root(tmp_path / "root")
+    shown = [Bind("/home", "/home")]
+    mine = tmp_path / "mine"
+    made(mine / "program")
+    wanted = [Path("/home/me"), mine, mine / "program", Path("/usr/bin"), Path("/"), tmp_path / "nothing"]
+    assert files.further(wanted, shown, Tree([base])) == [Bind(str(mine), str(mine))]
+
+
+def test_what_a_program_needs_to_see(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    real = made(tmp_path / "real/program")
+    (tmp_path / "link").symlink_to(real)
+    environment = {"HOME": "/home/me", "TMPDIR": "relative", "XDG_RUNTIME_DIR": "/run/user/1000"}
+    assert files.wanted(environment, tmp_path / "link") == [
+        *(Path(name) for name in ("/home/me", "/run/user/1000")),
+        tmp_path,
+        *(tmp_path, tmp_path / "link"),
+        *(real.parent, real),
+    ]
+
+
+def test_a_view(tmp_path: Path) -> None:
+    base = root(tmp_path / "root")
+    mine = made(tmp_path / "mine/deep/file").parent.parent
+    (mine / "link").symlink_to("/bin/sh")
+    view = files.View([base], [Bind(str(mine), "/mine"), Bind(str(mine / "deep"), "/mine/other")])
+    assert view.find("/mine/deep/file") == mine / "deep/file"
+    assert view.find("/mine/other/file") == mine / "deep/file"
+    assert view.find("/mine/nothing") is None
+    assert view.real_path("/mine/link") == "/usr/bin/sh"
+    assert view.find("/minerals") is None
+
+
+def test_variables(tmp_path: Path) -> None:
+    tree = Tree([root(tmp_path / "root")])
+    environment = {
+        "PATH": "/home/me/bin", "LD_PRELOAD": "/x86.so", "LD_LIBRARY_PATH": "/mine", "XBUILD_CACHE": "/c",
+        "VIRTUAL_ENV": "/v", "COLOUR": "blue",
+        "LANG": "de_DE.UTF-8", "LC_TIME": "C", "SHELL": "/bin/zsh", "TERM": "xterm", "QEMU_CPU": "max",
+    }  # fmt: skip
+    assert files.variables(environment, "/usr/bin", tree) == {
+        "PATH": "/usr/bin", "LD_LIBRARY_PATH": "/mine", "COLOUR": "blue", "LANG": "C.UTF-8", "LC_TIME": "C",
+        "SHELL": "/bin/sh", "TERM": "xterm", "QEMU_CPU": "max",
+    }  # fmt: skip
+    (tmp_path / "root/usr/lib/locale/de_DE.UTF-8").mkdir(parents=True)
+    assert files.variables({"LANG": "de_DE.UTF-8", "SHELL": "/bin/sh"}, "/", tree)["LANG"] == "de_DE.UTF-8"
+
+
+def test_the_user_has_a_name(tmp_path: Path) -> None:
+    base = root(tmp_path / "root")
+    made(base / "etc/passwd", "root:x:0:0::/root:/bin/sh\n")
+    made(base / "etc/group", "root:x:0:\nother:x:4242:\n")
+    found = {text.target: text.text for text in files.settings(Tree([base]), 4242, 4242) if isinstance(text, Text)}
+    assert found["/etc/passwd"] == "root:x:0:0::/root:/bin/sh\nuser:x:4242:4242::/:/bin/sh\n"
+    assert found["/etc/group"] == "root:x:0:\nother:x:4242:\n"
+
+
+def test_a_file_of_a_foreign_layer_must_be_its_package_s(tmp_path: Path) -> None:
+    base, upper = tmp_path / "base", tmp_path / "upper"
+    for layer in (base, upper):
+        made(layer / "usr/bin/sed", "sed")
+    made(base / "var/lib/dpkg/status", "Package: sed\nStatus: install ok installed\nVersion: 1\nArchitecture: armhf\n")
+    made(base / "var/lib/dpkg/info/sed.list", "/bin/sed\n")
+    sums = made(base / "var/lib/dpkg/info/sed.md5sums", f"{'0' * 32}  bin/sed\n")
+    source = Source((base,)).below(upper)
+    tree = Tree(source.layers)
+    assert not _is_doubtful(Tree([base]), "/usr/bin/sed", Source((base,)))
+    assert _is_doubtful(tree, "/usr/bin/sed", source)
+    md5 = "177544aa797af6f322f8caa5e80e7f24"
+    sums.write_text(f"{md5}  bin/sad\n")
+    assert _is_doubtful(tree, "/usr/bin/sed", source)
+    sums.write_text(f"{md5}  bin/sad\n{md5}  bin/sed\n")
+    assert not _is_doubtful(tree, "/usr/bin/nothing", source)
+    made(upper / "usr/bin/own", "own")
+    assert _is_doubtful(tree, "/usr/bin/own", source)
