@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import concurrent.futures
 import json
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from xbuild import elf, gcctable, log, mirror, paths, privatetree, strings, twins
+from xbuild import apt, elf, gcctable, log, mirror, paths, privatetree, strings, twins
 from xbuild.binfmt import magic_mask, registration, serving
 from xbuild.debian import Tree
 from xbuild.digest import file_sha256
 from xbuild.dispatcher import table
-from xbuild.errors import MachineError
 from xbuild.foreign import Imported
 from xbuild.foreign.tree import ForeignTree
 from xbuild.model.policy import Policy
 from xbuild.model.toolchain import Toolchain
 from xbuild.network import make_network
-from xbuild.paths import BUILDER
 from xbuild.sandbox import idmap
 from xbuild.sandbox import run as sandboxes
 from xbuild.sandbox.mounts import Bind, Devices, Mount, Overlay, Proc, Tmpfs
@@ -29,54 +26,6 @@ from xbuild.store import Store
 
 _MAKERS = tuple(Path(str(module.__file__)) for module in (elf, gcctable, privatetree, strings, twins))
 """Part of the private tree's key: how it is made decides as much about it as what it is made from."""
-
-# Done to every root, while mmdebstrap still has it in its hands. No service may start in a root.
-_CUSTOMIZE = f"""
-mkdir -p "$1{paths.PRIVATE}" "$1{paths.BUILD}" "$1{privatetree.WORKPLACE}"
-echo "builder:x:{BUILDER}:{BUILDER}::{paths.BUILD}:/bin/sh" >> "$1/etc/passwd"
-echo "builder:x:{BUILDER}:" >> "$1/etc/group"
-printf '#!/bin/sh\\nexit 101\\n' > "$1/usr/sbin/policy-rc.d"
-chmod 755 "$1/usr/sbin/policy-rc.d"
-echo xbuild > "$1/etc/hostname"
-"""
-
-_APT_CONFIG = """
-Dir "{root}";
-APT::Architecture "{architecture}";
-APT::Architectures {{ "{architecture}"; }};
-APT::Install-Recommends "false";
-APT::Sandbox::User "root";
-Acquire::Retries "2";
-DPkg::Chroot-Directory "{root}";
-DPkg::Options {{ "--force-unsafe-io"; }};
-DPkg::Use-Pty "false";
-Dir::Log::Terminal "/dev/null";
-"""
-
-# A name such as linux-image-arm64 is that of a package without files, which depends on the newest of several.
-UNPACK = """
-set -eu
-unpack() {
-    found=$(apt-cache show --no-all-versions -- "$1" | sed -n 's/^Depends: //p' | tr -d ' ' | tr '|' ',' |
-        tr ',' '\\n' | sed 's/(.*//' | grep -x -m 1 -e "$2") || found=$1
-    apt-get -qq download -- "$found"
-}
-cd "$3"
-unpack "$1" "$2" || { apt-get -qq update && unpack "$1" "$2"; }
-dpkg-deb --extract ./*.deb .
-dpkg-deb --show --showformat='${Package} ${Version}' ./*.deb > version
-rm ./*.deb
-"""
-
-
-# What an imported root says about apt may be meant for a machine, not for a layer; and a first install is no upgrade.
-_APT_INSIDE = ("-qq", "-y", "-o", "APT::Install-Recommends=false", "-o",
-               "APT::Sandbox::User=root", "-o", "Acquire::Retries=2", "-o", "DPkg::Options::=--force-unsafe-io",
-               "-o", "Dpkg::Use-Pty=false")  # fmt: skip
-_INSTALL_INSIDE = """
-apt-get "$@" || { eval "apt-get $APT_WORDS update" && apt-get "$@"; } || exit 1
-apt-get clean
-"""
 
 
 @dataclass(frozen=True)
@@ -136,7 +85,7 @@ class Roots:
             "suite": toolchain.distribution.suite,
             "components": list(toolchain.distribution.components),
             "packages": sorted(root.packages),
-            "customize": _CUSTOMIZE,
+            "customize": apt.CUSTOMIZE,
         }
 
     def base_value(self) -> dict[str, Any]:
@@ -150,7 +99,7 @@ class Roots:
             "suite": self.toolchain.distribution.suite,
             "components": list(self.toolchain.distribution.components),
             "packages": sorted(self.toolchain.distribution.packages),
-            "customize": _CUSTOMIZE,
+            "customize": apt.CUSTOMIZE,
             **({} if variant == "buildd" else {"variant": variant}),
         }
 
@@ -282,7 +231,7 @@ class Roots:
             "suite": distribution.suite,
             "components": list(distribution.components),
             "packages": sorted(packages),
-            "customize": _CUSTOMIZE,
+            "customize": apt.CUSTOMIZE,
         }
 
     def machine_root(self, packages: Sequence[str]) -> Path:
@@ -304,7 +253,7 @@ class Roots:
         folder.mkdir()
         idmap.own(folder)
         complaint, hint = f"the package {package} could not be had", "is its name wrong, or the network away?"
-        self._with_apt(staging, self.base(), UNPACK, [package, needed, str(folder)], complaint, hint)
+        self._with_apt(staging, self.base(), apt.UNPACK, [package, needed, str(folder)], complaint, hint)
         return folder
 
     def _native_root(self, architecture: str) -> Path:
@@ -335,7 +284,7 @@ class Roots:
         command += [f"--components={','.join(self.toolchain.distribution.components)}", "--format=directory"]
         command += [f"--include={','.join(packages)}"] if packages else []
         # The lists stay, so that a layer installs from the very same archive state.
-        command += ["--skip=cleanup/apt/lists", '--dpkgopt=force-unsafe-io', f"--customize-hook={_CUSTOMIZE}"]
+        command += ["--skip=cleanup/apt/lists", '--dpkgopt=force-unsafe-io', f"--customize-hook={apt.CUSTOMIZE}"]
         if emulated:
             private = self.natives().private
             inside = f'"$1{paths.PRIVATE}"'
@@ -346,8 +295,8 @@ class Roots:
             command += [f"--customize-hook=umount {inside}"]
         command += [self.toolchain.distribution.suite, str(staging / "root")]
         command += [address] if (address := self.mirror()) else []
-        sandbox = _machine_sandbox(staging, (Proc(),), registrations)
-        self._run_logged(staging, sandbox, command, "the root could not be made")
+        sandbox = apt.machine_sandbox(staging, (Proc(),), registrations)
+        apt.run_logged(staging, sandbox, command, "the root could not be made")
 
     def _install_inside(self, staging: Path, base: Path, packages: Sequence[str]) -> None:
         """As `_install`, by the root's own apt in the root: its configuration and its keys are somebody else's."""
@@ -368,7 +317,7 @@ class Roots:
             registrations, shown = self.hook(self.dispatcher(entries, staging / "dispatcher", record=False))
             if shown:
                 mounts.append(Bind(str(shown), f"{paths.PRIVATE}/{privatetree.DISPATCH}", readonly=True))
-        words = " ".join(_APT_INSIDE)
+        words = " ".join(apt.INSIDE)
         sandbox = sandboxes.Sandbox(
             mounts=tuple(mounts),
             mount_point=staging / "merged",
@@ -378,9 +327,9 @@ class Roots:
             network=True,
             locked=True,
         )  # fmt: skip
-        command = ["sh", "-uc", _INSTALL_INSIDE, "sh", *_APT_INSIDE, "--no-upgrade", "install", "--", *packages]
+        command = ["sh", "-uc", apt.INSTALL_INSIDE, "sh", *apt.INSIDE, "--no-upgrade", "install", "--", *packages]
         hint = "do the root's own package sources answer? `invoke shell --root` is a place to look"
-        self._run_logged(staging, sandbox, command, "installing build dependencies in the imported root failed", hint)
+        apt.run_logged(staging, sandbox, command, "installing build dependencies in the imported root failed", hint)
         for name in ("merged", "dispatcher", "network", "work"):
             self.store.discard(staging / name)
 
@@ -410,46 +359,15 @@ class Roots:
             if shown:
                 mounts.append(Bind(str(shown), f"{merged}{paths.PRIVATE}/{privatetree.DISPATCH}", readonly=True))
         config = staging / "apt.conf"
-        config.write_text(_APT_CONFIG.format(root=merged, architecture=self.toolchain.architecture))
+        config.write_text(apt.CONFIG.format(root=merged, architecture=self.toolchain.architecture))
         command = ["sh", "-c", script, "sh", *words]
         env = {"APT_CONFIG": str(config), "DEBIAN_FRONTEND": "noninteractive"}
-        sandbox = _machine_sandbox(staging, mounts, registrations, env)
-        self._run_logged(staging, sandbox, command, complaint, hint)
+        sandbox = apt.machine_sandbox(staging, mounts, registrations, env)
+        apt.run_logged(staging, sandbox, command, complaint, hint)
         for name in ("merged", "apt.conf", "dispatcher", "work"):
             self.store.discard(staging / name)
-
-    def _run_logged(
-        self,
-        staging: Path,
-        sandbox: sandboxes.Sandbox,
-        command: Sequence[str],
-        complaint: str,
-        hint: str = "is the network there? XBUILD_MIRROR names another package mirror",
-    ) -> None:
-        returncode, said = sandboxes.capture(sandbox, command)
-        (staging / "log").write_bytes(said)
-        if returncode != 0:
-            lines = said.decode(errors="replace").splitlines()
-            raise MachineError(complaint, details=lines[-20:], hint=hint)
-
 
 
 def _made(path: Path) -> Path:
     path.mkdir()
     return path
-
-
-def _machine_sandbox(
-    staging: Path, mounts: Sequence[Mount], registrations: tuple[str, ...], env: Mapping[str, str] | None = None
-) -> sandboxes.Sandbox:
-    """With the machine's files and network, for tools that make roots from outside."""
-    plain = {"PATH": sandboxes.ROOT_PATH, "LC_ALL": "C.UTF-8", "TMPDIR": tempfile.gettempdir(), **(env or {})}
-    return sandboxes.Sandbox(
-        mounts=tuple(mounts),
-        registrations=registrations,
-        env=plain,
-        network=True,
-        cwd=str(staging),
-        # mmdebstrap looks at the entry.
-        machine_binfmt=serving.way() == "system",
-    )

@@ -35,7 +35,7 @@ TROUBLESHOOTING = DOCS / "troubleshooting.md"
 
 # A word that stands for something else, as in the usage of a command: RECIPE, FILE, http://mirror.example.
 PLACEHOLDER = re.compile(r"[A-Z][A-Z_]*|\.\.\.")
-LEAST_LETTERS = 7
+LEAST_LETTERS = 9
 """So many letters of a message must be written in the code as they stand, not be filled in there."""
 
 

@@ -19,7 +19,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("model",),
     ("sandbox",),
     (
-        "artifact", "binfmt", "debian", "dispatcher", "foreign", "gcctable", "mirror", "network", "privatetree",
+        "apt", "artifact", "binfmt", "debian", "dispatcher", "foreign", "gcctable", "mirror", "network", "privatetree",
         "roots", "sources", "store", "strings", "twins",
     ),
     ("plan", "environment", "system"),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from xbuild import environment, roots
+from xbuild import apt, environment
 from xbuild.compare.environment import rows
 from xbuild.environment import Job, Root, WorkPlace
 from xbuild.recheck import Checked
@@ -119,7 +119,7 @@ def test_the_package_that_has_the_kernel_is_found(tmp_path: Path, asked: str, ta
         (programs / name).chmod(0o755)
     folder = tmp_path / "folder"
     folder.mkdir()
-    command = ["sh", "-c", roots.UNPACK, "sh", asked, "linux-image-[0-9].*", str(folder)]
+    command = ["sh", "-c", apt.UNPACK, "sh", asked, "linux-image-[0-9].*", str(folder)]
     env = {"PATH": f"{programs}:{os.environ['PATH']}"}
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     calls = (folder / "calls").read_text().splitlines()
