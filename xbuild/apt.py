@@ -69,7 +69,7 @@ def run_logged(
     complaint: str,
     hint: str = "is the network there? XBUILD_MIRROR names another package mirror",
 ) -> None:
-    """Run `command`; what it says goes to the file `log` of `staging`. Raises MachineError, `complaint`, if it fails."""
+    """Run `command`; what it says goes to the file `log` of `staging`. Raises MachineError with `complaint`."""
     returncode, said = sandboxes.capture(sandbox, command)
     (staging / "log").write_bytes(said)
     if returncode != 0:
