@@ -92,7 +92,8 @@ def invoke(cache: Path, capsys: pytest.CaptureFixture[str], restored: None) -> R
 
 
 def test_the_commands() -> None:
-    wanted = {"build", "why", "log", "shell", "list", "clean", "doctor", "test", "lint", "schema"}
+    wanted = {"build", "why", "log", "run", "shell", "list", "clean", "doctor", "test", "lint", "schema"}
+    wanted |= {"root.list", "root.remove"}
     assert wanted <= set(namespace.task_names)
 
 
