@@ -50,6 +50,12 @@ def prebuilt_hello(place: Path) -> None:
     shutil.copy(roots_of(toolchain, open_store()).base() / "usr/sbin/ldconfig", place / "riscv64-static")
 
 
+def hear_the_terminal() -> None:
+    """A test run in the background ignores ^C and company, and hands that on to all that it starts (signal(7))."""
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 class Terminal:
     """`invoke WORDS` on a terminal of its own, as somebody sits at it."""
 
@@ -60,8 +66,7 @@ class Terminal:
         self.resize(*size)
 
         def take_terminal() -> None:
-            for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP):
-                signal.signal(number, signal.SIG_DFL)
+            hear_the_terminal()
             os.login_tty(slave)
 
         self.process = subprocess.Popen(

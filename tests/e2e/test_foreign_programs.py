@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from command_line import CHECKOUT, Xbuild, mounts, processes, wait_for
-from foreign import Terminal, compile_hello, prebuilt_hello
+from foreign import Terminal, compile_hello, hear_the_terminal, prebuilt_hello
 
 pytestmark = pytest.mark.e2e
 
@@ -56,7 +56,7 @@ def test_the_user_is_himself(xbuild: Xbuild, tmp_path: Path) -> None:
     """His name, ids, files, directory, environment and network, on a machine that says it is ARM."""
     (tmp_path / "mine").write_text("secret")
     (tmp_path / "mine").chmod(0o600)
-    script = f"uname -m; id -un; id -u; id -g; cat {tmp_path}/mine; pwd; echo $COLOUR; echo $XBUILD_CACHE"
+    script = f"uname -m; id -un; id -u; id -g; cat {tmp_path}/mine; echo; pwd; echo $COLOUR; echo $XBUILD_CACHE"
     said = xbuild("run", "--", "sh", "-c", f"{script}; touch {tmp_path}/new", env={"COLOUR": "blue"}).out.splitlines()
     name = subprocess.run(["id", "-un"], capture_output=True, text=True, check=True).stdout.strip()
     assert said == ["armv7l", name, str(os.getuid()), str(os.getgid()), "secret", str(CHECKOUT), "blue", ""]
@@ -118,7 +118,7 @@ def test_what_cannot_run_is_named(xbuild: Xbuild, programs: Path, tmp_path: Path
     for words, reason in (
         (["--", sys.executable], "is a program for x86-64, as this machine is"),
         (["--target", "armhf", "--", str(programs / "arm64-static")], "--target arm64 runs it"),
-        (["--", str(cut)], "cut short"),
+        (["--", str(cut)], "is a broken ELF file"),
         (["--", "nosuch"], "the root of armhf has no program 'nosuch'"),
         ([], "there is no program to run"),
     ):
@@ -131,7 +131,15 @@ def start(xbuild: Xbuild, *words: str) -> subprocess.Popen[bytes]:
     """`invoke run WORDS` with pipes for its three streams."""
     pipe = subprocess.PIPE
     command = [sys.executable, "-m", "invoke", "run", *words]
-    return subprocess.Popen(command, cwd=CHECKOUT, env=xbuild.environment(), stdin=pipe, stdout=pipe, stderr=pipe)
+    return subprocess.Popen(
+        command,
+        cwd=CHECKOUT,
+        env=xbuild.environment(),
+        stdin=pipe,
+        stdout=pipe,
+        stderr=pipe,
+        preexec_fn=hear_the_terminal,
+    )
 
 
 def test_a_long_pipe(xbuild: Xbuild) -> None:
@@ -169,7 +177,7 @@ def test_it_stops_and_goes_on(xbuild: Xbuild) -> None:
 
 
 def test_the_terminal_is_the_user_s(xbuild: Xbuild) -> None:
-    script = "tty; stty size; trap 'echo control-c' INT; echo ready; read a; echo \"[$a]\"; exit 5"
+    script = "tty; stty size; trap 'echo control-c' INT; echo ready; until read a; do :; done; echo \"[$a]\"; exit 5"
     terminal = Terminal(xbuild, ["run", "--", "sh", "-c", script])
     said = terminal.wait_for("ready\r\n").splitlines()
     assert said[-3:-1] == [terminal.name, "33 101"]

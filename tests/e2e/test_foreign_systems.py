@@ -134,9 +134,8 @@ def test_somebody_sits_at_it(system: Xbuild) -> None:
 
 def test_the_window_is_closed(system: Xbuild) -> None:
     """A hung up terminal ends the session in order."""
-    terminal = Terminal(system, ["shell", "--keep", "tools"])
-    terminal.wait_for("# ")
-    terminal.type("trap 'touch /hung-up; exit' HUP; echo re''ady\n")
+    script = "trap 'touch /hung-up; exit' HUP; echo ready; while :; do sleep 0.1; done"
+    terminal = Terminal(system, ["shell", "--keep", "tools", "--", script])
     terminal.wait_for("ready")
     terminal.process.send_signal(signal.SIGHUP)
     assert terminal.ended() == 129

@@ -92,7 +92,7 @@ def invoke(cache: Path, capsys: pytest.CaptureFixture[str], restored: None) -> R
 
 
 def test_the_commands() -> None:
-    wanted = {"build", "why", "log", "shell", "list", "clean", "doctor", "test", "lint", "reference"}
+    wanted = {"build", "run", "shell", "why", "log", "list", "clean", "doctor", "test", "lint", "reference"}
     assert wanted <= set(namespace.task_names)
 
 

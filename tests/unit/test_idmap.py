@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import os
 import pwd
 from pathlib import Path
@@ -143,3 +144,29 @@ def test_a_line_is_cut_at_the_seams_of_the_caller_s_own_map() -> None:
         (10, 500, 5),
     ]
     assert idmap.cut([(0, 1879048192, 65536)], [0]) == [(0, 1879048192, 65536)]
+
+
+@pytest.mark.parametrize(
+    ("own", "lines"),
+    [
+        (1000, ((0, 100000, 1000), (1000, 1000, 1), (1001, 101000, 64535))),
+        # The last id, one above all, and the first.
+        (65535, ((0, 100000, 65535), (65535, 65535, 1))),
+        (4_000_000, ((0, 100000, 65535), (4_000_000, 4_000_000, 1))),
+    ],
+)
+def test_the_caller_is_himself(own: int, lines: tuple[tuple[int, int, int], ...]) -> None:
+    known = IdMap(((0, own, 1), (1, 100000, 65535)), ((0, 7, 1), (1, 100000, 65535)))
+    found = idmap.with_own(known, own, 7)
+    assert found.uids == lines
+    assert sum(count for _, _, count in found.gids) == 65536
+    assert (7, 7, 1) in found.gids
+    # No id stands for two, inside or outside.
+    for which in (0, 1):
+        spans = sorted((line[which], line[which] + line[2]) for line in found.uids)
+        assert all(one[1] <= other[0] for one, other in itertools.pairwise(spans))
+
+
+def test_root_is_nobody_of_the_machine_s() -> None:
+    known = IdMap(((0, 1879048192, 65536),), ((0, 1879048192, 65536),))
+    assert idmap.with_own(known, 0, 0) == known

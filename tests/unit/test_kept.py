@@ -11,7 +11,15 @@ from xbuild.errors import MachineError, UsageError
 from xbuild.session import kept
 from xbuild.store import Store
 
-STATUS = "Package: dash\nStatus: install ok installed\nVersion: 1\n\nPackage: sed\nStatus: {}\nVersion: 1\n"
+STATUS = """Package: dash
+Status: install ok installed
+Version: 1
+
+Package: sed
+Essential: yes
+Status: {}
+Version: 1
+"""
 
 
 @pytest.fixture

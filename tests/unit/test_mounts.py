@@ -10,12 +10,14 @@ from hypothesis import strategies as st
 
 from xbuild.sandbox import mounts
 from xbuild.sandbox import syscalls as sys_
-from xbuild.sandbox.mounts import Bind, Devices, Mount, Overlay, Proc, Tmpfs, from_json, to_json
+from xbuild.sandbox.mounts import Bind, Devices, Mount, Overlay, Proc, Text, Tmpfs, from_json, to_json
 
 PATHS = st.text(min_size=1).map("/".__add__)
+LAYERS = st.lists(PATHS, min_size=1).map(tuple)
 MOUNTS = st.one_of(
     st.builds(Bind, PATHS, PATHS, st.booleans()),
-    st.builds(Overlay, st.lists(PATHS, min_size=1).map(tuple), st.none() | PATHS, st.none() | PATHS, PATHS),
+    st.builds(Overlay, LAYERS, st.none() | PATHS, st.none() | PATHS, PATHS, st.booleans()),
+    st.builds(Text, PATHS, st.text(st.characters(max_codepoint=255))),
     st.builds(Tmpfs, PATHS, st.sampled_from(["0755", "1777"])),
     st.builds(Proc, PATHS),
     st.builds(Devices, PATHS),
@@ -111,3 +113,25 @@ def test_escaped_paths_come_apart_again(paths: list[str]) -> None:
     found = re.findall(r"(?:\\.|[^:\\])+", option)
     assert [re.sub(r"\\(.)", r"\1", part) for part in found] == paths
     assert re.search(r"(?<!\\)(?:\\\\)*,", option) is None
+
+
+def test_a_text_replaces_what_is_there(tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "outside").write_text("mine")
+    (tmp_path / "etc/localtime").symlink_to(tmp_path / "outside")
+    for _ in range(2):
+        Text("/etc/localtime", "TZif\xff\0").execute(str(tmp_path))
+        Text("/new/resolv.conf", "nameserver 192.0.2.1\n").execute(str(tmp_path))
+    assert (tmp_path / "etc/localtime").read_bytes() == b"TZif\xff\0"
+    assert (tmp_path / "new/resolv.conf").read_text() == "nameserver 192.0.2.1\n"
+    assert (tmp_path / "outside").read_text() == "mine"
+
+
+def test_an_overlay_in_memory(tmp_path: Path, mounted: list[Call]) -> None:
+    Overlay(("/lower",), None, None, memory=True).execute(str(tmp_path))
+    (_, place, kind, *_), (_, over, _, _, options), (_, covered, _, flags, _) = mounted
+    assert (place, kind, over) == (str(tmp_path), "tmpfs", str(tmp_path))
+    assert f"lowerdir=/lower,upperdir={tmp_path}/upper,workdir={tmp_path}/work,userxattr" in options
+    # By its descriptor: by its path it would be what covers it.
+    assert covered.startswith("/proc/self/fd/")
+    assert flags == sys_.MS_UNBINDABLE

@@ -83,6 +83,14 @@ def test_another_suite_with_another_emulator() -> None:
     }
 
 
+def test_a_target_that_only_runs() -> None:
+    assert {known.name for known in map(toolchain_of, toolchain_names(CHECKOUT)) if not known.builds} == {"riscv64"}
+
+
+def toolchain_of(name: str) -> Toolchain:
+    return load_toolchain(name, CHECKOUT)
+
+
 def test_unknown_target(project: Path) -> None:
     with pytest.raises(UsageError, match=r"unknown target 'armfh'; did you mean 'armhf'\?") as caught:
         load_toolchain("armfh", project)
@@ -98,7 +106,7 @@ def test_no_toolchains_at_all(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "old", "new", "expected"),
     [
-        ("armhf", "machine: ARM", "machine: AMR", "elf.machine: 'AMR' is not one of ARM, AARCH64, X86_64"),
+        ("armhf", "machine: ARM", "machine: AMR", "elf.machine: 'AMR' is not one of ARM, AARCH64, RISCV, X86_64"),
         ("armhf", "class: 32", "class: 31", "elf.class: 31 is not one of 32, 64"),
         ("armhf", "float-abi: hard", "float-abi: harder", "elf.float-abi: 'harder' is not one of hard, soft"),
         ("armhf", "float-abi", "float_abi", "elf.float_abi: unknown field; did you mean 'float-abi'?"),

@@ -179,6 +179,14 @@ def test_a_group_is_substituted_whole_or_not_at_all(tmp_path: Path) -> None:
     assert "gcc is 14.2.0-19 in the target root" in reasons(pairs)[AS]
 
 
+def test_a_group_of_which_a_tool_is_not_there_natively(tmp_path: Path) -> None:
+    """As for a target without a cross compiler, whose collect2 would be the native compiler's own."""
+    known = [twin for twin in both_widths(tmp_path) if twin.tool != "gcc"]
+    pairs = pair(known, target(tmp_path / "target"), POLICY, ARMHF)
+    assert paths_of(pairs) == {"/usr/bin/cat", "/usr/bin/bash"}
+    assert "there is no native gcc" in reasons(pairs)[AS]
+
+
 @pytest.mark.parametrize(
     ("removed", "lost"),
     [

@@ -26,7 +26,10 @@ def kebab(name: str) -> str:
 class Model(BaseModel):
     """A part of a file. `model_dump(mode="json", by_alias=True)` gives what goes into keys of the store."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=kebab, populate_by_name=True)
+    # defer_build: a command reads few of the formats, and most of its start would be to prepare for all.
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", alias_generator=kebab, populate_by_name=True, defer_build=True
+    )
 
 
 def fault(kind: str, message: str) -> PydanticCustomError:

@@ -5,25 +5,25 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from xbuild.compare.outcome import Comparison
 from xbuild.log import human_size, human_time
 from xbuild.report import compare
 
-_TEMPLATES = Environment(
-    loader=FileSystemLoader(Path(__file__).parent),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
-_TEMPLATES.filters |= {"time": human_time, "size": human_size}
-
 
 def render(template: str, **values: Any) -> str:
     """The page of the template file `template`, which extends `base.html.j2`; all values are escaped."""
-    return _TEMPLATES.get_template(template).render(**values)
+    # Only here: it takes long to load, and most commands make no page.
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    templates = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    templates.filters |= {"time": human_time, "size": human_size}
+    return templates.get_template(template).render(**values)
 
 
 def compare_page(comparison: Comparison) -> str:

@@ -26,7 +26,8 @@ DIRECTORY = "kept"
 _STATUS = "var/lib/dpkg/status"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _UNFINISHED = re.compile(
-    r"^Package: (\S+)\nStatus: \S+ \S+ (?:half-installed|unpacked|half-configured|triggers-\S+)$", re.MULTILINE
+    r"^Package: (\S+)\n(?:(?!Status:)\S.*\n)*Status: \S+ \S+ (?:half-installed|unpacked|half-configured|triggers-\S+)$",
+    re.MULTILINE,
 )
 
 

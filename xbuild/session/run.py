@@ -78,23 +78,27 @@ def run(command: Sequence[str], options: RunOptions) -> int:
         view, mounts = _mounts(system, found.path)
         program.check(found, toolchain, view)
         recorded = stack.enter_context(_recorded(store)) if options.trace else None
-        sandbox = Sandbox(
-            mounts=(*mounts, *([Bind(str(recorded), f"{paths.PRIVATE}/record")] if recorded else [])),
-            mount_point=store.directory("mnt"),
-            registrations=system.registrations,
-            env=files.variables(os.environ, ":".join(program.search_path(view)), view),
-            cwd=str(Path.cwd()),
-            network=True,
-            locked=True,
-            himself=True,
-        )
+        mounts += [Bind(str(recorded), f"{paths.PRIVATE}/record")] if recorded else []
         with log.paused():
-            code = run_attached(sandbox, command)
+            code = run_attached(_sandbox(system, mounts, view, store), command)
         if code == _NOT_FOUND:
             _tell_missing(found, toolchain, view)
         if recorded:
             tell_trace(recorded)
         return code
+
+
+def _sandbox(system: System, mounts: Sequence[Mount], view: files.View, store: Store) -> Sandbox:
+    return Sandbox(
+        mounts=tuple(mounts),
+        mount_point=store.directory("mnt"),
+        registrations=system.registrations,
+        env=files.variables(os.environ, ":".join(program.search_path(view)), view),
+        cwd=str(Path.cwd()),
+        network=True,
+        locked=True,
+        himself=True,
+    )
 
 
 def _source(roots: Roots, options: RunOptions, stack: contextlib.ExitStack) -> Source:
