@@ -327,6 +327,9 @@ def templates() -> Iterator[list[str | None]]:
     dispatcher = (PROJECT / "xbuild/dispatcher/dispatcher.c").read_text()
     for text in re.findall(r'fail\((.*), path\)', dispatcher):
         yield from (["xbuild: ", piece, None] for piece in re.findall(r'"(.*?)"', text))
+    enter = (PROJECT / "xbuild/dispatcher/enter.c").read_text()
+    for text in re.findall(r'fprintf\(stderr, "(xbuild: .*?)\\n"', enter):
+        yield [None if part == "%s" else part for part in re.split("(%s)", text)]
 
 
 def runs(text: str) -> Iterator[str]:
