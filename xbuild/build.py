@@ -238,12 +238,12 @@ class Builder(Inputs):
             log.warn(risk)
         if self.lacking:
             log.warn(
-                f"the root {self.root_name} has no apt, so nothing is installed into it; the build wants "
+                f"imported root {self.root_name} has no apt, so nothing is installed into it; the build wants "
                 f"{' '.join(self.lacking)} of Debian, by whatever name the root has them"
             )
         if self.imported is not None:
             for refused in self.pairs.refused:
-                if "gcc-" in refused.path and ("offered:" in refused.reason or "can be had" in refused.reason):
+                if "gcc-" in refused.path and ("offered:" in refused.reason or "native root lacks" in refused.reason):
                     log.info(f"{refused.path} runs emulated: {refused.reason}")
             return
         odd = [refused for refused in self.pairs.refused if "native root" in refused.reason]

@@ -327,7 +327,7 @@ class _Judge:
         found = {}
         for group in {self._policy.group_of(paths[path]) for path, known in self.equivalents.items() if known.offered}:
             if missing := self._lacking(group, {*paths.values()}):
-                found[group] = f"no native {', '.join(missing)} can be had"
+                found[group] = f"the native root lacks {', '.join(missing)}"
         return found
 
     def _lacking(self, group: str, tools: AbstractSet[str]) -> list[str]:

@@ -61,7 +61,7 @@ class Imported:
         """Raise UsageError if it is not a root of the target."""
         if not self.fits(toolchain):
             wanted = f"{toolchain.name} is {kind(toolchain)}"
-            raise UsageError(f"the root {self.name} is {self.facts.kind}, and {wanted}", hint="name its --target")
+            raise UsageError(f"imported root {self.name} is {self.facts.kind}, and {wanted}", hint="name its --target")
 
 
     def adapted(self, toolchain: Toolchain) -> Toolchain:
@@ -245,7 +245,7 @@ def remove(store: Store, name: str) -> None:
     if record is None:
         known = [root.name for root in named(store)]
         raise UsageError(f"there is no root {name!r}{did_you_mean(name, known)}", hint="invoke root.list")
-    with store.lock(_use(record["key"]), wait=False, describe=f"works in the root {name}"):
+    with store.lock(_use(record["key"]), wait=False, describe=f"works in imported root {name}"):
         file.unlink()
         if all(root.key != record["key"] for root in named(store)):
             store.remove(KIND, record["key"])

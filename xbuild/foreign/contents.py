@@ -177,8 +177,9 @@ class Filler:
 
 def _raise_if_full(lines: Sequence[str]) -> None:
     """Raise the OSError that a tool met, if it says so; whoever holds `writing_below` makes a message of it."""
-    words = os.strerror(errno.ENOSPC)
-    if full := [line for line in lines if words in line]:
+    # tar says it only if nothing at all could be written of a block.
+    words = (os.strerror(errno.ENOSPC), "Wrote only ")
+    if full := [line for line in lines if any(word in line for word in words)]:
         raise OSError(errno.ENOSPC, full[0])
 
 
