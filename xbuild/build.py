@@ -82,6 +82,8 @@ class Builder(Inputs):
         with self._in_use(), writing_below(self.store.root):
             with self._part("roots"):
                 self.value  # noqa: B018
+                if self.mode == "system" and not self.toolchain.native:
+                    self.machine(self.roots.layers(self.packages))
             with self._part("sources"):
                 self._fetch()
 
