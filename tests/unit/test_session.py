@@ -199,6 +199,12 @@ def test_what_is_shown_besides(tmp_path: Path) -> None:
     assert files.further(wanted, shown, Tree([base])) == [Bind(str(mine), str(mine))]
 
 
+def test_a_file_behind_a_link_of_the_root(tmp_path: Path) -> None:
+    """/bin/env, say, where /bin is a link in the root: a bind's place has no links on the way."""
+    (found,) = files.further([Path("/bin/env")], [], Tree([root(tmp_path / "root")]))
+    assert found == Bind(str(Path("/bin/env").resolve()), "/usr/bin/env")
+
+
 def test_what_a_program_needs_to_see(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     real = made(tmp_path / "real/program")

@@ -53,10 +53,11 @@ class Sandbox:
     mounts: executed in order. mount_point: an existing directory outside, on which `/` is assembled; None: the
     command sees the machine's own file system, plus `mounts`. registrations: lines for the private binfmt_misc.
     env: the whole environment. uid, gid: inside. locked: no_new_privs, so no program gains rights by exec.
-    himself: the caller keeps his own ids inside (uid and gid do not count), his umask, and the machine's name and ipc:
-    for his own programs. service: what is to run beside the command. accounts: an existing file outside that gets the
-    CPU use by program, as JSON (sampler.py), by the record of execs at `record`, a path inside.
-    machine_binfmt: without a mount_point, the machine's own binfmt_misc can be read, if it is mounted.
+    himself: the caller keeps his own ids inside (uid and gid do not count), his umask, and the machine's name and ipc,
+    for his own programs; the machine's root is root of his range all the same. service: what is to run beside the
+    command. accounts: an existing file outside that gets the CPU use by program, as JSON (sampler.py), by the record
+    of execs at `record`, a path inside. machine_binfmt: without a mount_point, the machine's own binfmt_misc can be
+    read, if it is mounted.
     """
 
     mounts: tuple[Mount, ...] = ()
@@ -290,7 +291,8 @@ def _spec(sandbox: Sandbox, command: Sequence[str | Path]) -> dict[str, object]:
         "uid": sandbox.uid,
         "gid": sandbox.gid,
         "no_new_privileges": sandbox.locked,
-        "himself": sandbox.himself,
+        # The machine's root is never mapped, and must not get in unmapped either: he is root of his range.
+        "himself": sandbox.himself and os.geteuid() != 0,
         "attached": "no",
         "record": sandbox.record,
         "accounts": str(sandbox.accounts) if sandbox.accounts else None,

@@ -70,8 +70,16 @@ def further(wanted: Iterable[Path], shown: Sequence[Bind], tree: Tree) -> list[B
             continue
         if real.is_dir() and tree.real_path(str(real)) is not None:
             continue
-        found.append(Bind(str(real.resolve()), str(real)))
+        found.append(Bind(str(real.resolve()), _without_links(real, tree)))
     return found[len(shown) :]
+
+
+def _without_links(path: Path, tree: Tree) -> str:
+    """Where `path` is in the tree once links on the way (/bin, /lib) are followed; it need not be there itself."""
+    for parent in path.parents:
+        if (place := tree.real_path(str(parent))) is not None:
+            return os.path.join(place, path.relative_to(parent))  # noqa: PTH118  (a path inside)
+    return str(path)
 
 
 def wanted(environment: Mapping[str, str], program: Path | None) -> list[Path]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from xbuild import log, paths, record
 from xbuild.debian import Tree
+from xbuild.errors import UsageError
 from xbuild.foreign import Imported
 from xbuild.inputs import open_store
 from xbuild.model.load import load_toolchain, toolchain_names
@@ -66,6 +68,8 @@ def run(command: Sequence[str], options: RunOptions) -> int:
     toolchains = (load_toolchain(name, project) for name in dict.fromkeys(names))
     toolchain = next(toolchains) if options.target else program.choose(found, toolchains)
     toolchain = toolchain.with_suite(options.suite) if options.suite else toolchain
+    if os.geteuid() == 0:
+        _check_reachable([Path.cwd(), *([found.path] if found.path else [])])
     if found.info is not None:
         # Before roots are made, which takes minutes.
         program.check_machine(found, found.info, toolchain, lambda: (toolchain, *toolchains))
@@ -86,6 +90,17 @@ def run(command: Sequence[str], options: RunOptions) -> int:
         if recorded:
             tell_trace(recorded)
         return code
+
+
+def _check_reachable(paths_: Sequence[Path]) -> None:
+    """Raise UsageError if root, who is nobody of the machine's inside, could not get at one of these."""
+    for path in paths_:
+        for part in (path.resolve(), *path.resolve().parents):
+            if not part.stat().st_mode & stat.S_IXOTH:
+                raise UsageError(
+                    f"{part} is closed to others than its owner, and root is nobody of this machine's inside",
+                    hint="run it as an ordinary user, or let all read and search it",
+                )
 
 
 def _sandbox(system: System, mounts: Sequence[Mount], view: files.View, store: Store) -> Sandbox:
