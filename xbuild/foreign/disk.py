@@ -8,18 +8,21 @@ from __future__ import annotations
 import errno
 import os
 import shlex
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from xbuild.errors import UsageError
+from xbuild.errors import MachineError, UsageError
 from xbuild.foreign.view import SCRATCH, SOURCE, TREE, Workshop
+from xbuild.sandbox.run import ROOT_PATH
 
 _SECTOR = 512
 """Of partx's figures."""
 
 _EXT = ("ext2", "ext3", "ext4")
+_PROGRAMS = {"partx": "util-linux", "blkid": "util-linux", "debugfs": "e2fsprogs"}
 _ENCRYPTED = ("crypto_LUKS", "BitLocker", "FVE-FS")
 
 
@@ -64,8 +67,11 @@ def parse_kind(lines: Sequence[str]) -> str:
 def find_root(workshop: Workshop, image: Path, wanted: int | None) -> Partition:
     """The partition of `image` that holds the root; wanted: its number, where the user named one.
 
-    Raises UsageError if there is none that can be read.
+    Raises UsageError if there is none that can be read, MachineError if a program is missing.
     """
+    for program, package in _PROGRAMS.items():
+        if shutil.which(program, path=ROOT_PATH) is None:
+            raise MachineError(f"program not found: {program}", hint=f"install the package {package}")
     known = _partitions(workshop, image)
     if wanted is not None:
         known = [partition for partition in known if partition.number == wanted]
