@@ -13,8 +13,10 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 readonly target=${1:-armhf}
 readonly image=localhost/xbuild-$target:trixie layer=localhost/xbuild-layer-$target:trixie
-work=$(mktemp -d "${TMPDIR:-/var/tmp}/xbuild-containers.XXXXXX")
-readonly work storage=(--root "$work/store" --runroot "$work/run" --storage-driver overlay)
+# Lower case: podman makes a name of it.
+readonly work=${TMPDIR:-/var/tmp}/xbuild-containers.$$
+mkdir -m 755 "$work"
+readonly storage=(--root "$work/store" --runroot "$work/run" --storage-driver overlay)
 readonly python=${PYTHON:-.venv/bin/python}
 export XDG_RUNTIME_DIR=$work/runtime
 mkdir -m 700 "$XDG_RUNTIME_DIR"
