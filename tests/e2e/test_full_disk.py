@@ -23,7 +23,7 @@ echo root:0:65536 > "$1/ids"
 for file in /etc/subuid /etc/subgid; do mount --bind "$1/ids" "$file"; done
 mkdir "$1/cache"
 mount -t tmpfs -o size=$2,mode=755 small "$1/cache"
-for kind in roots layers twins; do
+for kind in roots layers twins machines; do
     mkdir "$1/cache/$kind"
     mount --rbind "$3/$kind" "$1/cache/$kind"
 done
@@ -31,6 +31,7 @@ export XBUILD_CACHE="$1/cache"
 shift 3
 """
 _BUILD = '"$@" build tiny --target armhf || echo "code $?"\n'
+_IN_A_MACHINE = '"$@" build tiny --target arm64 --mode system || echo "code $?"\n'
 
 
 def on_a_small_disk(xbuild: Xbuild, tmp_path: Path, script: str) -> str:
@@ -66,6 +67,19 @@ def test_a_phase_that_meets_a_full_disk_elsewhere(xbuild: Xbuild) -> None:
     said = xbuild.fails("tiny", code=3)
     assert "No space left on device" in said
     assert "hint: the disk is full; `invoke clean` frees what the store can make again" in said
+
+
+def test_a_machine_whose_disk_cannot_grow(xbuild: Xbuild, tmp_path: Path) -> None:
+    """Its Linux would go on with what it could not write, and read back something else."""
+    xbuild.recipe(build={"compile": f"dd if=/dev/zero of=big bs=1M count={2 * _MEBIBYTES} && sync; echo 42 > answer"})
+    # Makes the machine's parts, for which the small disk has no room either.
+    assert xbuild("shell", "tiny", "--target", "arm64", "--mode", "system", "--", "uname").out == "Linux\n"
+    said = on_a_small_disk(xbuild, tmp_path, _IN_A_MACHINE)
+    # Which of them comes first depends on whether the console's text can still be kept.
+    assert "error: disk full: " in said or "error: the disks of the emulated machine could not be written" in said
+    assert "run: invoke clean\n" in said or "is the disk full?" in said
+    assert said.endswith("code 4\n")
+    assert "Traceback" not in said
 
 
 def test_a_source_that_does_not_fit(xbuild: Xbuild, tmp_path: Path) -> None:
