@@ -56,7 +56,8 @@ class Ended:
     @property
     def code(self) -> int | None:
         """How the command ended, if it did."""
-        return self.said.code if self.silence is None else None
+        # It may have ended all by itself while it was about to be ended.
+        return self.said.code if self.silence is None or self.said.done else None
 
 
 class EmulatedMachine:
@@ -177,7 +178,7 @@ class EmulatedMachine:
             output.close()
             with (disks / "control").open("rb") as control:
                 silence = None
-                while running.child.wait(1.0) is None and silence is None:
+                while silence is None and running.child.wait(1.0) is None:
                     said.hear(control.read())
                     now = time.monotonic()
                     silence = watch.look(now, said, log.stat().st_size)
