@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from xbuild import log, paths, twins
@@ -16,7 +16,7 @@ from xbuild.model.policy import Policy
 from xbuild.model.toolchain import Toolchain
 from xbuild.sandbox import idmap
 from xbuild.sandbox import run as sandboxes
-from xbuild.sandbox.mounts import Bind, Devices, Overlay, Proc, Tmpfs
+from xbuild.sandbox.mounts import Bind, Devices, Mount, Overlay, Proc, Tmpfs
 from xbuild.strings import moved
 from xbuild.twins import SHIM, Twin
 
@@ -61,32 +61,34 @@ rm programs said
 """
 
 
-def native_sandbox(native: Path, workplace: Path, env: Mapping[str, str]) -> sandboxes.Sandbox:
-    """A sandbox in the native root `native` (read-only) with the directory `workplace` at /xbuild, writable.
-
-    Its subdirectory `private` is also where it will be for programs of the target root.
-    """
+def tool_sandbox(root: Path, mounts: Sequence[Mount], env: Mapping[str, str]) -> sandboxes.Sandbox:
+    """A sandbox in the native root `root`, read-only, with an empty /tmp, below which `mounts` may lie."""
     return sandboxes.Sandbox(
-        mounts=(
-            Overlay((str(native),), None, None),
-            Proc(),
-            Devices(),
-            Tmpfs("/tmp", "1777"),
-            Bind(str(workplace), WORKPLACE),
-            Bind(str(workplace / "private"), paths.PRIVATE),
-        ),
-        mount_point=native,
-        cwd=WORKPLACE,
+        mounts=(Overlay((str(root),), None, None), Proc(), Devices(), Tmpfs("/tmp", "1777"), *mounts),
+        mount_point=root,
         env={"PATH": sandboxes.ROOT_PATH, "LC_ALL": "C.UTF-8", **env},
+        locked=True,
     )
 
 
-def run_native(native: Path, workplace: Path, script: str, env: Mapping[str, str]) -> None:
-    """Run a shell script in the native root; see `native_sandbox`. Raises MachineError with what it said."""
-    returncode, said = sandboxes.capture(native_sandbox(native, workplace, env), ["sh", "-euc", script])
+def run_script(root: Path, mounts: Sequence[Mount], script: str, env: Mapping[str, str], complaint: str) -> None:
+    """Run shell text in `tool_sandbox`. Raises MachineError with what it said."""
+    returncode, said = sandboxes.capture(tool_sandbox(root, mounts, env), ["sh", "-euc", script])
     if returncode != 0:
         lines = said.decode(errors="replace").splitlines()
-        raise MachineError("a tool of the native root failed", details=lines[-20:], hint="invoke clean --roots")
+        full = any("No space left" in line for line in lines)
+        hint = "the disk is full: free some space, or run: invoke clean" if full else "invoke clean --roots"
+        raise MachineError(complaint, details=lines[-20:], hint=hint)
+
+
+def run_native(native: Path, workplace: Path, script: str, env: Mapping[str, str]) -> None:
+    """Run a shell script in the native root `native`, in the directory `workplace` at /xbuild, which is writable.
+
+    Its subdirectory `private` is also where it will be for programs of the target root. Raises MachineError with what
+    the script said.
+    """
+    mounts = (Bind(str(workplace), WORKPLACE), Bind(str(workplace / "private"), paths.PRIVATE))
+    run_script(native, mounts, f"cd {WORKPLACE}\n{script}", env, "a tool of the native root failed")
 
 
 def make(staging: Path, trees: Mapping[str, Path], policy: Policy, toolchain: Toolchain) -> None:

@@ -21,7 +21,7 @@ from xbuild.errors import CheckError, PhaseError, UsageError
 PHASES = (("unpack", 0.5), ("configure", 1.5), ("compile", 8.0))
 FAST = ModeRun("substituted", "built", PHASES, artifact=Path("/a.tar.zst"), bytes=2048, files=3, objects=2)
 SLOW = replace(FAST, mode="emulated", status="up-to-date", phases=tuple((name, 10 * time) for name, time in PHASES))
-FAILED = ModeRun("distcc", "failed", PHASES[:2], message="phase 'configure' failed", log="/work/x/02-configure.log")
+FAILED = ModeRun("distcc", "failed", PHASES[:2], message="phase 'configure' failed", log="/x/02-configure.log")
 SAME = Difference("artifact", "usr/lib/a.so", Verdict.SAME, (".debug_line",), contents=True)
 CODE = Difference("objects", "src/a.o", Verdict.DIFFERENT, (".text", ".rel.text.main"), contents=True)
 GOOD = Pair(("substituted", "emulated"), Counts(3, 0, 0, 0), Counts(2, 0, 0, 0), ())
@@ -145,7 +145,7 @@ def test_lines_for_the_terminal() -> None:
     pair = with_own(unequal(*many, CODE), again.differing)
     known = replace(comparison(FAST, FAILED, SLOW, pairs=(pair,), again=again))
     said = list(lines(known))
-    assert said[0] == "distcc failed: phase 'configure' failed (log: /work/x/02-configure.log)"
+    assert said[0] == "distcc failed: phase 'configure' failed (log: /x/02-configure.log)"
     assert said[1].startswith("up-to-date: ")
     assert said[2].startswith("not reproducible by itself: built twice in mode substituted, 1 file ")
     assert said[4].startswith("substituted and emulated: DIFFERENT (artifact: 2 of 3 identical, 1 same code and data;")

@@ -7,7 +7,7 @@ from invoke.tasks import task
 
 from xbuild import log
 from xbuild.bisect import bisect as find_culprits
-from xbuild.cli.arguments import number, recipe_word
+from xbuild.cli.arguments import COMMON, number, recipe_word
 from xbuild.cli.guard import guarded
 from xbuild.doctor import require
 from xbuild.errors import EXIT_CHECK, EXIT_OK
@@ -18,10 +18,10 @@ from xbuild.result import Options
     positional=["recipe"],
     auto_shortflags=False,
     help={
-        "recipe": "name of a file in recipes/ (or a path)",
+        "recipe": COMMON["recipe"],
         "target": "name of a file in toolchains/: armhf, arm64 ...",
-        "suite": "another release of the distribution, e.g. bookworm",
-        "root": "name of an imported root, or a path with a slash",
+        "suite": COMMON["suite"],
+        "root": COMMON["root"],
         "jobs": "compilers at once (default: as many as there are cores)",
         "objects": "compare the whole tree after each phase (the default; --no-objects: what is installed)",
         "keep": "keep the right and the wrong tree",

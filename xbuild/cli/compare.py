@@ -8,7 +8,7 @@ from invoke.context import Context
 from invoke.tasks import task
 
 from xbuild import log, paths, report
-from xbuild.cli.arguments import mode_words, number, recipe_word
+from xbuild.cli.arguments import COMMON, mode_words, number, recipe_word
 from xbuild.cli.guard import guarded
 from xbuild.compare import compare as compare_modes
 from xbuild.compare import text
@@ -22,13 +22,13 @@ from xbuild.result import Options
     positional=["recipe"],
     auto_shortflags=False,
     help={
-        "recipe": "name of a file in recipes/ (or a path)",
+        "recipe": COMMON["recipe"],
         "target": "name of a file in toolchains/: armhf, arm64 ...",
         "modes": f"modes to build in, separated by commas: {', '.join(MODES)}",
         "objects": "compare every ELF file and archive of the build trees too; the trees are kept",
         "twice": "build a second time in one mode, even if nothing differs, to see what differs by itself",
-        "suite": "another release of the distribution, e.g. bookworm",
-        "root": "name of an imported root, or a path with a slash",
+        "suite": COMMON["suite"],
+        "root": COMMON["root"],
         "jobs": "compilers at once (default: as many as there are cores)",
         "distcc-hosts": "mode distcc: machines of your own, in distcc's words, instead of a server of ours",
         "html": "the report's file (default: dist/compare-NAME-VERSION-TARGET.html)",

@@ -6,7 +6,7 @@ from invoke.context import Context
 from invoke.tasks import task
 
 from xbuild import log
-from xbuild.cli.arguments import mode_word, number, recipe_word
+from xbuild.cli.arguments import COMMON, mode_word, number, recipe_word
 from xbuild.cli.guard import guarded
 from xbuild.environment import MODES
 from xbuild.inputs import Inputs
@@ -39,11 +39,11 @@ def _show(found: Trace, top: int) -> None:
     positional=["recipe"],
     auto_shortflags=False,
     help={
-        "recipe": "name of a file in recipes/ (or a path)",
+        "recipe": COMMON["recipe"],
         "target": "name of a file in toolchains/: armhf, arm64 ...",
         "mode": f"mode of the build: {', '.join(MODES)}",
-        "suite": "another release of the distribution, e.g. bookworm",
-        "root": "name of an imported root, or a path with a slash",
+        "suite": COMMON["suite"],
+        "root": COMMON["root"],
         "phase": "only this phase",
         "top": f"rows of a table (default {TOP}); the rest is summed up",
         "json": "one JSON object on stdout, nothing else there",

@@ -152,6 +152,16 @@ def sizes(systems: list[Kept]) -> dict[str, int]:
     return {known.name: counts.get(str(known.upper), 0) for known in systems}
 
 
+def make_place(path: Path) -> None:
+    """Make the directory `path`, with `upper` and `work` that root inside owns, for the changes to a system."""
+    path.mkdir()
+    path.chmod(0o755)
+    for part in ("upper", "work"):
+        (path / part).mkdir()
+        (path / part).chmod(0o755)
+        idmap.own(path / part)
+
+
 def _make(store: Store, name: str, target: str, suite: str, base: Path) -> Kept:
     place = store.directory(DIRECTORY) / name
     lock = _lock_name(name)
@@ -159,12 +169,7 @@ def _make(store: Store, name: str, target: str, suite: str, base: Path) -> Kept:
         raise MachineError(f"{place} is damaged: its about.json cannot be read", hint=f"remove or rename {place}")
     staging = store.scratch(lock)
     try:
-        staging.mkdir()
-        staging.chmod(0o755)
-        for part in ("upper", "work"):
-            (staging / part).mkdir()
-            (staging / part).chmod(0o755)
-            idmap.own(staging / part)
+        make_place(staging)
         _write(Kept(name, staging, target, suite, base.parent.name, _digest(base), _now(), _now()))
         staging.rename(place)
     except BaseException:

@@ -16,7 +16,6 @@ from xbuild.model.load import load_toolchain, toolchain_names
 from xbuild.model.toolchain import Toolchain
 from xbuild.network import make_network
 from xbuild.roots import Roots
-from xbuild.sandbox import idmap
 from xbuild.sandbox.attached import has_terminal, run_attached, run_on_terminal
 from xbuild.sandbox.mounts import Bind, Devices, Mount, Overlay, Tmpfs
 from xbuild.sandbox.run import ROOT_PATH, Sandbox
@@ -82,12 +81,7 @@ def _place(store: Store, toolchain: Toolchain, keep: str | None, source: Source)
     with store.lock("shell", shared=True, describe="runs a shell"):
         path = store.scratch("shell")
         try:
-            path.mkdir()
-            path.chmod(0o755)
-            for part in ("upper", "work"):
-                (path / part).mkdir()
-                (path / part).chmod(0o755)
-                idmap.own(path / part)
+            kept.make_place(path)
             yield path
         finally:
             store.discard(path)

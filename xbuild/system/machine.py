@@ -16,11 +16,12 @@ from xbuild.environment import SCRATCH, Job, WorkPlace
 from xbuild.errors import MachineError
 from xbuild.model.toolchain import System
 from xbuild.paths import BUILDER
+from xbuild.privatetree import run_script, tool_sandbox
 from xbuild.sandbox import idmap
 from xbuild.sandbox.mounts import Bind, Mount, Overlay
 from xbuild.sandbox.run import Sandbox, exchange_trees, piped_to, remove_tree, started
 from xbuild.system import cpio, talk
-from xbuild.system.parts import MKFS, Kernel, run_script, tool_sandbox
+from xbuild.system.parts import MKFS, Kernel
 
 IDLE_LIMIT = 900.0
 """Seconds for commands that no recipe sets a limit for: recipes' own default."""

@@ -14,11 +14,10 @@ from xbuild.debian import Tree
 from xbuild.digest import file_sha256
 from xbuild.errors import MachineError, UsageError
 from xbuild.model.toolchain import System, Toolchain
-from xbuild.privatetree import WORKPLACE
+from xbuild.privatetree import WORKPLACE, run_script
 from xbuild.roots import Roots
 from xbuild.sandbox import idmap
-from xbuild.sandbox.mounts import Bind, Devices, Mount, Overlay, Proc, Tmpfs
-from xbuild.sandbox.run import ROOT_PATH, Sandbox, capture
+from xbuild.sandbox.mounts import Bind, Overlay
 from xbuild.system import cpio, modules
 
 KIND = "machines"
@@ -163,24 +162,4 @@ def _compiled(roots: Roots, toolchain: Toolchain, staging: Path) -> bytes:
     return (made / "init").read_bytes()
 
 
-def tool_sandbox(root: Path, mounts: Sequence[Mount], env: Mapping[str, str]) -> Sandbox:
-    """A sandbox in the native root `root`, read-only, with an empty /tmp, below which `mounts` may lie."""
-    return Sandbox(
-        mounts=(Overlay((str(root),), None, None), Proc(), Devices(), Tmpfs("/tmp", "1777"), *mounts),
-        mount_point=root,
-        env={"PATH": ROOT_PATH, "LC_ALL": "C.UTF-8", **env},
-        locked=True,
-    )
-
-
-def run_script(root: Path, mounts: Sequence[Mount], script: str, env: Mapping[str, str], complaint: str) -> None:
-    """Run shell text in `tool_sandbox`. Raises MachineError with what it said, and OSError if the disk is full."""
-    returncode, said = capture(tool_sandbox(root, mounts, env), ["sh", "-euc", script])
-    if returncode != 0:
-        lines = said.decode(errors="replace").splitlines()
-        full = any("No space left" in line for line in lines)
-        hint = "the disk is full: free some space, or run: invoke clean" if full else "invoke clean --roots"
-        raise MachineError(complaint, details=lines[-20:], hint=hint)
-
-
-__all__ = ["KIND", "MKFS", "TOOLS", "Kernel", "Parts", "run_script", "tool_sandbox"]
+__all__ = ["KIND", "MKFS", "TOOLS", "Kernel", "Parts"]
