@@ -123,7 +123,8 @@ def test_shorter_strings_in_arm_code() -> None:
 def test_a_register_that_was_changed_holds_no_page(between: int) -> None:
     # mov x25, x1; ldr x25, [x2]; ldp x25, x16, [x2]
     first = (page(0, ARM_WHOLE, 6), add(ARM_WHOLE, 6, 6))
-    before = program(arm(*first, page(8, ARM_END, 25), add(ARM_END, 25, 1), between, add(ARM_END, 25, 2)), ARM_TEXT, ARM)
+    code = arm(*first, page(8, ARM_END, 25), add(ARM_END, 25, 1), between, add(ARM_END, 25, 2))
+    before = program(code, ARM_TEXT, ARM)
     after = moved(before, MOVES)
     assert text_at(after, offset(after, 3)) == "linux-gnueabihf"
     assert offset(after, 5) == offset(before, 5) != offset(after, 3)
