@@ -118,7 +118,7 @@ class Roots:
             # What only decides about pairs does not show in what is copied.
             "policy": self.policy.model_dump(mode="json", by_alias=True, exclude={"equivalents", "compilers"}),
             "uname": self.toolchain.uname_machine,
-            "machine": here().model_dump(mode="json", by_alias=True, exclude={"summary", "partner"}),
+            "machine": here().facts(),
             "sources": {file.name: file_sha256(file) for file in (*_MAKERS, *sorted(paths.DISPATCHER.glob("*.[ch]")))},
         }
 

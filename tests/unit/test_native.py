@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from xbuild import distcc, paths, privatetree
+from xbuild.debian import Tree
 from xbuild.doctor import machine
+from xbuild.elf import read_elf
 from xbuild.errors import MachineError
 from xbuild.inputs import Inputs
 from xbuild.model import native
@@ -156,6 +160,19 @@ def test_the_strings_of_native_programs() -> None:
     assert words == {
         "aarch64-unknown-linux-gnu": "x86_64-pc-linux-gnu", "aarch64": "x86_64", "linux-gnu": "linux-gnu",
     }  # fmt: skip
+
+
+@pytest.mark.usefixtures("on_arm64")
+def test_the_partners_own_compiler_keeps_its_table(tmp_path: Path) -> None:
+    path = "/usr/libexec/gcc/arm-linux-gnueabihf/14/cc1"
+    place = tmp_path / path.lstrip("/")
+    place.parent.mkdir(parents=True)
+    shutil.copy(Path(__file__).parent / "data/armhf-pie", place)
+    own = Twin("cc1", path, "armhf", "cpp-14", "14.2.0-19", path)
+    made = privatetree._program(Tree([tmp_path]), own, POLICY, toolchain("armhf"))
+    assert read_elf(made).interpreter == "/.xbuild/armhf/ld"
+    with pytest.raises(MachineError, match="table of include directories"):
+        privatetree._program(Tree([tmp_path]), replace(own, architecture="arm64"), POLICY, toolchain("armhf"))
 
 
 LOADER = b"".join(b"\0" + word for word in (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from functools import cache
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -47,6 +47,11 @@ class Native(Width):
     def width(self, name: str) -> Width:
         """That of the distribution's architecture `name`, which must be one of the two."""
         return next(width for width in (self, self.partner) if width.name == name)
+
+    def facts(self) -> dict[str, Any]:
+        """What of it decides about the private tree: all but words for people."""
+        wordy = {"summary": True, "partner": {"summary", "remedy"}}
+        return self.model_dump(mode="json", by_alias=True, exclude=wordy)
 
     @property
     def widths(self) -> dict[str, int]:
