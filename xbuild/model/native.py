@@ -50,7 +50,7 @@ class Native(Width):
 
     def facts(self) -> dict[str, Any]:
         """What of it decides about the private tree: all but words for people."""
-        wordy = {"summary": True, "partner": {"summary", "remedy"}}
+        wordy: dict[str, Any] = {"summary": True, "partner": {"summary", "remedy"}}
         return self.model_dump(mode="json", by_alias=True, exclude=wordy)
 
     @property
