@@ -15,6 +15,7 @@ from typing import Any
 from xbuild.debian import Tree
 from xbuild.environment import WorkPlace
 from xbuild.errors import MachineError
+from xbuild.model.native import here
 from xbuild.model.toolchain import Toolchain
 from xbuild.privatetree import WORKPLACE
 from xbuild.sandbox.mounts import Bind, Devices, Overlay, Proc, Tmpfs
@@ -61,8 +62,8 @@ class Summary:
 
 def tree_for(toolchain: Toolchain, trees: Mapping[str, Path]) -> Path:
     """The native root, of `trees` by architecture, whose compilers have the target's word size."""
-    further = toolchain.word_size_root
-    return trees[further.architecture if further else "amd64"]
+    machine = here()
+    return trees[machine.partner.name if toolchain.word_size_root else machine.name]
 
 
 def inputs(toolchain: Toolchain, trees: Mapping[str, Path], servers: Sequence[str]) -> dict[str, Any]:
@@ -70,7 +71,7 @@ def inputs(toolchain: Toolchain, trees: Mapping[str, Path], servers: Sequence[st
     if servers:
         return {"distcc-hosts": list(servers)}
     packages = Tree([tree_for(toolchain, trees)]).packages
-    known = sorted(name for name in packages if name.endswith(toolchain.triplet) or name == PACKAGE)
+    known = sorted(name for name in packages if name.endswith(toolchain.package_triplet) or name == PACKAGE)
     return {f"distccd:{name}": packages[name].version for name in known}
 
 

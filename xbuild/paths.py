@@ -10,10 +10,11 @@ import platformdirs
 PACKAGE = Path(__file__).parent
 PRESETS = PACKAGE / "presets"
 POLICIES = PACKAGE / "policies"
+NATIVES = PACKAGE / "natives"
 DISPATCHER = PACKAGE / "dispatcher"
 
 PRIVATE = "/.xbuild"
-"""The one directory inside a target root that holds x86 files."""
+"""The one directory inside a target root that holds native files."""
 
 BUILD = "/build"
 """Where a build lies inside its root: /build/src, /build/dest ..., the same for every build."""

@@ -12,6 +12,7 @@ from xbuild.debian import Tree
 from xbuild.elf import read_elf, with_interpreter
 from xbuild.errors import MachineError
 from xbuild.gcctable import as_native
+from xbuild.model.native import here
 from xbuild.model.policy import Policy
 from xbuild.model.toolchain import Toolchain
 from xbuild.sandbox import idmap
@@ -20,7 +21,6 @@ from xbuild.sandbox.mounts import Bind, Devices, Mount, Overlay, Proc, Tmpfs
 from xbuild.strings import moved
 from xbuild.twins import SHIM, Twin
 
-NATIVE_TRIPLETS = {"amd64": "x86_64-linux-gnu", "i386": "i386-linux-gnu"}
 WORKPLACE = "/xbuild"
 """Where, in a native root, the directory lies that a command there works on."""
 
@@ -36,18 +36,19 @@ They are short because a program's interpreter is changed in place: /lib/ld-linu
 # Freestanding, since dispatcher and shim need no libc of their own; the build id would differ between equal builds
 # elsewhere.
 _COMPILE = """
-cc="gcc -std=gnu11 -O2 -Wall -Wextra -Werror -ffreestanding -fno-stack-protector -fno-asynchronous-unwind-tables"
+flags="-std=gnu11 -O2 -Wall -Wextra -Werror -ffreestanding -fno-stack-protector -fno-asynchronous-unwind-tables"
 link="-nostdlib -Wl,--build-id=none"
-$cc $link -static -no-pie -Wl,-z,noseparate-code -o dispatcher dispatcher.c
+gcc $flags $link -static -no-pie -Wl,-z,noseparate-code -o dispatcher dispatcher.c
 gcc -std=gnu11 -D_GNU_SOURCE -O2 -Wall -Wextra -Werror -static -s -Wl,--build-id=none -o enter enter.c
 rm -rf sources && mkdir sources && mv ./*.[ch] sources
-for architecture in $ARCHITECTURES; do
-    case $architecture in i386) width=-m32 ;; *) width=-m64 ;; esac
-    $cc $link $width -shared -fPIC -DMACHINE="\\"$MACHINE\\"" -o "private/$architecture/lib/$SHIM" sources/shim.c
-    echo "$PRIVATE/$architecture/lib" > directories
-    ldconfig -X -f directories -C "$PRIVATE/$architecture/c"
-done
-rm -r sources directories
+while read -r architecture compiler; do
+    own="$PRIVATE/$architecture"
+    $compiler $flags $link -shared -fPIC -DMACHINE="\\"$MACHINE\\"" -DPRIVATE="\\"$own\\"" \\
+        -o "private/$architecture/lib/$SHIM" sources/shim.c
+    echo "$own/lib" > directories
+    ldconfig -X -f directories -C "$own/c"
+done < widths
+rm -r sources directories widths
 # A twin that cannot start would go unseen: the dispatcher then takes qemu. Exit codes from 126 on: not run, or killed.
 while read -r program; do
     code=0
@@ -94,14 +95,15 @@ def run_native(native: Path, workplace: Path, script: str, env: Mapping[str, str
 def make(staging: Path, trees: Mapping[str, Path], policy: Policy, toolchain: Toolchain) -> None:
     """Fill `staging`: `private/` (becomes /.xbuild), `dispatcher`, `enter` (for containers), `twins.json`.
 
-    trees: the native roots by architecture, `amd64` always, `i386` for a 32-bit target.
+    trees: the native roots by architecture; the machine's own always, its partner for a target of that word size.
     """
+    machine = here()
     private = staging / "private"
     found: list[Twin] = []
     for architecture, path in trees.items():
         found += _copy(Tree([path]), architecture, private, policy, toolchain)
     assert toolchain.qemu is not None
-    shutil.copy(trees["amd64"] / toolchain.qemu.binary.lstrip("/"), private / "qemu")
+    shutil.copy(trees[machine.name] / toolchain.qemu.binary.lstrip("/"), private / "qemu")
     # Files to lay others over.
     for name in ("record", DISPATCH):
         (private / name).touch()
@@ -112,23 +114,24 @@ def make(staging: Path, trees: Mapping[str, Path], policy: Policy, toolchain: To
         "SHIM": SHIM,
         "MACHINE": toolchain.uname_machine,
         "PRIVATE": paths.PRIVATE,
-        "ARCHITECTURES": " ".join(trees),
     }
+    widths = [f"{name} {machine.width(name).compiler}\n" for name in trees]
+    (staging / "widths").write_text("".join(widths))
     programs = [twin.program for twin in found if not policy.tools[twin.tool].library]
     (staging / "programs").write_text("".join(program + "\n" for program in programs))
-    run_native(trees["amd64"], staging, _COMPILE, env)
+    run_native(trees[machine.name], staging, _COMPILE, env)
     twins.save(found, staging / "twins.json")
 
 
 def _copy(tree: Tree, architecture: str, private: Path, policy: Policy, toolchain: Toolchain) -> list[Twin]:
-    triplet = NATIVE_TRIPLETS[architecture]
+    triplet = here().width(architecture).triplet
     directory = private / architecture
     (directory / "lib").mkdir(parents=True)
     kept = []
     for twin in twins.candidates(tree, architecture, policy, toolchain):
         tool = policy.tools[twin.tool]
-        # What the 64-bit root has is enough where the width does not show.
-        if architecture == "i386" and tool.width == "any" and not tool.target_width_args:
+        # What the machine's own root has is enough where the width does not show.
+        if architecture != here().name and tool.width == "any" and not tool.target_width_args:
             continue
         try:
             program = _program(tree, twin, policy, toolchain)
@@ -157,9 +160,13 @@ def _program(tree: Tree, twin: Twin, policy: Policy, toolchain: Toolchain) -> by
             data, twins.fill(old, toolchain, twin.source), twins.fill(new, toolchain, twin.source)
         )
     if tool.moved_strings:
-        wanted = {old: twins.fill(new, toolchain, twin.source) for old, new in tool.moved_strings.items()}
+        wanted = {
+            twins.fill(old, toolchain, twin.source): twins.fill(new, toolchain, twin.source)
+            for old, new in tool.moved_strings.items()
+        }
         data = moved(data, wanted)
-    if tool.include_table:
+    # What is the target's own already, as where the machine's partner is the target, searches as it should.
+    if tool.include_table and twin.architecture != toolchain.architecture:
         data = as_native(data, twins.fill(tool.include_table, toolchain, twin.source))
     if read_elf(data).interpreter:
         loader = SHIM_LOADER if tool.shim else PLAIN_LOADER

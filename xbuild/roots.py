@@ -16,6 +16,7 @@ from xbuild.digest import file_sha256
 from xbuild.dispatcher import table
 from xbuild.foreign import Imported
 from xbuild.foreign.tree import ForeignTree
+from xbuild.model.native import here
 from xbuild.model.policy import Policy
 from xbuild.model.toolchain import Toolchain
 from xbuild.network import make_network
@@ -42,6 +43,11 @@ class Natives:
     enter: Path
     key: str
     twins: tuple[twins.Twin, ...]
+
+    @property
+    def tree(self) -> Path:
+        """The root of the machine's own width."""
+        return self.trees[here().name]
 
 
 class Roots:
@@ -77,7 +83,7 @@ class Roots:
     def native_value(self, architecture: str) -> dict[str, Any]:
         """What determines the native root of `architecture`."""
         toolchain = self.toolchain
-        root = toolchain.native_root if architecture == "amd64" else toolchain.word_size_root
+        root = toolchain.native_root if architecture == here().name else toolchain.word_size_root
         assert root is not None
         return {
             "what": "native root",
@@ -112,6 +118,7 @@ class Roots:
             # What only decides about pairs does not show in what is copied.
             "policy": self.policy.model_dump(mode="json", by_alias=True, exclude={"equivalents", "compilers"}),
             "uname": self.toolchain.uname_machine,
+            "machine": here().facts(),
             "sources": {file.name: file_sha256(file) for file in (*_MAKERS, *sorted(paths.DISPATCHER.glob("*.[ch]")))},
         }
 
@@ -218,16 +225,16 @@ class Roots:
         return destination
 
     def native_architectures(self) -> list[str]:
-        """The architectures of the native roots: amd64, and the one of the target's word size where that is needed."""
-        further = self.toolchain.word_size_root
-        return ["amd64", *([further.architecture] if further else [])]
+        """The architectures of the native roots: the machine's, and its partner's where the target's word size asks."""
+        machine = here()
+        return [machine.name, *([machine.partner.name] if self.toolchain.word_size_root else [])]
 
     def machine_value(self, packages: Sequence[str]) -> dict[str, Any]:
         """What determines the native root of an emulator of machines, which has `packages`."""
         distribution = self.toolchain.distribution
         return {
             "what": "emulator of machines",
-            "architecture": "amd64",
+            "architecture": here().name,
             "suite": distribution.suite,
             "components": list(distribution.components),
             "packages": sorted(packages),
@@ -240,7 +247,7 @@ class Roots:
 
         def make(staging: Path) -> None:
             with log.step(f"emulator of machines: {value['suite']}"):
-                self._mmdebstrap(staging, "amd64", value["packages"], "extract", emulated=False)
+                self._mmdebstrap(staging, value["architecture"], value["packages"], "extract", emulated=False)
 
         return self.store.ensure("roots", value, "the emulator of machines", make) / "root"
 

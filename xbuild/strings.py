@@ -1,53 +1,61 @@
-"""Strings compiled into a program that are replaced by longer ones, for which there is no room in their places."""
+"""Strings compiled into a program that are replaced by longer ones, for which there may be no room in their places."""
 
 from __future__ import annotations
 
 import io
 import re
 import struct
+from collections.abc import Iterator
 
 from elftools.elf.elffile import ELFFile
 
 _PAGE = 4096
 # lea disp32(%rip), REG (Intel SDM, volume 2, "LEA", "ModR/M Byte"): REX.W with or without REX.R, 8d, mod 00, r/m 101.
 _LEA = re.compile(rb"[\x48\x4c]\x8d[\x05\x0d\x15\x1d\x25\x2d\x35\x3d]", re.DOTALL)
-_RELATIVE = 8  # R_X86_64_RELATIVE (psABI of x86-64)
+# R_X86_64_RELATIVE, R_AARCH64_RELATIVE (the psABIs).
+_RELATIVE = {"EM_X86_64": 8, "EM_AARCH64": 1027}
+_ALIGNMENT = 8
+"""What gcc aligns strings to on 64-bit ARM (DATA_ALIGNMENT in its aarch64.h)."""
 
 
 def moved(program: bytes, strings: dict[str, str]) -> bytes:
-    """The x86-64 program with all its references to C strings made ones to others: `strings`, old to new.
+    """The program with all its references to C strings made ones to others: `strings`, old to new.
 
-    The new ones are put where a read-only segment ends, into what the last page of it has left. A string may be the end
-    of another one, as linkers share them. Raises ValueError if there is no room, or a string without a reference.
+    The new ones are put where a read-only segment ends, into what the last page of it has left. Code of 64-bit ARM
+    makes an address of a page and an offset, and the page may serve other addresses too: there the new ones take the
+    room of the old ones in the same page, so that only offsets change. A string may be the end of another one, as
+    linkers share them. Raises ValueError if there is no room, a string without a reference, or another machine.
     """
-    image = _Image(program)
-    places = {old: image.references(old) for old in strings}
-    missing = [old for old, found in places.items() if not found]
+    elf = ELFFile(io.BytesIO(program))
+    kinds: dict[str, type[_Image]] = {"EM_X86_64": _Image, "EM_AARCH64": _ArmImage}
+    if elf["e_machine"] not in kinds:
+        raise ValueError(f"it is not known how a program for {elf['e_machine']} refers to strings")
+    image = kinds[elf["e_machine"]](program, elf)
+    missing = [old for old in strings if not image.referred(image.addresses(old))]
     if missing:
         raise ValueError(f"the program does not refer to {', '.join(map(repr, missing))}")
-    for old, new in strings.items():
-        address = image.put(new)
-        for at, base, form in places[old]:
-            struct.pack_into(form, image.data, at, address - base)
+    image.move(strings)
     return bytes(image.data)
 
 
 class _Image:
-    def __init__(self, program: bytes) -> None:
+    """A program for x86-64."""
+
+    def __init__(self, program: bytes, elf: ELFFile) -> None:
         self.data = bytearray(program)
-        elf = ELFFile(io.BytesIO(program))
         self._loads = [segment.header for segment in elf.iter_segments("PT_LOAD")]
         section = elf.get_section_by_name(".rela.dyn")
         self._relocations = [(section["sh_offset"], section["sh_size"])] if section else []
+        self._relative = _RELATIVE[elf["e_machine"]]
         last = max((load for load in self._loads if not load.p_flags & 2), key=lambda load: load.p_vaddr)
         self._shift = last.p_vaddr - last.p_offset
         self._free = last.p_offset + last.p_filesz
         self._end = -(-self._free // _PAGE) * _PAGE
 
-    def references(self, text: str) -> list[tuple[int, int, str]]:
-        """Where the program refers to the C string `text`: offset, what the address there is relative to, its form."""
-        wanted = {self._address(match.start()) for match in re.finditer(re.escape(text.encode() + b"\0"), self.data)}
-        return [*self._in_code(wanted - {None}), *self._in_data(wanted - {None})]
+    def addresses(self, text: str) -> set[int]:
+        """Where the C string `text` is in memory."""
+        found = (match.start() for match in re.finditer(re.escape(text.encode() + b"\0"), self.data))
+        return {address for offset in found if (address := self._address(offset)) is not None}
 
     def _address(self, offset: int) -> int | None:
         for load in self._loads:
@@ -55,26 +63,42 @@ class _Image:
                 return int(offset - load.p_offset + load.p_vaddr)
         return None
 
-    def _in_code(self, wanted: set[int | None]) -> list[tuple[int, int, str]]:
-        found = []
+    def _code(self) -> Iterator[tuple[int, int, int]]:
+        """What can be executed: where it begins and ends in the file, and the difference to its place in memory."""
         for load in self._loads:
             if load.p_flags & 1:
-                for match in _LEA.finditer(self.data, load.p_offset, load.p_offset + load.p_filesz - 4):
-                    at = match.end()
-                    base = at + 4 - load.p_offset + load.p_vaddr
-                    if base + struct.unpack_from("<i", self.data, at)[0] in wanted:
-                        found.append((at, base, "<i"))
-        return found
+                yield load.p_offset, load.p_offset + load.p_filesz, load.p_vaddr - load.p_offset
 
-    def _in_data(self, wanted: set[int | None]) -> list[tuple[int, int, str]]:
+    def referred(self, wanted: set[int]) -> bool:
+        """Is there a reference to one of these addresses?"""
+        return any(True for _ in self._in_code(wanted)) or any(True for _ in self._in_data(wanted))
+
+    def move(self, strings: dict[str, str]) -> None:
+        """Put the new strings somewhere, and change all references to the old ones."""
+        for old, new in strings.items():
+            wanted = self.addresses(old)
+            found = [*self._in_code(wanted)], [*self._in_data(wanted)]
+            address = self.put(new)
+            for at, base in found[0]:
+                struct.pack_into("<i", self.data, at, address - base)
+            for at in found[1]:
+                struct.pack_into("<q", self.data, at, address)
+
+    def _in_code(self, wanted: set[int]) -> Iterator[tuple[int, int]]:
+        """Where the distance to one of the addresses stands in an instruction, and from where it is counted."""
+        for start, end, shift in self._code():
+            for match in _LEA.finditer(self.data, start, end - 4):
+                base = match.end() + 4 + shift
+                if base + struct.unpack_from("<i", self.data, match.end())[0] in wanted:
+                    yield match.end(), base
+
+    def _in_data(self, wanted: set[int]) -> Iterator[int]:
         # struct Elf64_Rela (<elf.h>): where, kind, and what to add to the program's base: the address.
-        found = []
         for offset, size in self._relocations:
             for at in range(offset, offset + size, 24):
                 _, kind, address = struct.unpack_from("<QQq", self.data, at)
-                if kind == _RELATIVE and address in wanted:
-                    found.append((at + 16, 0, "<q"))
-        return found
+                if kind == self._relative and address in wanted:
+                    yield at + 16
 
     def put(self, text: str) -> int:
         """Put the C string `text` into the free room; give its address."""
@@ -85,3 +109,104 @@ class _Image:
         self.data[place : place + len(raw)] = raw
         self._free += len(raw)
         return int(place + self._shift)
+
+
+class _ArmImage(_Image):
+    """A program for 64-bit ARM (instructions by the Arm Architecture Reference Manual, C4.1, "A64 encoding")."""
+
+    def move(self, strings: dict[str, str]) -> None:
+        """As for x86-64. All of the old ones make room before the first new one is put."""
+        old = {text: self.addresses(text) for text in strings}
+        everything = set().union(*old.values())
+        code = {text: [*self._in_code(known)] for text, known in old.items()}
+        data = {text: [*self._in_data(known)] for text, known in old.items()}
+        rooms = [room for text, known in old.items() for address in known if (room := self._room(address, text))]
+        self._empty(rooms, everything)
+        placed: list[tuple[int, str]] = []
+        for text, new in strings.items():
+            for at, address in code[text]:
+                where = _there(placed, new, address // _PAGE)
+                if where is None:
+                    where = self._fill(rooms, new, address // _PAGE)
+                    placed.append((where, new))
+                (word,) = struct.unpack_from("<I", self.data, at)
+                struct.pack_into("<I", self.data, at, word & ~(0xFFF << 10) | (where % _PAGE) << 10)
+            if data[text]:
+                where = self.put(new)
+                for at in data[text]:
+                    struct.pack_into("<q", self.data, at, where)
+
+    def _room(self, address: int, text: str) -> list[int] | None:
+        """From where to where the string reaches with the zeros behind it; None if it is the end of another one."""
+        place = next(load.p_offset + address - load.p_vaddr for load in self._loads
+                     if load.p_vaddr <= address < load.p_vaddr + load.p_filesz)  # fmt: skip
+        if self.data[place - 1] != 0:
+            return None
+        end = address + len(text) + 1
+        while end % _ALIGNMENT and not self.data[place + end - address]:
+            end += 1
+        return [address, end]
+
+    def _empty(self, rooms: list[list[int]], everything: set[int]) -> None:
+        """Raise ValueError if something else in the rooms is referred to, such as the empty string at an end."""
+        for start, end in rooms:
+            if self.referred({*range(start, end)} - everything):
+                raise ValueError("the place of a string is shared with another one")
+
+    def _fill(self, rooms: list[list[int]], text: str, page: int) -> int:
+        raw = text.encode() + b"\0"
+        for room in rooms:
+            start, end = room
+            if start // _PAGE == page == (start + len(raw) - 1) // _PAGE and start + len(raw) <= end:
+                place = next(load.p_offset + start - load.p_vaddr for load in self._loads
+                             if load.p_vaddr <= start < load.p_vaddr + load.p_filesz)  # fmt: skip
+                self.data[place : place + len(raw)] = raw
+                room[0] += len(raw)
+                return start
+        raise ValueError(f"no room for {text!r}")
+
+    def _in_code(self, wanted: set[int]) -> Iterator[tuple[int, int]]:
+        """The offsets of the instructions ADD that make one of the addresses of a page, and which address."""
+        for start, end, shift in self._code():
+            pages: dict[int, int] = {}
+            first = -(-start // 4) * 4
+            words = struct.unpack_from(f"<{(end - first) // 4}I", self.data, first)
+            for at, word in zip(range(first, end, 4), words, strict=False):
+                if word & 0x9F000000 == 0x90000000:  # ADRP
+                    distance = (word >> 5 & 0x7FFFF) << 2 | word >> 29 & 3
+                    distance -= (distance & 1 << 20) << 1
+                    pages[word & 31] = (at + shift) // _PAGE + distance
+                    continue
+                if word & 0xFFC00000 == 0x91000000 and (word >> 5 & 31) in pages:  # ADD, 64 bits, of a number
+                    address = pages[word >> 5 & 31] * _PAGE + (word >> 10 & 0xFFF)
+                    if address in wanted:
+                        yield at, address
+                for register in _written(word):
+                    pages.pop(register, None)
+
+
+def _there(placed: list[tuple[int, str]], text: str, page: int) -> int | None:
+    """Where `text` is in that page, as the end of one that was put there."""
+    for start, known in placed:
+        address = start + len(known) - len(text)
+        if known.endswith(text) and address // _PAGE == page:
+            return address
+    return None
+
+
+def _written(word: int) -> Iterator[int]:
+    """The registers that an instruction changes, as far as a later one must not be taken for one that uses a page.
+
+    What an epilogue restores from the stack does not count: behind it there may be other parts of the same function.
+    """
+    group = word >> 25 & 15
+    if group in (0b1000, 0b1001, 0b0101, 0b1101):  # data processing
+        yield word & 31
+    elif word & 0xFC000000 == 0x94000000 or word & 0xFFFFFC1F == 0xD63F0000:  # BL, BLR: what a call need not keep
+        yield from range(19)
+    elif group & 0b0101 == 0b0100 and not word & 1 << 26 and (word >> 5 & 31) != 31:  # loads and stores, not of SIMD
+        pair = word >> 27 & 7 == 0b101
+        if word & (1 << 22 if pair else 3 << 22):
+            yield word & 31
+            if pair:
+                yield word >> 10 & 31

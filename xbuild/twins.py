@@ -16,12 +16,10 @@ from typing import Literal
 from xbuild.debian import Tree
 from xbuild.dispatcher.table import Entry, Rules
 from xbuild.elf import ElfError, is_elf, read_elf
+from xbuild.model.native import here
 from xbuild.model.policy import Equivalent, Policy, Tool
 from xbuild.model.toolchain import Toolchain
 from xbuild.paths import PRIVATE
-
-WIDTHS = {"amd64": 64, "i386": 32}
-"""The native architectures that twins come in, and their word sizes in bits."""
 
 SHIM = "libxbuild.so"
 
@@ -35,7 +33,7 @@ SWITCHED_OFF = "switched off"
 class Twin:
     """A native program of the private directory.
 
-    target_path: real path of the file in the target root that it stands in for. architecture: amd64 or i386.
+    target_path: real path of the file in the target root that it stands in for. architecture: one of the machine's two.
     version: of its native package, without the suffixes that the policy ignores. source: the native file's path.
     """
 
@@ -136,15 +134,15 @@ def closure(tree: Tree, path: str, triplet: str) -> dict[str, str]:
 
 
 def fill(text: str, toolchain: Toolchain, path: str) -> str:
-    """`text` of the policy with `{triplet}`, `{version}` and the identity's names filled in for the tool at `path`.
+    """`text` of the policy with `{triplet}`, `{version}`, the identity's names and the native machine's filled in.
 
-    path: its native path.
+    path: of the tool, its native one.
     """
     numbers = [part for word in path.split("/") for part in word.split("-") if part.isdigit()]
     known = {"triplet": toolchain.triplet, "version": numbers[-1] if numbers else "", **toolchain.identity}
     for name, value in known.items():
         text = text.replace(f"{{{name}}}", value)
-    return text
+    return here().filled(text)
 
 
 def save(twins: Iterable[Twin], path: Path) -> None:
@@ -171,14 +169,15 @@ def _rules(policy: Policy, tool: Tool, twin: Twin, other: Twin | None, toolchain
 
 def entries(twins: Sequence[Twin], policy: Policy, toolchain: Toolchain) -> dict[str, tuple[Twin, Entry]]:
     """The dispatcher's entries by target path, for any file at that path: the choice among widths is made here."""
+    machine, width = here(), toolchain.elf.elf_class
     by_path: dict[str, dict[str, Twin]] = {}
     for known in twins:
         by_path.setdefault(known.target_path, {})[known.architecture] = known
     chosen: dict[str, tuple[Twin, Entry]] = {}
     for path, choices in by_path.items():
-        matched = next((twin for name, twin in choices.items() if WIDTHS[name] == toolchain.elf.elf_class), None)
+        matched = next((twin for name, twin in choices.items() if machine.widths[name] == width), None)
         tool = policy.tools[next(iter(choices.values())).tool]
-        twin = matched if tool.width == "target" else choices.get("amd64")
+        twin = matched if tool.width == "target" else choices.get(machine.name)
         if twin is None or tool.library:
             continue
         other = matched if matched is not twin else None

@@ -42,7 +42,7 @@ def test_everything_is_there_and_nothing_is_left() -> None:
 
 def test_an_arm_program_runs_or_reaches_us() -> None:
     with trials.scrap(paths.cache()) as place:
-        probe = trials.arm_program(place, paths.cache())
+        probe = trials.foreign_program(place, paths.cache())
     assert probe.status == "ok"
     if trials.find_qemu(paths.cache()):
         assert probe.text.startswith("ran one with ")
@@ -56,7 +56,7 @@ def test_a_wrong_qemu_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     static = Path(__file__).parents[1] / "unit" / "data" / "amd64-static"
     shutil.copy(static, place / "qemu-arm")
     with trials.scrap(paths.cache()) as scrap:
-        probe = trials.arm_program(scrap, tmp_path)
+        probe = trials.foreign_program(scrap, tmp_path)
     assert probe.status == "fail"
 
 

@@ -62,7 +62,7 @@ def compiled(armhf: Armhf) -> Iterator[Path]:
     (folder / "private").mkdir()
     for path in (folder, folder / "private"):
         idmap.own(path)
-    for name in ("preamble.c", "table.h"):
+    for name in preamble.SOURCES:
         shutil.copy(paths.DISPATCHER / name, folder)
     run_native(armhf.natives.trees["amd64"], folder, preamble.COMPILE, {})
     yield folder / "preamble"

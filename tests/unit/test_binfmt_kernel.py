@@ -9,7 +9,7 @@ import pytest
 
 from xbuild.binfmt import kernel, serving
 from xbuild.binfmt.kernel import INITIAL
-from xbuild.doctor.trials import _ARM as ARM
+from xbuild.doctor.programs import ARM
 from xbuild.errors import UsageError
 
 ENTRY = "enabled\ninterpreter {}\nflags: {}\noffset 0\nmagic {}\nmask {}\n"
@@ -163,5 +163,5 @@ def test_which_entries_serve_builds(
     qemu.write_bytes(b"\x7fELF" + (serving.MARK if preamble else b""))
     text = ENTRY.format(qemu, flags, ARM_MAGIC, ARM_MASK)
     instance(proc / "sys/fs/binfmt_misc", {"qemu-arm": text}, status)
-    found = serving.entry_for(ARM, kernel.look(proc))
+    found = serving.entry_for(ARM.elf, kernel.look(proc))
     assert (found is not None) is serves

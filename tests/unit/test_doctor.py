@@ -90,7 +90,8 @@ def test_an_old_kernel_whose_machine_serves_builds(monkeypatch: pytest.MonkeyPat
 
 def test_architecture() -> None:
     assert machine.architecture("x86_64").status == "ok"
-    assert machine.architecture("aarch64").status == "fail"
+    assert machine.architecture("aarch64").status == "ok"
+    assert machine.architecture("ppc64le").status == "fail"
 
 
 @pytest.mark.parametrize(
@@ -166,16 +167,31 @@ def test_subordinate_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert machine.subordinate_ids().text == "65535 uids from 200000, 65535 gids from 200000"
 
 
-@pytest.mark.parametrize(("data", "name"), [(programs.arm(), "ARM"), (programs.i386(), "386")])
-def test_the_smallest_programs(data: bytes, name: str) -> None:
+@pytest.mark.parametrize(
+    ("data", "name", "bits"),
+    [(programs.arm(), "ARM", 32), (programs.i386(), "386", 32), (programs.x86_64(), "X86_64", 64)],
+)
+def test_the_smallest_programs(data: bytes, name: str, bits: int) -> None:
     info = read_elf(data)
-    assert (info.machine, info.elf_class, info.e_type, info.is_static) == (name, 32, "EXEC", True)
+    assert (info.machine, info.elf_class, info.e_type, info.is_static) == (name, bits, "EXEC", True)
     assert len(data) < 4096
 
 
-def test_the_arm_program_is_what_is_registered() -> None:
-    magic, mask = magic_mask(trials._ARM)
-    head = programs.arm()[: len(magic)]
+@pytest.mark.parametrize(("uname", "kind", "partner"), [("x86_64", "ARM", "386"), ("aarch64", "x86-64", "ARM")])
+def test_what_is_foreign_and_what_is_not(
+    uname: str, kind: str, partner: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("platform.machine", lambda: uname)
+    assert programs.foreign().kind == kind
+    assert trials.foreign_name() == f"{kind} programs"
+    assert read_elf(programs.partner()).machine == partner
+
+
+@pytest.mark.parametrize("uname", ["x86_64", "aarch64"])
+def test_the_foreign_program_is_what_is_registered(uname: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platform.machine", lambda: uname)
+    magic, mask = magic_mask(programs.foreign().elf)
+    head = programs.foreign().data[: len(magic)]
     assert bytes(a & b for a, b in zip(head, mask, strict=True)) == bytes(
         a & b for a, b in zip(magic, mask, strict=True)
     )

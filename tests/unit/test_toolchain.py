@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from xbuild.errors import RecipeError, UsageError
+from xbuild.model import native as machines
 from xbuild.model.load import load_toolchain, toolchain_names
 from xbuild.model.recipe import SET_BY_XBUILD
 from xbuild.model.toolchain import Toolchain
@@ -43,10 +44,24 @@ def test_each_toolchain_of_this_project_agrees_with_itself(name: str) -> None:
     assert toolchain.identity["MAKE_HOST"] == toolchain.identity["MACHTYPE"]
     assert set(toolchain.identity) <= SET_BY_XBUILD
     if toolchain.native_root and toolchain.qemu:
-        compiler = {f"gcc-{toolchain.triplet}"} if toolchain.builds else set()
+        compiler = {f"gcc-{toolchain.package_triplet}"} if toolchain.builds else set()
         assert {toolchain.qemu.package, *compiler} <= set(toolchain.native_root.packages)
     if not toolchain.native:
         assert (toolchain.word_size_root is not None) == (toolchain.elf.elf_class == 32)
+
+
+@pytest.mark.parametrize("name", toolchain_names(CHECKOUT))
+def test_each_has_what_every_other_machine_needs(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for native in machines.known():
+        monkeypatch.setattr("platform.machine", lambda uname=native.uname_machine: uname)
+        test_each_toolchain_of_this_project_agrees_with_itself(name)
+        toolchain = load_toolchain(name, CHECKOUT)
+        assert toolchain.native == (name == native.name)
+        if toolchain.native:
+            assert native.identity == toolchain.identity
+            assert (native.triplet, native.elf_machine, native.elf_class, native.uname_machine) == (
+                toolchain.triplet, toolchain.elf.machine, toolchain.elf.elf_class, toolchain.uname_machine,
+            )  # fmt: skip
 
 
 def test_armhf() -> None:
@@ -116,13 +131,11 @@ def test_no_toolchains_at_all(tmp_path: Path) -> None:
         ("armhf", "schema: 1", "schema: 7", "schema: schema 7 needs a newer xbuild"),
         ("armhf", "suite: trixie", "suite: 13", "distribution.suite: must be quoted: YAML read 13, a number"),
         ("armhf", "policy: default\n", "", "a target that is not native needs policy"),
-        ("amd64", "native: true", "native: false",
-         "a target that is not native needs qemu, native-root, policy"),
-        ("amd64", "native: true", "native: 'yes'", "native: must be true or false"),
-        ("arm64", "policy: default", "policy: default\nnative: true",
-         "a native target has no qemu, native-root, policy"),
-        ("amd64", "native: true", "native: true\nword-size-root: {architecture: i386, packages: [gcc]}",
-         "a native target has no word-size-root"),
+        ("amd64", "qemu: {binary", "native: true\nqemu: {binary", "native: unknown field"),
+        ("amd64", "qemu: {binary: /usr/bin/qemu-x86_64, package: qemu-user}\n", "",
+         "a target that is not native needs qemu"),
+        ("armhf", "word-size-root:\n", "word-size-root:\n  architecture: i386\n",
+         "word-size-root.architecture: unknown field"),
     ],
 )  # fmt: skip
 def test_bad_toolchains(project: Path, name: str, old: str, new: str, expected: str) -> None:
@@ -131,10 +144,30 @@ def test_bad_toolchains(project: Path, name: str, old: str, new: str, expected: 
     assert found[0].startswith(expected)
 
 
-def test_a_native_target_has_no_machine(project: Path) -> None:
-    machine = "system: {binary: /q, package: qq, machine: m, cpu: c, console: t, kernel-package: kk}\nidentity:\n"
-    (error,) = change(project, "amd64", "identity:\n", machine)
-    assert "a native target has no system" in error
+LEAN = """schema: 1
+name: lean
+summary: A target that only its own machine can build for
+triplet: x86_64-linux-gnu
+architecture: amd64
+elf: {machine: X86_64, class: 64, data: little, interpreter: /lib64/ld-linux-x86-64.so.2}
+distribution: {suite: trixie}
+identity: {}
+uname-machine: x86_64
+"""
+
+
+def test_a_target_for_its_own_machine_alone(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = project / "toolchains/lean.yml"
+    file.write_text(LEAN)
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    assert load_toolchain("lean", project).native
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    with pytest.raises(UsageError, match="not this machine's own, so it needs qemu, native-root, policy"):
+        load_toolchain("lean", project)
+    file.write_text(LEAN + "system: {binary: /q, package: qq, machine: m, cpu: c, console: t, kernel-package: kk}\n")
+    with pytest.raises(RecipeError, match=r"lean\.yml") as caught:
+        load_toolchain("lean", project)
+    assert "a target that is not native needs qemu, native-root, policy" in caught.value.details[0]
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import re
 from xbuild import log, paths
 from xbuild.build import Builder
 from xbuild.environment import sandbox
+from xbuild.model.native import here
 from xbuild.result import Options
 from xbuild.sandbox.run import capture
 
@@ -31,7 +32,7 @@ def exec_cost(target: str, options: Options) -> tuple[float, float]:
         fresh = not builder.place.path.exists()
         builder.place.make()
         where = sandbox(builder.root, builder.place, builder.variables(0), cwd="/")
-        direct = f"{paths.PRIVATE}/amd64{_PROGRAM}"
+        direct = f"{paths.PRIVATE}/{here().name}{_PROGRAM}"
         words = ["sh", "-euc", _LOOP, "sh", str(_EXECS), _PROGRAM, direct, str(_FIRST)]
         returncode, said = capture(where, words)
         if fresh:

@@ -40,7 +40,7 @@ def remarks(series: Series) -> list[str]:
         for recipe, target in differing(series)
     ]
     if not any(variant.native for variant in series.variants):
-        said.append("There is no ratio, as there was no native target (amd64) to hold the others against.")
+        said.append("There is no ratio, as there was no native target (the machine itself) to hold the others against.")
     return said
 
 

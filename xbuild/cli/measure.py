@@ -27,7 +27,7 @@ from xbuild.result import Options
     auto_shortflags=False,
     help={
         "recipes": "names, separated by commas",
-        "targets": "names, separated by commas; amd64 is what the others are held against",
+        "targets": "names, separated by commas; the machine's own is what the others are held against",
         "modes": "names, separated by commas, for targets that are not native",
         "repeat": "how often each is built (default: 3, with --ablation 1)",
         "ablation": "also with few native tools, then more and more of them; takes long",

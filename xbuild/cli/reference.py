@@ -22,6 +22,8 @@ _KINDS = {
     "preset": "A file in xbuild/presets/: how a build system is called. Examples: [presets](../../xbuild/presets).",
     "architectures": "What binfmt_misc needs to know of each architecture: "
     "[architectures.yml](../../xbuild/binfmt/architectures.yml).",
+    "native": "A file in xbuild/natives/: a kind of machine that xbuild runs on. Examples: "
+    "[natives](../../xbuild/natives).",
     "policy": "A file in xbuild/policies/: which tools have twins. Example: "
     "[default.yml](../../xbuild/policies/default.yml).",
 }

@@ -175,7 +175,7 @@ def list_(_c: Context, json: bool = False) -> None:
     log.configure(json=json)
     project = paths.project()
     targets = [load_toolchain(name, project) for name in toolchain_names(project)]
-    native = next(toolchain for toolchain in targets if toolchain.native)
+    native = next((toolchain for toolchain in targets if toolchain.native), targets[0])
     recipes = [load_recipe(name, native, project) for name in recipe_names(project)]
     if json:
         log.result(

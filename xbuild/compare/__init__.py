@@ -172,7 +172,7 @@ def _file(known: Built, item: Difference) -> Path:
 
 
 def _qemu(builder: Builder) -> str:
-    packages = Tree([builder.roots.natives().trees["amd64"]]).packages
+    packages = Tree([builder.roots.natives().tree]).packages
     return next((package.version for name, package in packages.items() if name.startswith("qemu-user")), "")
 
 

@@ -137,7 +137,7 @@ static void find_path(int fd, const char *called)
     while (n)
         link[at++] = digits[--n];
     if (fd >= 0)
-        got = call(SYS_readlink, (long)link, (long)entry.path, sizeof entry.path - 1);
+        got = call5(SYS_readlinkat, AT_FDCWD, (long)link, (long)entry.path, sizeof entry.path - 1, 0);
     if (got <= 0)
         for (got = 0; called[got] && got < (long)sizeof entry.path - 1; got++)
             entry.path[got] = called[got];
@@ -153,9 +153,9 @@ static void note(enum verdict verdict)
     long fd;
     if (!table->record)
         return;
-    fd = call(SYS_open, (long)(TABLE + table->record), O_WRONLY | O_APPEND | O_CLOEXEC, 0);
+    fd = call(SYS_openat, AT_FDCWD, (long)(TABLE + table->record), O_WRONLY | O_APPEND | O_CLOEXEC);
     if (fd < 0)
-        fd = call(SYS_open, (long)(TABLE + table->far_record), O_WRONLY | O_APPEND | O_CLOEXEC, 0);
+        fd = call(SYS_openat, AT_FDCWD, (long)(TABLE + table->far_record), O_WRONLY | O_APPEND | O_CLOEXEC);
     if (fd < 0)
         return;
     call(SYS_clock_gettime, CLOCK_BOOTTIME, (long)now, 0);
@@ -279,7 +279,4 @@ __attribute__((noreturn, used)) void begin(long *stack)
     fail(error == -E2BIG ? "argument list too long: " : "cannot start qemu for ", path);
 }
 
-__attribute__((naked, noreturn)) void _start(void)
-{
-    __asm__("mov %rsp, %rdi\n\tand $-16, %rsp\n\tcall begin\n\thlt");
-}
+START(begin);

@@ -10,15 +10,10 @@
  */
 #include <stddef.h>
 
+#include "kernel.h"
 #include "table.h"
 
-#ifndef __x86_64__
-#error "the system calls below are those of x86-64"
-#endif
-
-enum { SYS_openat = 257, SYS_execveat = 322, SYS_statx = 332, SYS_faccessat2 = 439 };
-enum { AT_NULL = 0, AT_EXECFD = 2, AT_FDCWD = -100, AT_EACCESS = 0x200, AT_EMPTY_PATH = 0x1000 };
-enum { O_DIRECTORY = 0200000, O_NOFOLLOW = 0400000, O_CLOEXEC = 02000000, O_PATH = 010000000 };
+enum { AT_EACCESS = 0x200, AT_EMPTY_PATH = 0x1000, O_PATH = 010000000 };
 enum { R_OK = 4, STATX_BASIC_STATS = 0x7ff, S_IFMT = 0170000, S_IFREG = 0100000, S_IFDIR = 0040000 };
 enum { WRITABLE_BY_OTHERS = 022, SETS_IDS = 06000 };
 
@@ -33,24 +28,12 @@ struct statx { /* <linux/stat.h> */
 /* Where qemu begins, counted from this variable; written by preamble.py. */
 __attribute__((section(".xbuild_entry"), used)) const volatile int64_t original_entry = 0;
 
-static long call(long number, long a, long b, long c, long d, long e)
-{
-    long result;
-    register long r10 __asm__("r10") = d;
-    register long r8 __asm__("r8") = e;
-    __asm__ volatile("syscall"
-                     : "=a"(result)
-                     : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8)
-                     : "rcx", "r11", "memory");
-    return result;
-}
-
 /* Opened without following a link, and of root's own; else a negative number. */
 static long trusted(long directory, const char *name, long flags, uint32_t type)
 {
     struct statx st;
-    long fd = call(SYS_openat, directory, (long)name, O_PATH | O_NOFOLLOW | O_CLOEXEC | flags, 0, 0);
-    if (fd < 0 || call(SYS_statx, fd, (long)"", AT_EMPTY_PATH, STATX_BASIC_STATS, (long)&st))
+    long fd = call(SYS_openat, directory, (long)name, O_PATH | O_NOFOLLOW | O_CLOEXEC | flags);
+    if (fd < 0 || call5(SYS_statx, fd, (long)"", AT_EMPTY_PATH, STATX_BASIC_STATS, (long)&st))
         return -1;
     return (st.mode & S_IFMT) == type && !st.uid && !(st.mode & (WRITABLE_BY_OTHERS | SETS_IDS)) ? fd : -1;
 }
@@ -74,7 +57,7 @@ __attribute__((used)) void before(long *stack)
     if (directory < 0 || fd < 0)
         return;
     directory = trusted(directory, "dispatch", 0, S_IFREG);
-    if (directory < 0 || call(SYS_faccessat2, fd, (long)"", R_OK, AT_EMPTY_PATH | AT_EACCESS, 0))
+    if (directory < 0 || call5(SYS_faccessat2, fd, (long)"", R_OK, AT_EMPTY_PATH | AT_EACCESS, 0))
         return;
     for (size_t i = 0; i < at; i++)
         word[i] = prefix[i];
@@ -84,22 +67,36 @@ __attribute__((used)) void before(long *stack)
         word[at++] = digits[--n];
     word[at] = 0;
     argv[0] = word;
-    call(SYS_execveat, directory, (long)"", (long)argv, (long)envp, AT_EMPTY_PATH);
+    call5(SYS_execveat, directory, (long)"", (long)argv, (long)envp, AT_EMPTY_PATH);
     argv[0] = first;
 }
 
-/* The kernel gives a program its stack, and in rdx what it has to call at its end: both go on to qemu as they are. */
-__attribute__((naked, noreturn)) void _start(void)
-{
-    __asm__("mov %rsp, %rdi\n\t"
-            "push %rdx\n\t"
-            "mov %rsp, %rbp\n\t"
-            "and $-16, %rsp\n\t"
-            "call before\n\t"
-            "mov %rbp, %rsp\n\t"
-            "pop %rdx\n\t"
-            "xor %ebp, %ebp\n\t"
-            "lea original_entry(%rip), %rax\n\t"
-            "add (%rax), %rax\n\t"
-            "jmp *%rax");
-}
+/* The kernel gives a program its stack, and in one register (rdx, x0) what it has to call at its end, if anything: both
+ * go on to qemu as they are. */
+#ifdef __x86_64__
+__asm__(".text\n\t.globl _start\n_start:\n\t"
+        "mov %rsp, %rdi\n\t"
+        "push %rdx\n\t"
+        "mov %rsp, %rbp\n\t"
+        "and $-16, %rsp\n\t"
+        "call before\n\t"
+        "mov %rbp, %rsp\n\t"
+        "pop %rdx\n\t"
+        "xor %ebp, %ebp\n\t"
+        "lea original_entry(%rip), %rax\n\t"
+        "add (%rax), %rax\n\t"
+        "jmp *%rax");
+#else
+__asm__(".text\n\t.globl _start\n_start:\n\t"
+        "mov x19, x0\n\t"
+        "mov x29, #0\n\t"
+        "mov x30, #0\n\t"
+        "mov x0, sp\n\t"
+        "bl before\n\t"
+        "mov x0, x19\n\t"
+        "mov x30, #0\n\t"
+        "adr x16, original_entry\n\t"
+        "ldr x17, [x16]\n\t"
+        "add x16, x16, x17\n\t"
+        "br x16");
+#endif

@@ -20,13 +20,16 @@ COMPILE: Final = (
     "-fcf-protection=none -fPIE -nostdlib -static -Wl,--build-id=none -Wl,-N "
     "-o preamble preamble.c"
 )
-"""Makes `preamble` of preamble.c and table.h in the working directory. -N: code and constants lie in one segment."""
+"""Makes `preamble` of the SOURCES in the working directory. -N: code and constants lie in one segment."""
+
+SOURCES: Final = ("preamble.c", "kernel.h", "table.h")
 
 MARK: Final = b"\x7fxbuild preamble 1\0"
 """Ends the added segment: whoever looks at a program can tell that it has one."""
 
 _SECTION = ".xbuild_entry"
-_PAGE = 0x1000
+# The largest that a kernel of a machine of ours may have: 64-bit ARM's ("ELF for the Arm 64-bit Architecture").
+_PAGE = 0x10000
 _PT_LOAD, _READ_EXECUTE = 1, 5
 _PHDR = struct.Struct("<IIQQQQQQ")
 _E_ENTRY = 24
@@ -44,9 +47,10 @@ def prefixed(qemu: bytes, preamble: bytes) -> bytes:
     so that both static and static-pie programs work. Raises ElfError if one of the two is not as expected.
     """
     try:
-        code, start, slot = _code(ELFFile(io.BytesIO(preamble)))
+        first = ELFFile(io.BytesIO(preamble))
+        code, start, slot = _code(first)
         elf = ELFFile(io.BytesIO(qemu))
-        index, address = _room(elf)
+        index, address = _room(elf, first["e_machine"])
     except PARSE_ERRORS as error:
         raise ElfError(f"cannot put the preamble before this program: {error}") from error
     result = bytearray(qemu)
@@ -63,19 +67,23 @@ def prefixed(qemu: bytes, preamble: bytes) -> bytes:
 
 
 def _code(elf: Any) -> tuple[bytearray, int, int]:
-    """The one segment of the preamble; in it: where it begins, and where the way to qemu is to be written."""
+    """The pages of the preamble's one segment; in it: where it begins, and where the way to qemu is to be written.
+
+    Code of 64-bit ARM speaks of places in their pages (ADRP), so it keeps its own place in a page.
+    """
     loads = [segment for segment in elf.iter_segments() if segment["p_type"] == "PT_LOAD" and segment["p_memsz"]]
     section = elf.get_section_by_name(_SECTION)
     if len(loads) != 1 or section is None or loads[0]["p_filesz"] != loads[0]["p_memsz"]:
         raise ValueError("the compiler made more than one segment of it")
-    base = loads[0]["p_vaddr"]
-    return bytearray(loads[0].data()), elf["e_entry"] - base, section["sh_addr"] - base
+    before = loads[0]["p_vaddr"] % _PAGE
+    base = loads[0]["p_vaddr"] - before
+    return bytearray(before) + loads[0].data(), elf["e_entry"] - base, section["sh_addr"] - base
 
 
-def _room(elf: Any) -> tuple[int, int]:
+def _room(elf: Any, machine: str) -> tuple[int, int]:
     """The number of a program header that can be done without, and the first free address."""
-    if elf["e_machine"] != "EM_X86_64" or elf["e_type"] not in ("ET_EXEC", "ET_DYN"):
-        raise ValueError("it is no x86-64 program")
+    if elf["e_machine"] != machine or elf["e_type"] not in ("ET_EXEC", "ET_DYN"):
+        raise ValueError("it is no program for this machine")
     headers = [segment.header for segment in elf.iter_segments()]
     if any(header["p_type"] == "PT_INTERP" for header in headers):
         raise ValueError("it is dynamic; a static one is needed")
@@ -93,7 +101,7 @@ def compiled() -> bytes:
     if shutil.which("gcc") is None:
         raise MachineError("gcc is needed to make the program of the entry", hint="apt-get install gcc")
     with tempfile.TemporaryDirectory() as folder:
-        for name in ("preamble.c", "table.h"):
+        for name in SOURCES:
             shutil.copy(paths.DISPATCHER / name, folder)
         done = process.run(["sh", "-euc", COMPILE], cwd=Path(folder), capture=True, check=False)
         if done.returncode != 0:

@@ -1,5 +1,6 @@
-/* A library that some twins load before libc. It answers, for the twin alone, as the target would:
- *   uname(2)                   MACHINE (a macro: what uname -m says on the target)
+/* A library that some twins load before libc. It answers, for the twin alone, as the target would (MACHINE, and PRIVATE,
+ * the directory of the twins of this word size, are macros given to the compiler):
+ *   uname(2)                   MACHINE: what uname -m says on the target
  *   readlink, realpath of /proc/self/exe   the path of the target's own file, without our private directory
  *   dlopen of /some/plugin.so  the native one of the same real path below the private directory, where there is one
  *   _obstack_begin (i386)      with the sizes that the target's libc has by default: the assembler breaks its work where
@@ -8,16 +9,21 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#ifdef __i386__
-enum { SYS_uname = 122, SYS_readlink = 85 };
-#define PRIVATE "/.xbuild/i386"
+#if defined __x86_64__
+enum { SYS_uname = 63, SYS_readlinkat = 267 };
+#elif defined __i386__
+enum { SYS_uname = 122, SYS_readlinkat = 305 };
+#elif defined __aarch64__
+enum { SYS_uname = 160, SYS_readlinkat = 78 };
+#elif defined __arm__
+enum { SYS_uname = 122, SYS_readlinkat = 332 };
 #else
-enum { SYS_uname = 63, SYS_readlink = 89 };
-#define PRIVATE "/.xbuild/amd64"
+#error "system calls are not known for this machine"
 #endif
 
 #define RTLD_NEXT ((void *)-1)   /* <dlfcn.h> */
 #define R_OK 4                   /* <unistd.h> */
+#define AT_FDCWD -100            /* <fcntl.h> */
 enum { FIELD = 65, MACHINE_AT = 4 * FIELD }; /* struct new_utsname, <linux/utsname.h> */
 
 extern long syscall(long number, ...);
@@ -43,8 +49,8 @@ long readlink(const char *path, char *buffer, size_t size)
     size_t n = sizeof PRIVATE - 1;
     char whole[4096];
     if (strcmp(path, "/proc/self/exe"))
-        return syscall(SYS_readlink, path, buffer, size);
-    long got = syscall(SYS_readlink, path, whole, sizeof whole);
+        return syscall(SYS_readlinkat, AT_FDCWD, path, buffer, size);
+    long got = syscall(SYS_readlinkat, AT_FDCWD, path, whole, sizeof whole);
     if (got < 0)
         return got;
     const char *start = whole;

@@ -8,6 +8,7 @@ from xbuild import install, paths
 from xbuild.doctor import machine, trials
 from xbuild.doctor.probe import Probe
 from xbuild.errors import MachineError
+from xbuild.model import native as machines
 
 __all__ = ["Probe", "examine", "reason_not_runnable", "require"]
 
@@ -17,6 +18,9 @@ def examine(store_root: Path, *, offline: bool = False) -> list[Probe]:
 
     store_root: the store's directory, which need not exist. offline: do not ask for a package mirror.
     """
+    if machines.find() is None:
+        # What could be tried is not known for such a machine.
+        return [machine.distribution(), machine.architecture()]
     namespace = trials.user_namespace()
     works = namespace.status == "ok"
     # A warning says that namespaces can be had, but not used for lack of ids.
@@ -36,12 +40,12 @@ def _in_cache(store_root: Path, *, namespaces: bool, binfmt: bool) -> list[Probe
             cache = trials.cache(store_root, place, works=namespaces)
             usable = namespaces and cache.status != "fail"
             return [
-                trials.arm_program(place, store_root)
+                trials.foreign_program(place, store_root)
                 if usable and binfmt
-                else trials.not_tried("ARM programs", "a private binfmt_misc and the cache directory"),
-                trials.i386_program(place)
+                else trials.not_tried(trials.foreign_name(), "a private binfmt_misc and the cache directory"),
+                trials.partner_program(place)
                 if cache.status != "fail"
-                else trials.not_tried("32-bit x86 programs", "the cache directory"),
+                else trials.not_tried(trials.partner_name(), "the cache directory"),
                 trials.overlay(place)
                 if usable
                 else trials.not_tried("overlay", "user namespaces and the cache directory"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from xbuild.binfmt import kernel as binfmt_misc
 from xbuild.binfmt import serving
 from xbuild.doctor.probe import Probe
 from xbuild.errors import MachineError, XbuildError
+from xbuild.model import native
 from xbuild.model.load import load_toolchain, toolchain_names
 from xbuild.sandbox import idmap
 
@@ -59,11 +61,12 @@ def kernel(release: str | None = None) -> Probe:
         lacking = f"{serving.SETTING}=system, and no entry of the machine serves builds"
     else:
         lacking = f"a private binfmt_misc needs {_needed()}"
-    text = f"Linux {release}: {lacking}; so only the target amd64 can be built"
+    own = native.here().name
+    text = f"Linux {release}: {lacking}; so only the target {own} can be built"
     command = install.own_command(["binfmt.install", "armhf", "--system", "--dispatcher"])
     hint = (
         f"{command}; or a newer kernel: Debian 13 and Ubuntu 24.04 have one, "
-        "Debian 12 in bookworm-backports (linux-image-amd64)"
+        f"Debian 12 in bookworm-backports (linux-image-{own})"
     )
     return Probe("kernel", "fail", text, hint)
 
@@ -84,11 +87,12 @@ def served_targets() -> list[str]:
 
 
 def architecture(machine: str | None = None) -> Probe:
-    """Is it x86-64? machine: as `uname -m` says it; None: this machine's."""
-    machine = os.uname().machine if machine is None else machine
-    if machine == "x86_64":
-        return Probe("architecture", "ok", machine)
-    return Probe("architecture", "fail", f"{machine}: xbuild runs on x86-64 only", "use an x86-64 machine")
+    """Is it one that xbuild runs on? machine: as `uname -m` says it; None: this machine's."""
+    known = native.find(machine)
+    name = machine or platform.machine()
+    if known is not None:
+        return Probe("architecture", "ok", name)
+    return Probe("architecture", "fail", f"{name}: xbuild does not run on such a machine", native.supported())
 
 
 def programs() -> Probe:

@@ -16,7 +16,7 @@ from xbuild.doctor import programs
 from xbuild.doctor.probe import Probe
 from xbuild.elf import ElfError, read_elf
 from xbuild.errors import MachineError
-from xbuild.model.toolchain import Elf
+from xbuild.model.native import here
 from xbuild.sandbox import idmap
 from xbuild.sandbox import run as sandboxes
 from xbuild.sandbox.mounts import Overlay
@@ -29,9 +29,6 @@ SECONDS = 20
 
 _ENTRY = "xbuild-doctor"
 _BINFMT = "/proc/sys/fs/binfmt_misc"
-_ARM = Elf(
-    machine="ARM", elf_class=32, data="little", float_abi="hard", interpreter="/lib/ld-linux-armhf.so.3"
-)
 _ANOTHER_PLACE = "name another directory by XBUILD_CACHE, on a local file system such as ext4, xfs or btrfs"
 
 _DELETE_LOWER = """
@@ -145,10 +142,20 @@ def private_binfmt() -> Probe:
     return Probe(name, "ok", "mounted one and registered an entry")
 
 
-def arm_program(place: Path, store_root: Path) -> Probe:
-    """Does an ARM program run, or, without any qemu, reach the registered program? place: from `scrap`."""
-    name = "ARM programs"
-    program = _write(place / "arm", programs.arm())
+def foreign_name() -> str:
+    """What `foreign_program` calls itself."""
+    return f"{programs.foreign().kind} programs"
+
+
+def partner_name() -> str:
+    """What `partner_program` calls itself."""
+    return f"{here().partner.summary} programs"
+
+
+def foreign_program(place: Path, store_root: Path) -> Probe:
+    """Does a foreign program run, or, without any qemu, reach the registered program? place: from `scrap`."""
+    name = foreign_name()
+    program = _write(place / "foreign", programs.foreign().data)
     qemu = find_qemu(store_root)
     try:
         line = _line("/bin/echo", "FP") if qemu is None else _line(str(qemu), "F")
@@ -168,26 +175,26 @@ def arm_program(place: Path, store_root: Path) -> Probe:
 
 
 def find_qemu(store_root: Path) -> Path | None:
-    """A static qemu-arm of a native root in the store, else the machine's own, else None."""
-    for candidate in sorted((store_root / "roots").glob("*/root/usr/bin/qemu-arm")):
+    """A static qemu of a native root in the store for `foreign_program`, else the machine's own, else None."""
+    name = programs.foreign().qemu
+    for candidate in sorted((store_root / "roots").glob(f"*/root/usr/bin/{name}")):
         # One that needs libraries would take the machine's, not its root's.
         with contextlib.suppress(OSError, ElfError):
             if read_elf(candidate).is_static:
                 return candidate.resolve()
-    found = shutil.which("qemu-arm-static") or shutil.which("qemu-arm")
+    found = shutil.which(f"{name}-static") or shutil.which(name)
     return Path(found) if found else None
 
 
-def i386_program(place: Path) -> Probe:
-    """Do 32-bit x86 programs run? place: from `scrap`."""
-    name = "32-bit x86 programs"
-    program = _write(place / "i386", programs.i386())
+def partner_program(place: Path) -> Probe:
+    """Do programs of the machine's other word size run? place: from `scrap`."""
+    name = partner_name()
+    program = _write(place / "partner", programs.partner())
     try:
         returncode = process.run([program], capture=True, check=False).returncode
     except OSError as error:
         text = f"{error.strerror}: the target armhf needs them, for its compiler's twins"
-        hint = "boot a kernel with CONFIG_IA32_EMULATION, without ia32_emulation=0 on its command line"
-        return Probe(name, "fail", text, hint)
+        return Probe(name, "fail", text, here().partner.remedy)
     if returncode != programs.EXIT:
         text = f"one that exits with {programs.EXIT} gave: {process.describe_exit(returncode)}"
         return Probe(name, "fail", text)
@@ -255,7 +262,7 @@ def _capture(sandbox: sandboxes.Sandbox, command: Sequence[str | Path]) -> tuple
 
 
 def _line(interpreter: str, flags: str) -> str:
-    magic, mask = magic_mask(_ARM)
+    magic, mask = magic_mask(programs.foreign().elf)
     return registration(_ENTRY, magic, mask, interpreter, flags)
 
 

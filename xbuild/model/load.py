@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from xbuild import paths
 from xbuild.errors import UsageError
-from xbuild.model import overrides, template
+from xbuild.model import native, overrides, template
 from xbuild.model.preset import Preset
 from xbuild.model.recipe import Recipe, RecipeFile
 from xbuild.model.toolchain import Toolchain
@@ -62,8 +62,11 @@ def load_preset(name: str) -> Preset:
 
 
 def load_toolchain(name: str, project: Path) -> Toolchain:
-    """The toolchain of the target `name`. Raises UsageError when unknown, RecipeError for a wrong file."""
-    return _load_named(_find("target", project / "toolchains", name), Toolchain)
+    """The toolchain of the target `name`, as it is on this machine.
+
+    Raises UsageError when unknown or not for this machine, RecipeError for a wrong file.
+    """
+    return _load_named(_find("target", project / "toolchains", name), Toolchain).on(native.find())
 
 
 def load_recipe(name_or_path: str, toolchain: Toolchain, project: Path) -> Recipe:

@@ -9,6 +9,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from xbuild.model.base import Model
+from xbuild.model.native import here
 
 
 class Tool(Model):
@@ -16,7 +17,7 @@ class Tool(Model):
 
     Patterns are regular expressions for whole real paths. `{triplet}` in patterns, templates, variables and strings
     stands for the target's triplet, `{version}` in variables and strings for the last whole number in the tool's path
-    (gcc-14: 14).
+    (gcc-14: 14); `{native-triplet}` for the native machine's, `{native-NAME}` for what its tools say of it.
     """
 
     packages: tuple[str, ...] = Field((), description="All programs of these packages")
@@ -57,10 +58,10 @@ class Tool(Model):
         if package in self.packages and re.fullmatch(r"/usr/s?bin/[^/]+", native_path):
             return native_path
         for pattern in self.files:
-            if re.fullmatch(_fill(pattern, triplet), native_path):
+            if re.fullmatch(filled(pattern, triplet), native_path):
                 return native_path
         for pattern in self.native_files:
-            match = re.fullmatch(_fill(pattern, triplet), native_path)
+            match = re.fullmatch(filled(pattern, triplet), native_path)
             if match and self.target_file:
                 return match.expand(self.target_file.replace("{triplet}", triplet))
         return None
@@ -140,5 +141,6 @@ def upstream(version: str) -> str:
     return re.sub(r"[+~](dfsg|ds|repack)[0-9.]*$", "", plain.rpartition("-")[0] or plain)
 
 
-def _fill(pattern: str, triplet: str) -> str:
-    return pattern.replace("{triplet}", re.escape(triplet))
+def filled(pattern: str, triplet: str) -> str:
+    """The pattern with the target's triplet and the native machine's filled in."""
+    return pattern.replace("{triplet}", re.escape(triplet)).replace("{native-triplet}", re.escape(here().triplet))

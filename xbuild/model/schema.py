@@ -7,6 +7,7 @@ from pathlib import Path
 
 from xbuild.model.architectures import Architectures
 from xbuild.model.base import Model
+from xbuild.model.native import Native
 from xbuild.model.preset import Preset
 from xbuild.model.recipe import RecipeFile
 from xbuild.model.toolchain import Toolchain
@@ -18,6 +19,7 @@ FILES: dict[str, type[Model]] = {
     "toolchain": Toolchain,
     "preset": Preset,
     "architectures": Architectures,
+    "native": Native,
 }
 
 

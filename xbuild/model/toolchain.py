@@ -6,14 +6,15 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StrictBool, model_validator
 
+from xbuild.errors import UsageError
 from xbuild.model.base import Model, Name, Package, SchemaVersion, VariableName, fault, text_like
-
-Architecture = Literal["armhf", "arm64", "riscv64", "amd64", "i386"]
-"""Names of the distribution's architectures."""
+from xbuild.model.native import Architecture, Native, Triplet
 
 Suite = Annotated[str, *text_like(r"[a-z][a-z0-9.-]*", "the name of a distribution's suite")]
 AbsolutePath = Annotated[str, *text_like(r"/\S+", "an absolute path")]
-Triplet = Annotated[str, *text_like(r"[a-z0-9_]+(-[a-z0-9_]+)+", "a triplet such as arm-linux-gnueabihf")]
+
+_NEEDED = 3
+"""How much of what a foreign target needs is left away by a file that is for a native one alone."""
 
 
 class Elf(Model):
@@ -68,9 +69,11 @@ class NativeRoot(Model):
 
 
 class WordSizeRoot(Model):
-    """A further root with tools of the target's word size, for what depends on that."""
+    """A further root with tools of the target's word size, for what depends on that, if it is not the machine's own.
 
-    architecture: Architecture = Field(description="A native architecture with the target's word size")
+    Its architecture is the one of that size that the native machine runs too.
+    """
+
     packages: tuple[Package, ...] = Field(description="The cross compiler")
 
 
@@ -88,23 +91,20 @@ class SuiteChange(Model):
 
 
 class Toolchain(Model):
-    """One target."""
+    """One target; as `on` gives it, it is what the machine needs of it."""
 
     schema_version: SchemaVersion = Field(alias="schema", description="Version of this format")
     name: Name = Field(description="Name of the target, and of the file")
     summary: str = Field(description="One line about the target")
     triplet: Triplet = Field(description="The distribution's multiarch triplet")
     architecture: Architecture = Field(description="The distribution's name of the architecture")
-    native: StrictBool = Field(
-        False, description="The machine itself: nothing is emulated, there are no twins"
-    )
     elf: Elf = Field(description="What its ELF files look like")
-    qemu: Qemu | None = Field(None, description="Its emulator")
+    qemu: Qemu | None = Field(None, description="Its emulator, where the machine is another one")
     system: System | None = Field(None, description="Its emulator of a whole machine, for mode `system`")
     distribution: Distribution = Field(description="What its root is made of")
     native_root: NativeRoot | None = Field(None, description="What the native root is made of")
     word_size_root: WordSizeRoot | None = Field(
-        None, description="Tools of the target's word size, where needed"
+        None, description="Tools of the target's word size, where the machine's own is another"
     )
     multiarch: StrictBool = Field(True, description="Libraries lie in /usr/lib/TRIPLET, else in /usr/lib")
     identity: dict[VariableName, str] = Field(
@@ -117,16 +117,46 @@ class Toolchain(Model):
 
     @model_validator(mode="after")
     def _emulation(self) -> Self:
-        needed = {"qemu": self.qemu, "native-root": self.native_root, "policy": self.policy}
-        if self.native:
-            given = [name for name, value in {**needed, "system": self.system}.items() if value is not None]
-            if given or self.word_size_root:
-                raise fault("toolchain", f"a native target has no {', '.join(given or ['word-size-root'])}")
-        else:
-            missing = [name for name, value in needed.items() if value is None]
-            if missing:
-                raise fault("toolchain", f"a target that is not native needs {', '.join(missing)}")
+        missing = self._missing()
+        if missing and (len(missing) < _NEEDED or self.system or self.word_size_root):
+            raise fault("toolchain", f"a target that is not native needs {', '.join(missing)}")
         return self
+
+    def _missing(self) -> list[str]:
+        needed = {"qemu": self.qemu, "native-root": self.native_root, "policy": self.policy}
+        return [name for name, value in needed.items() if value is None]
+
+    @property
+    def native(self) -> bool:
+        """Whether it is the machine itself: nothing is emulated, there are no twins."""
+        return self.qemu is None
+
+    @property
+    def package_triplet(self) -> str:
+        """The triplet in names of packages, which have no underscore (Debian Policy 5.6.1)."""
+        return self.triplet.replace("_", "-")
+
+    def on(self, native: Native | None) -> Toolchain:
+        """This toolchain as it is on a machine: without emulator and native roots, if it is that machine's own.
+
+        native: None for a machine that xbuild does not run on. Raises UsageError if it lacks what it needs there.
+        """
+        if native is not None and native.name == self.architecture:
+            return self.model_copy(update=dict.fromkeys(("qemu", "system", "native_root", "word_size_root", "policy")))
+        if missing := self._missing():
+            raise UsageError(
+                f"the target {self.name} is not this machine's own, so it needs {', '.join(missing)}",
+                hint=f"add them to toolchains/{self.name}.yml",
+            )
+        if native is None or self.word_size_root is None:
+            return self
+        further: WordSizeRoot | None = None
+        if native.elf_class != self.elf.elf_class:
+            # Where the target's own programs run by themselves, its compiler is no cross compiler.
+            ending = f"-{self.package_triplet}" if native.partner.name == self.architecture else ""
+            names = tuple(name.removesuffix(ending) for name in self.word_size_root.packages)
+            further = WordSizeRoot(packages=names)
+        return self.model_copy(update={"word_size_root": further})
 
     @property
     def library_directory(self) -> str:

@@ -43,8 +43,6 @@ SIOCSIFFLAGS = 0x8914
 IFF_UP = 0x1
 
 _libc = ctypes.CDLL(None, use_errno=True)
-# <sys/syscall.h>, x86-64; glibc has no wrapper for it.
-_SYS_pivot_root = 155
 
 
 def _check(result: int, what: str) -> None:
@@ -79,9 +77,7 @@ def umount(target: str, flags: int = 0) -> None:
 
 def pivot_root(new_root: str, put_old: str) -> None:
     """pivot_root(2)."""
-    _check(
-        _libc.syscall(ctypes.c_long(_SYS_pivot_root), new_root.encode(), put_old.encode()), f"pivot_root {new_root}"
-    )
+    _check(_libc.pivot_root(new_root.encode(), put_old.encode()), f"pivot_root {new_root}")
 
 
 def prctl(option: int, value: int) -> None:

@@ -11,9 +11,9 @@ from pathlib import Path, PurePosixPath
 from xbuild.debian import Tree
 from xbuild.elf import ELF_MAGIC, ElfError, ElfInfo, Identity, read_elf
 from xbuild.errors import UsageError
+from xbuild.model.native import here
 from xbuild.model.toolchain import Toolchain
 
-_NATIVE = {"X86_64": "x86-64", "386": "32-bit x86"}
 _KINDS = {"REL": "an object file: it has to be linked first", "CORE": "a core dump"}
 _FIRST_LINE = 256
 """How much of a script's first line the kernel reads (BINPRM_BUF_SIZE in <linux/binfmts.h>)."""
@@ -158,9 +158,11 @@ def _install(target: str, package: str) -> str:
 
 
 def _foreign(found: Found, info: ElfInfo, toolchains: Sequence[Toolchain], target: str | None = None) -> UsageError:
-    what = f"{found.word} is a program for {_NATIVE.get(info.machine, f'{info.machine}, {info.elf_class} bits')}"
+    machine = here()
+    own_kinds = {width.elf_machine: width.summary for width in (machine, machine.partner)}
+    what = f"{found.word} is a program for {own_kinds.get(info.machine, f'{info.machine}, {info.elf_class} bits')}"
     own = f", not for {target}" if target else ""
-    if info.machine in _NATIVE:
+    if info.machine in own_kinds:
         name = found.path.name if found.path else ""
         hint = f"run it as it is; for the program {name!r} of the target root leave its directory away: -- {name}"
         return UsageError(f"{what}, as this machine is{own}", hint=hint)

@@ -156,7 +156,7 @@ def _compiled(roots: Roots, toolchain: Toolchain, staging: Path) -> bytes:
     idmap.own(made)
     for file in _INIT:
         shutil.copyfile(file, made / file.name)
-    native = roots.natives().trees["amd64"]
+    native = roots.natives().tree
     script, env = f"cd {WORKPLACE}\n{_COMPILE}", {"TRIPLET": toolchain.triplet}
     run_script(native, (Bind(str(made), WORKPLACE),), script, env, "init.c could not be compiled")
     return (made / "init").read_bytes()

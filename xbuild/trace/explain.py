@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 from xbuild.debian import Tree
 from xbuild.dispatcher.table import Entry
 from xbuild.environment import Mode
-from xbuild.model.policy import Policy, Tool
+from xbuild.model.policy import Policy, Tool, filled
 from xbuild.model.toolchain import Toolchain
 from xbuild.record import Verdict
 from xbuild.trace.account import is_made
@@ -179,7 +179,7 @@ def knows(tool: Tool, path: str, package: str, triplet: str) -> bool:
 def _target_patterns(tool: Tool, triplet: str) -> Iterator[str]:
     """Patterns of what `native_files` stand in for: `target_file` with each \\N replaced by that group's pattern."""
     for pattern in tool.native_files:
-        groups = _groups(pattern.replace("{triplet}", re.escape(triplet)))
+        groups = _groups(filled(pattern, triplet))
         words = re.split(r"\\([0-9]+)", tool.target_file or "")
         yield "".join(groups[int(word)] if number % 2 else re.escape(word) for number, word in enumerate(words))
 
