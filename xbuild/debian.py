@@ -64,6 +64,21 @@ class Tree:
                 done.append(part)
         return None
 
+    def located(self, path: str) -> tuple[str, Path] | None:
+        """`path` with all links followed inside the tree, and the file outside that it is; None if it leads nowhere."""
+        real = self.real_path(path)
+        place = self.find(real) if real else None
+        return (real, place) if real and place else None
+
+    def names(self, folder: str) -> list[str]:
+        """What lies in a directory of the tree; nothing, if there is none."""
+        real = self.real_path(folder)
+        if real is None:
+            return []
+        places = [layer / real.lstrip("/") for layer in self.layers]
+        names = {path.name for place in places if place.is_dir() for path in place.iterdir()}
+        return [name for name in names if self.find(f"{real}/{name}") is not None]
+
     @cached_property
     def packages(self) -> dict[str, Package]:
         """Installed packages by name (one architecture of each: the tree's own wins)."""

@@ -156,14 +156,12 @@ def load(path: Path) -> list[Twin]:
 
 
 def _rules(policy: Policy, tool: Tool, twin: Twin, other: Twin | None, toolchain: Toolchain) -> Rules:
-    identity = {name: toolchain.identity[name] for name in tool.default_env if name in toolchain.identity}
     return Rules(
         emulate_args=tool.emulate_args,
         emulate_env=(*policy.emulate_env, *tool.emulate_env),
         other_args=tool.target_width_args if other else (),
         other=other.program if other else None,
         set_env={name: fill(value, toolchain, twin.source) for name, value in tool.set_env.items()},
-        default_env=identity,
     )
 
 

@@ -57,6 +57,7 @@ def test_a_build_in_a_musl_root(xbuild: Xbuild, musl: Path) -> None:
     # The same root by another name is the same input; another root is not.
     xbuild("root.import", "again", str(musl))
     assert xbuild.build("tiny", "--root", "again")["status"] == "up-to-date"
+    assert xbuild("check", "tiny", "--target", "armhf", "--root", "again", "--json").json["faults"] == []
     (musl / "etc/more").touch()
     xbuild("root.import", "small", str(musl), "--replace")
     why = xbuild("why", "tiny", "--target", "armhf").out

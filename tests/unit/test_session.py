@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from pathlib import Path
 
 import pytest
@@ -144,35 +143,6 @@ def test_a_program_of_the_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         assert hint in str(caught.value.hint)
     with pytest.raises(UsageError, match=r"there is no \./nosuch, neither here nor"):
         program.check(program.look("./nosuch"), ARMHF, view)
-
-
-def test_missing_libraries(tmp_path: Path) -> None:
-    """armhf-pie needs libhalf.so.1, which needs nothing; it may lie in the root, by LD_LIBRARY_PATH, or configured."""
-    place = root(tmp_path / "root")
-    mine = tmp_path / "mine"
-    made(mine / "program", (DATA / "armhf-pie").read_bytes())
-    view = files.View([place], [Bind(str(mine), "/mine")])
-
-    def missing(library_path: str = "") -> list[str]:
-        return [name for name, _ in program.missing_libraries(view, "/mine/program", ARMHF.triplet, library_path)]
-
-    assert missing() == ["libhalf.so.1"]
-    made(mine / "libs/libhalf.so.1", (DATA / "libhalf.so.1").read_bytes())
-    assert missing() == ["libhalf.so.1"]
-    assert missing("/nowhere:/mine/libs") == []
-    made(place / "etc/ld.so.conf.d/mine.conf", "# mine\n/mine/libs\n")
-    assert missing() == []
-    made(place / "etc/ld.so.conf.d/mine.conf", "")
-    shutil.copy(DATA / "libhalf.so.1", place / "usr/lib/arm-linux-gnueabihf")
-    assert missing() == []
-
-
-def test_the_libraries_of_a_runpath(tmp_path: Path) -> None:
-    program_path = made(tmp_path / "mine/program", (DATA / "armhf-runpath").read_bytes())
-    view = files.View([root(tmp_path / "root")], [Bind(str(program_path.parent), "/mine")])
-    assert program.missing_libraries(view, "/mine/program", ARMHF.triplet, "") == [("libhalf.so.1", "/mine/program")]
-    made(tmp_path / "root/build/src/libhalf.so.1", (DATA / "libhalf.so.1").read_bytes())
-    assert program.missing_libraries(view, "/mine/program", ARMHF.triplet, "") == []
 
 
 def test_which_directories_are_shown(tmp_path: Path) -> None:

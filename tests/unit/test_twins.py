@@ -24,7 +24,7 @@ POLICY = Policy.model_validate(
         "never": ["uname"],
         "tools": {
             "coreutils": {"packages": ["coreutils"]},
-            "bash": {"packages": ["bash"], "default-env": ["HOSTTYPE"]},
+            "bash": {"packages": ["bash"], "set-env": {"WHERE": "{triplet}"}},
             "gcc": {
                 "group": "compilers",
                 "files": [r"/usr/bin/{triplet}-gcc-[0-9]+"],
@@ -159,7 +159,7 @@ def test_widths(tmp_path: Path) -> None:
 
 def test_rules(tmp_path: Path) -> None:
     chosen = entries(both_widths(tmp_path), POLICY, ARMHF)
-    assert chosen["/usr/bin/bash"][1].rules.default_env == {"HOSTTYPE": "arm"}
+    assert chosen["/usr/bin/bash"][1].rules.set_env == {"WHERE": TRIPLET}
     assert chosen[GCC][1].rules.set_env == {"WHERE": f"{TRIPLET}/14/"}
 
 

@@ -16,12 +16,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
 
-from xbuild.binfmt import architectures, header, libraries, rooted
+from xbuild import libraries
+from xbuild.binfmt import architectures, header, rooted
 from xbuild.binfmt.answer import Answer, Comparison, Verdict
 from xbuild.binfmt.entry import WINDOW, Entry
 from xbuild.binfmt.header import Header
 from xbuild.binfmt.hints import hints_for, near
 from xbuild.binfmt.kernel import State
+from xbuild.binfmt.rooted import Rooted
 from xbuild.elf import ELF_MAGIC
 
 _MAX_DEPTH = 5
@@ -272,7 +274,7 @@ class Explainer:
                 die("library", f"{called} is a library without an entry point; {end}")
             return
         more = [folder for folder in self._environ.get("LD_LIBRARY_PATH", "").split(":") if folder.startswith("/")]
-        lacking = libraries.missing(called, self._root, more)
+        lacking = [f"{name}, needed by {user}" for name, user in libraries.missing(called, Rooted(self._root), more)]
         if lacking:
             die("library-missing", f"its loader does not find {'; '.join(lacking)} (exit code 127)")
 

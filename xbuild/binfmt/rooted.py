@@ -27,6 +27,25 @@ class Found:
     code: str = ""
 
 
+@dataclass(frozen=True)
+class Rooted:
+    """A directory whose files are seen as its root (`libraries.Files`)."""
+
+    root: Path
+
+    def located(self, path: str) -> tuple[str, Path] | None:
+        """The path without links, and where that lies outside; None if it cannot be reached."""
+        resolved = _resolve(path, self.root)
+        return None if resolved.fault or not resolved.outside.exists() else (resolved.inside, resolved.outside)
+
+    def names(self, folder: str) -> list[str]:
+        """What lies in a directory; nothing, if there is none that can be read."""
+        place = self.located(folder)
+        with contextlib.suppress(OSError):
+            return [path.name for path in place[1].iterdir()] if place else []
+        return []
+
+
 def find(path: str, root: Path) -> Found:
     """What `path`, absolute inside `root`, leads to, and whether a program there may be started by us."""
     resolved = _resolve(path, root)
@@ -35,8 +54,8 @@ def find(path: str, root: Path) -> Found:
 
 def exists(path: str, root: Path) -> Path | None:
     """The file at `path`, absolute inside `root`; None if there is none or it cannot be reached."""
-    resolved = _resolve(path, root)
-    return None if resolved.fault or not resolved.outside.exists() else resolved.outside
+    place = Rooted(root).located(path)
+    return place[1] if place else None
 
 
 def _resolve(path: str, root: Path) -> Found:

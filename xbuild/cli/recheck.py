@@ -22,6 +22,7 @@ from xbuild.recheck import recheck
         "mode": f"mode of the build: {', '.join(MODES)}",
         "system": "in a whole emulated machine with a kernel of the target",
         "suite": COMMON["suite"],
+        "root": COMMON["root"],
         "jobs": "processes at once (default: as many as there are cores)",
         "json": "one JSON object on stdout, nothing else there",
         "verbose": "tell more",
@@ -35,13 +36,14 @@ def check(
     mode: str = "substituted",
     system: bool = False,
     suite: str = "",
+    root: str = "",
     jobs: str = "",
     json: bool = False,
     verbose: bool = False,
 ) -> None:
     """Run the recipe's check and the promised outputs of what is built once more; exit 5 if any fails."""
     log.configure(json=json, verbose=int(verbose))
-    builder = builder_of(recipe, target, mode, suite, jobs=number("--jobs", jobs), keep=True)
+    builder = builder_of(recipe, target, mode, suite, root, jobs=number("--jobs", jobs), keep=True)
     require(native=builder.toolchain.native)
     checked = recheck(builder, system=system)
     log.result(checked.as_json())

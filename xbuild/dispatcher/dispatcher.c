@@ -186,9 +186,6 @@ static enum verdict run_twin(const struct slot *slot, char **argv, char **envp)
         if (rules->set_env)
             for (const char *s = TABLE + rules->set_env; *s; s = next(s))
                 extra++;
-        if (rules->default_env)
-            for (const char *s = TABLE + rules->default_env; *s; s = next(s))
-                extra++;
     }
     while (envp[variables])
         variables++;
@@ -196,18 +193,13 @@ static enum verdict run_twin(const struct slot *slot, char **argv, char **envp)
     if (extra) {
         for (size_t i = 0; i <= variables; i++)
             changed[i] = envp[i];
-        for (int list = 0; list < 2; list++) {
-            uint32_t at = list ? rules->default_env : rules->set_env;
-            for (const char *s = at ? TABLE + at : ""; *s; s = next(s)) {
-                char **place = find_env(changed, s);
-                if (place && list)
-                    continue;
-                if (!place) {
-                    place = &changed[variables++];
-                    changed[variables] = NULL;
-                }
-                *place = (char *)s;
+        for (const char *s = TABLE + rules->set_env; *s; s = next(s)) {
+            char **place = find_env(changed, s);
+            if (!place) {
+                place = &changed[variables++];
+                changed[variables] = NULL;
             }
+            *place = (char *)s;
         }
     }
     note(verdict);

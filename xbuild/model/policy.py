@@ -39,7 +39,6 @@ class Tool(Model):
     include_table: str | None = Field(
         None, description="A gcc compiler proper, made to search as a native one; its C++ directory of the target"
     )
-    default_env: tuple[str, ...] = Field((), description="Identity variables it gets unless they are set")
     set_env: dict[str, str] = Field(default_factory=dict, description="Variables it always gets")
     emulate_args: tuple[str, ...] = Field((), description="Arguments (`*`: any text) that ask for the target's")
     emulate_env: tuple[str, ...] = Field((), description="Variables that ask for the target's own; `X=`: not empty")

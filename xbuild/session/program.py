@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -180,51 +179,3 @@ def _about_loader(loader: str, toolchain: Toolchain) -> list[str]:
     if loader == "/lib/ld-linux.so.3" and toolchain.elf.float_abi == "hard":
         return ["it was made for the soft-float ABI (Debian's armel), the root is hard-float"]
     return []
-
-
-def missing_libraries(view: Tree, path: str, triplet: str, library_path: str) -> list[tuple[str, str]]:
-    """Which libraries are not there, each as (name, who needs it), for the dynamic program at `path` inside.
-
-    library_path: LD_LIBRARY_PATH.
-    """
-    places = [*filter(None, library_path.split(":")), *_configured(view)]
-    places += [f"{folder}{part}" for part in (f"/{triplet}", "") for folder in ("/lib", "/usr/lib")]
-    missing: list[tuple[str, str]] = []
-    seen: set[str] = set()
-    pending = [path]
-    while pending:
-        current = pending.pop(0)
-        real = view.real_path(current)
-        place = view.find(real) if real else None
-        if real is None or place is None:
-            continue
-        try:
-            info = read_elf(place)
-        except ElfError:
-            continue
-        origin = str(PurePosixPath(real).parent)
-        own = [part.replace("$ORIGIN", origin).replace("${ORIGIN}", origin) for part in (*info.rpath, *info.runpath)]
-        # An RPATH counts for the libraries of a library too (ld.so(8)).
-        places = list(dict.fromkeys((*places, *own)))
-        for name in (name for name in info.needed if name not in seen):
-            seen.add(name)
-            at = next((found for item in _candidates(name, places) if (found := view.real_path(item))), None)
-            if at is None:
-                missing.append((name, current))
-            else:
-                pending.append(at)
-    return missing
-
-
-def _candidates(name: str, places: Iterable[str]) -> Iterable[str]:
-    return [name] if "/" in name else [f"{place}/{name}" for place in places]
-
-
-def _configured(view: Tree) -> list[str]:
-    """The directories of /etc/ld.so.conf.d, which every distribution uses in the same way."""
-    found: list[str] = []
-    for layer in view.layers:
-        for file in sorted((layer / "etc/ld.so.conf.d").glob("*.conf")):
-            if file.is_file():
-                found += re.findall(r"^\s*(/\S+)", file.read_text(errors="replace"), re.MULTILINE)
-    return found

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from xbuild import log, paths, record
+from xbuild import libraries, log, paths, record
 from xbuild.debian import Tree
 from xbuild.errors import UsageError
 from xbuild.foreign import Imported
@@ -155,8 +155,8 @@ def _tell_missing(found: program.Found, toolchain: Toolchain, view: files.View) 
     """The loader names the first library that is missing; this names all, and what to do."""
     if found.path is None or found.info is None or not found.info.interpreter:
         return
-    library_path = os.environ.get("LD_LIBRARY_PATH", "")
-    missing = program.missing_libraries(view, str(found.path), toolchain.triplet, library_path)
+    library_path = [folder for folder in os.environ.get("LD_LIBRARY_PATH", "").split(":") if folder]
+    missing = libraries.missing(str(found.path), view, library_path)
     for name, needed_by in missing:
         log.warn(f"there is no {name} for {toolchain.name}, which {needed_by} needs")
     if missing:
