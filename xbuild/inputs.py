@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from xbuild import distcc, foreign, paths, phases, process, twins
 from xbuild.digest import file_sha256, key_of
+from xbuild.dispatcher.table import Entry
 from xbuild.environment import Mode, WorkPlace, variables
 from xbuild.model.load import load_presets, load_recipe, load_toolchain, toolchain_names
 from xbuild.model.phases import Phase, resolve_phases
@@ -136,6 +137,8 @@ class Inputs:
                 f"{twin.tool}:{twin.target_path}": f"{twin.package} {twin.version} {twin.architecture}"
                 for twin in self.pairs.twins
             }
+            if self.pairs.entries:
+                natives["rules"] = rules_digest(self.pairs.entries)
             if self.mode == "distcc":
                 natives |= distcc.inputs(self.toolchain, known.trees, self.options.servers)
             if self.mode == "system":
@@ -251,3 +254,8 @@ class Inputs:
     def _policy(self, toolchain: Toolchain) -> Policy | None:
         name = toolchain.policy
         return load_model(paths.POLICIES / f"{name}.yml", Policy) if name else None
+
+
+def rules_digest(entries: Iterable[Entry]) -> str:
+    """When the target's own programs run in the place of their twins, by the policy, as a sha256 in hex."""
+    return key_of(sorted((entry.path, asdict(entry.rules)) for entry in entries))

@@ -65,7 +65,7 @@ _BEFORE = "umask 027; ulimit -n 256; export LC_ALL=C TZ=JST-9\n"
 
 def careless(policy: Policy) -> Policy:
     """A policy for which no tool answers anything about the machine, none heeds arguments and variables."""
-    nothing = {"emulate_args": (), "emulate_env": (), "moved_strings": {}}
+    nothing = {"emulate_args": (), "emulate_env": (), "further": (), "moved_strings": {}}
     tools = {name: tool.model_copy(update=nothing) for name, tool in policy.tools.items()}
     tools["cmake"] = tools["cmake"].model_copy(update={"shim": False})
     further = {"dpkg": "dpkg", "perl": "perl-base", "pkgconf": "pkgconf-bin"}

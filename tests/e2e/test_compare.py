@@ -61,6 +61,27 @@ def test_both_modes_give_the_same(xbuild: Xbuild) -> None:
     assert (again["identical"], again["pairs"]) == (True, result["pairs"])
 
 
+_ONE_STEP = r"""
+printf '#include <math.h>\nint main(int c, char **v) { (void)v; return (int)sqrt(c) - 1; }\n' > a.c
+cp a.c a.cc
+gcc -g -O2 -o c a.c -lm
+g++ -g -O2 -MMD -o cc a.cc
+printf 'int main(void) { int n = 1;\n#pragma omp target map(tofrom: n)\nn--;\nreturn n; }\n' > target.c
+gcc -g -O2 -fopenmp -frandom-seed=1 -c target.c
+gcc -fopenmp -o openmp target.o
+"""
+
+
+@pytest.mark.parametrize("target", ["armhf", "arm64"])
+def test_compiled_and_linked_by_one_command(xbuild: Xbuild, target: str) -> None:
+    """Debian's compiler for arm64 itself is made for offloading, its cross compiler is not."""
+    install = 'install -D -t "$DESTDIR/usr/bin" c cc openmp'
+    outputs = [{"path": f"usr/bin/{name}", "kind": "executable", "run": []} for name in ("c", "cc", "openmp")]
+    xbuild.recipe(build={"compile": _ONE_STEP, "install": install}, outputs=outputs)
+    result = compare(xbuild, "--target", target, "--objects")
+    assert (result["identical"], result["pairs"][0]["differences"]) == (True, [])
+
+
 def test_people_get_a_table(xbuild: Xbuild) -> None:
     xbuild.recipe()
     html = xbuild.project / "own" / "report.html"

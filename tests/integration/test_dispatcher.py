@@ -73,6 +73,15 @@ def test_arguments_that_ask_for_the_targets_own(
     assert [known.verdict for known in target.execs()] == [Verdict.ARGUMENT if emulated else Verdict.TWIN]
 
 
+@pytest.mark.parametrize(("words", "emulated"), [("-c x", False), ("x -S", False), ("-cx", True), ("", True)])
+def test_arguments_without_which_the_targets_own_runs(target: Target, words: str, emulated: bool) -> None:
+    native = {entry.path: entry for entry in target.armhf.pairs.entries}["/usr/bin/echo"]
+    entry = replace(native, rules=replace(native.rules, emulate_without=("-c", "-S")))
+    target.armhf.roots.dispatcher([entry], target.dispatcher)
+    assert target.says("echo", *words.split()) == words
+    assert [known.verdict for known in target.execs()] == [Verdict.ARGUMENT if emulated else Verdict.TWIN]
+
+
 @pytest.mark.parametrize("copy", ["/usr/bin/cat", "/tmp/cat"])
 def test_arguments_and_argv0_are_kept(target: Target, copy: str) -> None:
     target_line = f"exec -a foo {copy} /proc/self/cmdline -- -0 '' 'a b' -v"

@@ -86,8 +86,29 @@ def test_questions_to_the_compiler_are_emulated(default: Policy, argument: str) 
     assert any(fnmatchcase(argument, pattern) for pattern in default.tools["gcc"].emulate_args)
 
 
+def test_compilers_that_are_made_for_offloading(default: Policy) -> None:
+    """Debian's gcc is, for arm64 and amd64; that for armhf is not."""
+
+    def rules(tool: str, path: str, triplet: str) -> tuple[set[str], set[str]]:
+        known = default.tools[tool].further_for(path, triplet)
+        without = {word for further in known for word in further.emulate_without}
+        return {word for further in known for word in further.emulate_args}, without
+
+    for triplet in ("aarch64-linux-gnu", "x86_64-linux-gnu"):
+        arguments, without = rules("gcc", f"/usr/bin/{triplet}-gcc-14", triplet)
+        assert {"-lm", "-fopenmp"} <= arguments
+        assert without == set()
+        for name in ("g++", "gfortran"):
+            assert {"-c", "-E", "-S"} <= rules("gcc", f"/usr/bin/{triplet}-{name}-14", triplet)[1]
+        assert "-fopenmp" in rules("cc1", f"/usr/libexec/gcc/{triplet}/14/cc1plus", triplet)[0]
+    arm = "arm-linux-gnueabihf"
+    assert rules("gcc", f"/usr/bin/{arm}-g++-14", arm) == (set(), set())
+
+
 def test_a_star_is_the_only_wildcard(default: Policy) -> None:
     patterns = [p for tool in default.tools.values() for p in (*tool.emulate_args, *tool.target_width_args)]
+    further = [known for tool in default.tools.values() for known in tool.further]
+    patterns += [p for known in further for p in (*known.emulate_args, *known.emulate_without)]
     assert [pattern for pattern in patterns if set(pattern) & {"?", "["}] == []
     assert sum(len(pattern) + 1 for pattern in patterns) < SIZE
 

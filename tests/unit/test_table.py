@@ -76,6 +76,7 @@ class Reader:
             self.texts(record.other_args),
             self.text(record.other) if record.other else None,
             dict(item.split("=", 1) for item in self.texts(record.set_env)),
+            self.texts(record.emulate_without),
         )
 
 
@@ -99,7 +100,7 @@ def test_fnv1a(text: str, value: int) -> None:
 
 
 def test_an_entry_comes_back_whole() -> None:
-    rules = Rules(("-v", "-print-*"), ("LIBRARY_PATH",), ("-flto*",), "/o", {"B": "2=2", "A": ""})
+    rules = Rules(("-v", "-print-*"), ("LIBRARY_PATH",), ("-flto*",), "/o", {"B": "2=2", "A": ""}, ("-c",))
     full = Entry("/usr/bin/gcc", "/.xbuild/gcc", rules, 5_000_000_000, (1_700_000_000, 999_999_999))
     plain = Entry("/usr/bin/sed", "/.xbuild/sed")
     known = Entry("/usr/bin/tar", "/.xbuild/tar", size=3, digest=content_digest(b"tar"))

@@ -177,6 +177,8 @@ static enum verdict run_twin(const struct slot *slot, char **argv, char **envp)
         /* argv[0] is a name, not an argument. */
         if (any_arg(rules->emulate_args, argv + 1))
             return ARGUMENT;
+        if (rules->emulate_without && !any_arg(rules->emulate_without, argv + 1))
+            return ARGUMENT;
         if (any_env(rules->emulate_env, envp))
             return VARIABLE;
         if (any_arg(rules->other_args, argv + 1)) {

@@ -36,7 +36,8 @@ struct rules {
     uint32_t emulate_env;  /* names, `=` behind those that count only if not empty: with one the target's own runs */
     uint32_t other_args;   /* patterns: with such an argument `other` is the twin */
     uint32_t other;
-    uint32_t set_env; /* NAME=VALUE, replacing what was there */
+    uint32_t set_env;         /* NAME=VALUE, replacing what was there */
+    uint32_t emulate_without; /* patterns: without any such argument the target's own program runs */
 };
 
 /* One exec, as xbuild/record.py reads it; the real path of the file follows, without a NUL. */

@@ -16,7 +16,7 @@ SIZE = 256 * 1024
 SECTION = ".xbuild_table"
 _HEADER = struct.Struct("<7I")
 _SLOT = struct.Struct("<4I3q2I")
-_RULES = struct.Struct("<5I")
+_RULES = struct.Struct("<6I")
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class Rules:
     other_args: tuple[str, ...] = ()
     other: str | None = None
     set_env: Mapping[str, str] = field(default_factory=dict)
+    emulate_without: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,7 @@ class _Writer:
             self.texts(rules.other_args) if rules.other else 0,
             self.text(rules.other) if rules.other else 0,
             self.texts([f"{name}={value}" for name, value in sorted(rules.set_env.items())]),
+            self.texts(rules.emulate_without),
         )
         return self.add(_RULES.pack(*fields), 8)
 

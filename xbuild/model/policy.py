@@ -12,6 +12,15 @@ from xbuild.model.base import Model
 from xbuild.model.native import here
 
 
+class Further(Model):
+    """What else asks for the target's own program, on some targets."""
+
+    triplets: tuple[str, ...] = Field(description="The targets")
+    files: str = Field(".*", description="Which of the tool's files in the target root (pattern)")
+    emulate_args: tuple[str, ...] = Field((), description="Arguments (`*`: any text)")
+    emulate_without: tuple[str, ...] = Field((), description="Arguments of which one must be there")
+
+
 class Tool(Model):
     """One tool, or a family of programs that are treated alike.
 
@@ -42,6 +51,7 @@ class Tool(Model):
     set_env: dict[str, str] = Field(default_factory=dict, description="Variables it always gets")
     emulate_args: tuple[str, ...] = Field((), description="Arguments (`*`: any text) that ask for the target's")
     emulate_env: tuple[str, ...] = Field((), description="Variables that ask for the target's own; `X=`: not empty")
+    further: tuple[Further, ...] = Field((), description="What asks for the target's own on some targets only")
     target_width_args: tuple[str, ...] = Field((), description="Arguments that ask for the twin of the target's width")
 
     @model_validator(mode="after")
@@ -51,6 +61,14 @@ class Tool(Model):
         if not (self.packages or self.files or self.native_files):
             raise ValueError("one of packages, files, native-files is needed")
         return self
+
+    def further_for(self, target_path: str, triplet: str) -> list[Further]:
+        """Those of `further` that count for the file of the target root `target_path`."""
+        return [
+            known
+            for known in self.further
+            if triplet in known.triplets and re.fullmatch(filled(known.files, triplet), target_path)
+        ]
 
     def target_path(self, native_path: str, package: str, triplet: str) -> str | None:
         """Where the twin `native_path`, of the native package `package`, stands in the target root; None: no twin."""

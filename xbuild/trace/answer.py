@@ -57,6 +57,7 @@ class Answer:
             "remedy": self.explanation.remedy,
             "twin": program,
             "emulated_with": {"arguments": list(rules.emulate_args), "variables": list(rules.emulate_env)},
+            "emulated_without": {"arguments": list(rules.emulate_without)},
             "other_twin": other,
             "next": [answer.as_json() for answer in self.next],
         }
@@ -72,6 +73,8 @@ class Answer:
                 yield f"  with one of the arguments {' '.join(rules.other_args)}: {rules.other}"
             if rules.emulate_args:
                 yield f"  emulated with one of the arguments {' '.join(rules.emulate_args)}"
+            if rules.emulate_without:
+                yield f"  emulated without any of the arguments {' '.join(rules.emulate_without)}"
             if rules.emulate_env:
                 yield f"  emulated with one of the variables {' '.join(rules.emulate_env)}"
         else:
