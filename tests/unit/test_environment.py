@@ -14,7 +14,7 @@ PROJECT = Path(__file__).parents[2]
 ARMHF = load_toolchain("armhf", PROJECT)
 ZLIB = load_recipe("zlib", ARMHF, PROJECT)
 ROOT = Root((Path("/store/upper"), Path("/store/base")), Path("/store/private"), ("registration",))
-PLACE = WorkPlace(Path("/store/work/zlib"))
+PLACE = WorkPlace(Path("/store/builds/zlib"))
 
 
 def test_variables_of_a_recipe() -> None:
@@ -92,7 +92,7 @@ def test_sandbox_of_a_phase(tmp_path: Path) -> None:
 def test_sandbox_with_something_laid_over_the_root() -> None:
     overlay = sandbox(ROOT, PLACE, {}, over=[PLACE.dest]).mounts[0]
     assert isinstance(overlay, Overlay)
-    assert overlay.lowers == ("/store/work/zlib/build/dest", "/store/upper", "/store/base")
+    assert overlay.lowers == ("/store/builds/zlib/build/dest", "/store/upper", "/store/base")
 
 
 def test_sandbox_with_the_network() -> None:
@@ -101,7 +101,7 @@ def test_sandbox_with_the_network() -> None:
     assert binds(where.mounts) == binds(sandbox(ROOT, PLACE, {}).mounts)
     overlay = where.mounts[0]
     assert isinstance(overlay, Overlay)
-    assert overlay.lowers == ("/store/work/zlib/network", "/store/upper", "/store/base")
+    assert overlay.lowers == ("/store/builds/zlib/network", "/store/upper", "/store/base")
     assert where.network
 
 
