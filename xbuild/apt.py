@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from xbuild import paths, privatetree
-from xbuild.binfmt import serving
 from xbuild.errors import MachineError
 from xbuild.paths import BUILDER
 from xbuild.sandbox import run as sandboxes
@@ -88,6 +87,4 @@ def machine_sandbox(
         env=plain,
         network=True,
         cwd=str(staging),
-        # mmdebstrap looks at the entry.
-        machine_binfmt=serving.way() == "system",
     )

@@ -192,7 +192,6 @@ class Roots:
             return ()
         magic, mask = magic_mask(self.toolchain.elf)
         # F: opened now, so that it works in any chroot. P: argv[0] kept. O: the opened file itself is handed over.
-        # The name is the one by which mmdebstrap asks whether the F flag is set.
         name = Path(self.toolchain.qemu.binary).name.removesuffix("-static")
         return (registration(name, magic, mask, str(dispatcher), "FPO"),)
 
@@ -291,7 +290,9 @@ class Roots:
         command += [f"--components={','.join(self.toolchain.distribution.components)}", "--format=directory"]
         command += [f"--include={','.join(packages)}"] if packages else []
         # The lists stay, so that a layer installs from the very same archive state.
-        command += ["--skip=cleanup/apt/lists", '--dpkgopt=force-unsafe-io', f"--customize-hook={apt.CUSTOMIZE}"]
+        # Whether programs of the target can be run is not for mmdebstrap to find out, with a package of its own wish.
+        command += ["--skip=cleanup/apt/lists,check/qemu", "--dpkgopt=force-unsafe-io"]
+        command += [f"--customize-hook={apt.CUSTOMIZE}"]
         if emulated:
             private = self.natives().private
             inside = f'"$1{paths.PRIVATE}"'

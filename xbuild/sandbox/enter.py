@@ -78,14 +78,8 @@ def _build_root(spec: dict[str, Any]) -> None:
     operations = [mounts.from_json(value) for value in spec["mounts"]]
     sys_.mount("none", "/", None, sys_.MS_REC | sys_.MS_PRIVATE)
     if not spec["private_root"]:
-        shown = spec["machine_binfmt"] and Path(_BINFMT, "register").exists()
-        # A new /proc hides it, but not a descriptor of it.
-        machine = os.open(_BINFMT, os.O_PATH | os.O_DIRECTORY) if shown else None
         for operation in operations:
             operation.execute("/")
-        if machine is not None:
-            sys_.mount(f"/proc/self/fd/{machine}", _BINFMT, None, sys_.MS_BIND)
-            os.close(machine)
     if spec["registrations"]:
         # Before the switch of roots: the F flag opens the interpreter now, by its path outside. The descriptor stays
         # open in pid 1, so the entries outlive the mount, which the build does not get to see.

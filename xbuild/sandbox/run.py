@@ -56,8 +56,7 @@ class Sandbox:
     himself: the caller keeps his own ids inside (uid and gid do not count), his umask, and the machine's name and ipc,
     for his own programs; the machine's root is root of his range all the same. service: what is to run beside the
     command. accounts: an existing file outside that gets the CPU use by program, as JSON (sampler.py), by the record
-    of execs at `record`, a path inside. machine_binfmt: without a mount_point, the machine's own binfmt_misc can be
-    read, if it is mounted.
+    of execs at `record`, a path inside.
     """
 
     mounts: tuple[Mount, ...] = ()
@@ -74,7 +73,6 @@ class Sandbox:
     service: Service | None = None
     record: str | None = None
     accounts: Path | None = None
-    machine_binfmt: bool = False
 
     def describe(self) -> list[str]:
         """What the sandbox consists of, one line each, for --verbose."""
@@ -283,7 +281,6 @@ def _spec(sandbox: Sandbox, command: Sequence[str | Path]) -> dict[str, object]:
         "private_root": sandbox.mount_point is not None,
         "mount_point": str(sandbox.mount_point or "/"),
         "registrations": list(sandbox.registrations),
-        "machine_binfmt": sandbox.machine_binfmt,
         "network": sandbox.network,
         "name": sandbox.name,
         "env": dict(sandbox.env),
