@@ -156,7 +156,7 @@ def load(path: Path) -> list[Twin]:
 
 
 def _rules(policy: Policy, tool: Tool, twin: Twin, other: Twin | None, toolchain: Toolchain) -> Rules:
-    further = tool.further_for(twin.target_path, toolchain.triplet)
+    further = tool.further_for(twin.target_path, toolchain.triplet, toolchain.traits)
     return Rules(
         emulate_args=(*tool.emulate_args, *(word for known in further for word in known.emulate_args)),
         emulate_without=tuple(word for known in further for word in known.emulate_without),

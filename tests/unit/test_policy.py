@@ -15,6 +15,7 @@ from xbuild.dispatcher.table import SIZE
 from xbuild.errors import RecipeError
 from xbuild.model.load import load_toolchain
 from xbuild.model.policy import Policy, Tool
+from xbuild.model.toolchain import Toolchain
 from xbuild.yamlfile import load_model
 
 PROJECT = Path(__file__).parents[2]
@@ -89,20 +90,21 @@ def test_questions_to_the_compiler_are_emulated(default: Policy, argument: str) 
 def test_compilers_that_are_made_for_offloading(default: Policy) -> None:
     """Debian's gcc is, for arm64 and amd64; that for armhf is not."""
 
-    def rules(tool: str, path: str, triplet: str) -> tuple[set[str], set[str]]:
-        known = default.tools[tool].further_for(path, triplet)
+    def rules(tool: str, path: str, target: str) -> tuple[set[str], set[str]]:
+        toolchain = load_model(PROJECT / f"toolchains/{target}.yml", Toolchain)
+        path = path.replace("TRIPLET", toolchain.triplet)
+        known = default.tools[tool].further_for(path, toolchain.triplet, toolchain.traits)
         without = {word for further in known for word in further.emulate_without}
         return {word for further in known for word in further.emulate_args}, without
 
-    for triplet in ("aarch64-linux-gnu", "x86_64-linux-gnu"):
-        arguments, without = rules("gcc", f"/usr/bin/{triplet}-gcc-14", triplet)
+    for target in ("arm64", "amd64"):
+        arguments, without = rules("gcc", "/usr/bin/TRIPLET-gcc-14", target)
         assert {"-lm", "-fopenmp"} <= arguments
         assert without == set()
         for name in ("g++", "gfortran"):
-            assert {"-c", "-E", "-S"} <= rules("gcc", f"/usr/bin/{triplet}-{name}-14", triplet)[1]
-        assert "-fopenmp" in rules("cc1", f"/usr/libexec/gcc/{triplet}/14/cc1plus", triplet)[0]
-    arm = "arm-linux-gnueabihf"
-    assert rules("gcc", f"/usr/bin/{arm}-g++-14", arm) == (set(), set())
+            assert {"-c", "-E", "-S"} <= rules("gcc", f"/usr/bin/TRIPLET-{name}-14", target)[1]
+        assert "-fopenmp" in rules("cc1", "/usr/libexec/gcc/TRIPLET/14/cc1plus", target)[0]
+    assert rules("gcc", "/usr/bin/TRIPLET-g++-14", "armhf") == (set(), set())
 
 
 def test_a_star_is_the_only_wildcard(default: Policy) -> None:

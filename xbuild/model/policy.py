@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from pathlib import PurePosixPath
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from xbuild.model.base import Model
+from xbuild.model.base import Model, Name
 from xbuild.model.native import here
 
 
 class Further(Model):
     """What else asks for the target's own program, on some targets."""
 
-    triplets: tuple[str, ...] = Field(description="The targets")
+    trait: Name = Field(description="Which targets: those whose toolchain names it in `traits`")
     files: str = Field(".*", description="Which of the tool's files in the target root (pattern)")
     emulate_args: tuple[str, ...] = Field((), description="Arguments (`*`: any text)")
     emulate_without: tuple[str, ...] = Field((), description="Arguments of which one must be there")
@@ -62,12 +63,12 @@ class Tool(Model):
             raise ValueError("one of packages, files, native-files is needed")
         return self
 
-    def further_for(self, target_path: str, triplet: str) -> list[Further]:
-        """Those of `further` that count for the file of the target root `target_path`."""
+    def further_for(self, target_path: str, triplet: str, traits: Collection[str]) -> list[Further]:
+        """Those of `further` that count for the file `target_path` of the root of a target with these traits."""
         return [
             known
             for known in self.further
-            if triplet in known.triplets and re.fullmatch(filled(known.files, triplet), target_path)
+            if known.trait in traits and re.fullmatch(filled(known.files, triplet), target_path)
         ]
 
     def target_path(self, native_path: str, package: str, triplet: str) -> str | None:

@@ -106,6 +106,9 @@ class Toolchain(Model):
     word_size_root: WordSizeRoot | None = Field(
         None, description="Tools of the target's word size, where the machine's own is another"
     )
+    traits: tuple[Name, ...] = Field(
+        (), description="What is special about the distribution's tools for it; a policy says what follows (`further`)"
+    )
     multiarch: StrictBool = Field(True, description="Libraries lie in /usr/lib/TRIPLET, else in /usr/lib")
     identity: dict[VariableName, str] = Field(
         description="Variables with which native tools answer about the machine as the target's own do"
