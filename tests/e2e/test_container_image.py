@@ -147,12 +147,12 @@ def machines_qemu(image: Image) -> Iterator[Path]:
     """What `binfmt.install --system --dispatcher` registers: qemu with the preamble before it."""
     toolchain = load_toolchain("armhf", CHECKOUT)
     policy = load_model(paths.POLICIES / f"{toolchain.policy}.yml", Policy)
-    native = Roots(Store(paths.cache(), remove_tree), toolchain, policy).natives().trees["amd64"]
+    native = Roots(Store(paths.cache(), remove_tree), toolchain, policy).natives().tree
     place = Path(tempfile.mkdtemp(prefix="xbuild-test-"))
     place.chmod(0o755)
     for path in (place, _made(place / "private")):
         idmap.own(path)
-    for name in ("preamble.c", "table.h"):
+    for name in preamble.SOURCES:
         (place / name).write_bytes((paths.DISPATCHER / name).read_bytes())
     run_native(native, place, preamble.COMPILE, {})
     qemu = place / "qemu-arm"
