@@ -84,7 +84,8 @@ END
 }
 
 say "export"
-readonly images=${IMAGES:-$work}
+readonly images=${IMAGES:-$work}/$target
+mkdir -p "$images"
 if [ ! -e "$images/layer.tar.gz" ]; then
     "$python" -m invoke export --target "$target" --tar "$images/image.tar"
     "$python" -m invoke export --target "$target" --layer --oci "$images/layer"
