@@ -16,6 +16,8 @@ _LOCAL_PLAIN = bytes([0, 1, 1, 0])
 _FIXED_MULTIARCH = bytes([0, 0, 0, 2])
 _CXX_MULTILIB = bytes([1, 1, 0, 1])
 _CXX_PLAIN = bytes([1, 1, 0, 0])
+_LIBCXX = bytes([2, 1, 0, 0])
+_PLAIN = bytes([0, 0, 0, 0])
 
 
 class _Table:
@@ -52,16 +54,22 @@ def as_native(program: bytes, cxx_directory: str) -> bytes:
     """The cross compiler proper `program` (cc1, cc1plus) made to search for headers as a native one does.
 
     gcc/cppdefault.cc leaves /usr/local/include out of a cross compiler, but Debian's have its multiarch variant. The
-    entry goes where a native compiler has it, after that variant, in place of the multiarch variant of the fixed
-    headers, which Debian's gcc does not have. cxx_directory: the target's own C++ headers; Debian's native compilers
-    write that path in its shortest form, so the `/.` of the default multilib must not be added to it.
+    entry goes where a native compiler has it, after that variant. It takes the place of the multiarch variant of the
+    fixed headers, which Debian's gcc does not have; gcc 12, whose table has none, gives up the directory that counts
+    with -stdlib=libc++ only. cxx_directory: the target's own C++ headers; Debian's native compilers write that path in
+    its shortest form, so the `/.` of the default multilib must not be added to it.
     Raises MachineError if the table is not as told here.
     """
     table = _Table(program)
+    size = table.entry_size
     local = table.find("/usr/local/include", _LOCAL_MULTIARCH)
-    following = local + table.entry_size
-    if table.flags(following) != _FIXED_MULTIARCH:
+    around = [table.flags(local + number * size) for number in (-2, -1, 1)]
+    if around == [_LIBCXX, _PLAIN, _PLAIN]:
+        table.data[local - 2 * size : local] = table.data[local - size : local + size]
+        local -= size
+    elif around[-1] != _FIXED_MULTIARCH:
         raise MachineError("the compiler's table of include directories is not the known one: is this another gcc?")
+    following = local + size
     table.data[following : following + table.flags_at + 4] = (
         table.data[local : local + table.flags_at] + _LOCAL_PLAIN
     )

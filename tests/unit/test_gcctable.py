@@ -26,6 +26,13 @@ DEBIAN: tuple[tuple[str, Flags], ...] = (
     ("/usr/include", (0, 1, 1, 2)),
 )
 """The table of Debian's gcc 14 for a target."""
+OLDER: tuple[tuple[str, Flags], ...] = (
+    *DEBIAN[:3],
+    ("/usr/libc++_include/c++/12/v1", (2, 1, 0, 0)),
+    *DEBIAN[3:5],
+    *DEBIAN[6:],
+)
+"""That of gcc 12."""
 
 
 def compiler(entries: tuple[tuple[str, Flags], ...], bits: int = 64) -> bytes:
@@ -72,6 +79,21 @@ def test_it_searches_as_a_native_compiler(bits: int) -> None:
     wanted[5] = (LOCAL, (0, 1, 1, 0))
     assert table(changed, len(DEBIAN), bits) == list(wanted.values())
     assert len(changed) == len(program)
+
+
+@pytest.mark.parametrize("bits", [32, 64])
+def test_gcc_12_gives_up_the_headers_of_another_library(bits: int) -> None:
+    changed = as_native(compiler(OLDER, bits), CXX)
+    wanted = [DEBIAN[0], (CXX, (1, 1, 0, 0)), *DEBIAN[2:5], (LOCAL, (0, 1, 1, 0)), *DEBIAN[6:]]
+    assert table(changed, len(OLDER), bits) == wanted
+
+
+@pytest.mark.parametrize("number", [3, 4, 6])
+def test_only_what_is_known_of_gcc_12_is_given_up(number: int) -> None:
+    entries = list(OLDER)
+    entries[number] = (entries[number][0], (1, 0, 1, 0))
+    with pytest.raises(MachineError, match="not the known one"):
+        as_native(compiler(tuple(entries)), CXX)
 
 
 def test_only_the_two_entries_change() -> None:
