@@ -13,9 +13,8 @@ from xbuild import distcc, foreign, paths, phases, process, twins
 from xbuild.digest import file_sha256, key_of
 from xbuild.dispatcher.table import Entry
 from xbuild.environment import Mode, WorkPlace, variables
-from xbuild.model.load import load_presets, load_recipe, load_toolchain, toolchain_names
+from xbuild.model.load import load_policy, load_presets, load_recipe, load_toolchain, toolchain_names
 from xbuild.model.phases import Phase, resolve_phases
-from xbuild.model.policy import Policy
 from xbuild.model.recipe import Recipe
 from xbuild.model.source import Source
 from xbuild.model.toolchain import Toolchain
@@ -25,7 +24,6 @@ from xbuild.roots import Roots
 from xbuild.sandbox.run import remove_tree
 from xbuild.store import Store, diff_values
 from xbuild.system.parts import KIND, Parts
-from xbuild.yamlfile import load_model
 
 
 def open_store() -> Store:
@@ -50,7 +48,7 @@ class Inputs:
         # The native roots are those of the suite, whatever the target root is.
         suite = options.suite or (foreign.release(self.imported, toolchain) if self.imported else None)
         toolchain = toolchain.with_suite(suite) if suite else toolchain
-        policy, substituted = self._policy(toolchain), self.mode != "emulated"
+        policy, substituted = load_policy(toolchain), self.mode != "emulated"
         self.roots = Roots(self.store, toolchain, policy, substituted=substituted, imported=self.imported)
         self.toolchain = self.imported.adapted(toolchain) if self.imported else toolchain
         name = work_name(self.recipe, self.toolchain, self.mode, self.root_name)
@@ -250,10 +248,6 @@ class Inputs:
 
     def _downloaded(self, source: Source) -> bool:
         return (self.store.root / "downloads" / f"sha256-{source.sha256}").exists()
-
-    def _policy(self, toolchain: Toolchain) -> Policy | None:
-        name = toolchain.policy
-        return load_model(paths.POLICIES / f"{name}.yml", Policy) if name else None
 
 
 def rules_digest(entries: Iterable[Entry]) -> str:

@@ -23,7 +23,6 @@ from xbuild.debian import Tree
 from xbuild.digest import file_sha256
 from xbuild.dispatcher import preamble
 from xbuild.model.load import load_toolchain
-from xbuild.model.policy import Policy
 from xbuild.oci.trees import epoch_of, write_root
 from xbuild.privatetree import run_native
 from xbuild.record import Exec, Verdict, read
@@ -31,8 +30,8 @@ from xbuild.roots import Roots
 from xbuild.sandbox import idmap
 from xbuild.sandbox.mounts import Devices, Overlay, Proc, Tmpfs
 from xbuild.sandbox.run import Sandbox, capture, machine_view, remove_tree, run
+from xbuild.session.run import roots_of
 from xbuild.store import Store
-from xbuild.yamlfile import load_model
 
 pytestmark = pytest.mark.e2e
 
@@ -146,8 +145,7 @@ def container(image: Image) -> Iterator[Container]:
 def machines_qemu(image: Image) -> Iterator[Path]:
     """What `binfmt.install --system --dispatcher` registers: qemu with the preamble before it."""
     toolchain = load_toolchain("armhf", CHECKOUT)
-    policy = load_model(paths.POLICIES / f"{toolchain.policy}.yml", Policy)
-    native = Roots(Store(paths.cache(), remove_tree), toolchain, policy).natives().tree
+    native = roots_of(toolchain, Store(paths.cache(), remove_tree)).natives().tree
     place = Path(tempfile.mkdtemp(prefix="xbuild-test-"))
     place.chmod(0o755)
     for path in (place, _made(place / "private")):

@@ -31,20 +31,17 @@ from pathlib import Path
 from xbuild import paths
 from xbuild.inputs import open_store
 from xbuild.model.load import load_toolchain
-from xbuild.model.policy import Policy
 from xbuild.privatetree import run_script
-from xbuild.roots import Roots
 from xbuild.sandbox import idmap
 from xbuild.sandbox.mounts import Bind, Overlay
+from xbuild.session.run import roots_of
 from xbuild.system.parts import MKFS, TOOLS
-from xbuild.yamlfile import load_model
 
 PACKAGES = ["initramfs-tools", "iproute2", "mmdebstrap", "uidmap", "zstd", "python3-venv", "debian-archive-keyring",
             "ca-certificates", "procps", "e2fsprogs", "passwd", "util-linux", "kmod"]  # fmt: skip
 out, target, suite = Path(sys.argv[1]), *sys.argv[2:4]
 toolchain = load_toolchain(target, paths.PACKAGE.parent).with_suite(suite)
-policy = load_model(paths.POLICIES / f"{toolchain.policy}.yml", Policy) if toolchain.policy else None
-roots = Roots(open_store(), toolchain, policy)
+roots = roots_of(toolchain, open_store())
 layers = roots.layers([*PACKAGES, *sys.argv[4:]])
 made = out / "made"
 shutil.rmtree(made, ignore_errors=True)

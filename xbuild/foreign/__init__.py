@@ -17,10 +17,11 @@ from xbuild.foreign.contents import Filler, Request
 from xbuild.foreign.facts import Facts, examine
 from xbuild.foreign.tree import ForeignTree
 from xbuild.foreign.view import TREE, Workshop
-from xbuild.model.policy import Policy, upstream
+from xbuild.model.load import load_policy
+from xbuild.model.policy import upstream
 from xbuild.model.toolchain import Toolchain
 from xbuild.store import IN_USE, Store, writing_below
-from xbuild.yamlfile import did_you_mean, load_model
+from xbuild.yamlfile import did_you_mean
 
 KIND = "imported"
 """The store's kind of entry."""
@@ -221,12 +222,11 @@ def find(store: Store, word: str, toolchains: Sequence[Toolchain], target: Toolc
 
 def release(imported: Imported, toolchain: Toolchain) -> str | None:
     """The release whose native roots fit: the root's own if it is Debian; else the one with its gcc; None: any."""
-    if imported.facts.suite or imported.facts.family != "debian" or toolchain.policy is None:
+    if imported.facts.suite or imported.facts.family != "debian" or (policy := load_policy(toolchain)) is None:
         return imported.facts.suite
-    compilers = load_model(paths.POLICIES / f"{toolchain.policy}.yml", Policy).compilers
     packages = ForeignTree([imported.tree], imported.facts.family).packages
     versions = {upstream(package.version) for name, package in packages.items() if re.fullmatch(r"gcc-[0-9]+", name)}
-    return next((known for known, version in compilers.items() if version in versions), None)
+    return next((known for known, version in policy.compilers.items() if version in versions), None)
 
 
 def used(store: Store, imported: Imported | None) -> AbstractContextManager[None]:

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from xbuild import paths
 from xbuild.errors import UsageError
 from xbuild.model import native, overrides, template
+from xbuild.model.policy import Policy
 from xbuild.model.preset import Preset
 from xbuild.model.recipe import Recipe, RecipeFile
 from xbuild.model.toolchain import Toolchain
@@ -67,6 +68,11 @@ def load_toolchain(name: str, project: Path) -> Toolchain:
     Raises UsageError when unknown or not for this machine, RecipeError for a wrong file.
     """
     return _load_named(_find("target", project / "toolchains", name), Toolchain).on(native.find())
+
+
+def load_policy(toolchain: Toolchain) -> Policy | None:
+    """Which tools get twins for the target; None for the machine's own, which has none. Raises RecipeError."""
+    return load_model(paths.POLICIES / f"{toolchain.policy}.yml", Policy) if toolchain.policy else None
 
 
 def load_recipe(name_or_path: str, toolchain: Toolchain, project: Path) -> Recipe:

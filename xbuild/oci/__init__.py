@@ -15,15 +15,13 @@ from xbuild.debian import Tree
 from xbuild.digest import file_sha256, key_of
 from xbuild.errors import UsageError
 from xbuild.inputs import open_store
-from xbuild.model.load import load_toolchain
-from xbuild.model.policy import Policy
+from xbuild.model.load import load_policy, load_toolchain
 from xbuild.model.toolchain import Platform, Toolchain
 from xbuild.oci import trees
 from xbuild.oci.image import Compression, Layer, Layout, packed_as
 from xbuild.roots import Roots
 from xbuild.sandbox.run import ROOT_PATH
 from xbuild.store import IN_USE, Store, writing_below
-from xbuild.yamlfile import load_model
 
 _ENDINGS: dict[str, Compression | None] = {".tar": None, ".tar.gz": "gzip", ".tgz": "gzip", ".tar.zst": "zstd"}
 
@@ -93,8 +91,7 @@ class Export:
             )
         self.platform = self.toolchain.platform
         self.store = store or open_store()
-        policy = load_model(paths.POLICIES / f"{self.toolchain.policy}.yml", Policy)
-        self.roots = Roots(self.store, self.toolchain, policy)
+        self.roots = Roots(self.store, self.toolchain, load_policy(self.toolchain))
         suite = self.toolchain.distribution.suite
         what = "xbuild-layer" if wish.layer else "xbuild"
         self.name = wish.name or f"localhost/{what}-{known.name}:{suite}"

@@ -15,8 +15,7 @@ from xbuild.debian import Tree
 from xbuild.errors import UsageError
 from xbuild.foreign import Imported
 from xbuild.inputs import open_store
-from xbuild.model.load import load_toolchain, toolchain_names
-from xbuild.model.policy import Policy
+from xbuild.model.load import load_policy, load_toolchain, toolchain_names
 from xbuild.model.toolchain import Toolchain
 from xbuild.roots import Roots
 from xbuild.sandbox.attached import run_attached
@@ -25,7 +24,6 @@ from xbuild.sandbox.run import Sandbox
 from xbuild.session import files, kept, program
 from xbuild.session.system import Source, System, prepare, sysroot, target_root
 from xbuild.store import IN_USE, Store, writing_below
-from xbuild.yamlfile import load_model
 
 _NOT_FOUND = 127
 """Exit code of a program whose libraries the loader does not find (and of a shell for a missing command)."""
@@ -51,9 +49,7 @@ DEFAULT_TARGET = "armhf"
 
 def roots_of(toolchain: Toolchain, store: Store, imported: Imported | None = None) -> Roots:
     """What makes and finds the roots of a target. imported: the target root, where the user has brought it."""
-    name = toolchain.policy
-    policy = load_model(paths.POLICIES / f"{name}.yml", Policy) if name else None
-    return Roots(store, toolchain, policy, imported=imported)
+    return Roots(store, toolchain, load_policy(toolchain), imported=imported)
 
 
 def run(command: Sequence[str], options: RunOptions) -> int:
