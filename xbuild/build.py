@@ -23,6 +23,7 @@ from xbuild.plan import UNPACK, Step, first_step
 from xbuild.result import Result
 from xbuild.sandbox import idmap
 from xbuild.sandbox import run as sandboxes
+from xbuild.sandbox.attached import run_apart
 from xbuild.sources import FetchContext, fetch, lay_out
 from xbuild.store import IN_USE, writing_below
 from xbuild.system.machine import EmulatedMachine
@@ -206,7 +207,7 @@ class Builder(Inputs):
         # An imported root may lack bash.
         plain = ("sh", "-c", "if command -v bash > /dev/null; then exec bash --norc -i; else exec sh -i; fi")
         with log.paused():
-            return sandboxes.run(where, job.command or plain, interactive=True, check=False)
+            return run_apart(where, job.command or plain)
 
     @contextmanager
     def _in_use(self) -> Iterator[None]:

@@ -21,8 +21,9 @@ from xbuild.environment import Root, sandbox
 from xbuild.model.policy import Policy, Tool
 from xbuild.result import Options
 from xbuild.sandbox import idmap
+from xbuild.sandbox.attached import run_attached
 from xbuild.sandbox.mounts import Tmpfs
-from xbuild.sandbox.run import Sandbox, run
+from xbuild.sandbox.run import Sandbox
 
 _NATIVE = "/.xbuild/amd64"
 _DIRECTORY = "/planted"
@@ -158,7 +159,7 @@ def main(plant: str, recipe: str, target: str, script: str) -> int:
     where = sandbox(root, builder.place, builder.variables(0))
     if plant == "wrappers":
         where, script = another_sandbox(where), _BEFORE + script
-    code = run(where, ["sh", "-c", script], interactive=True, check=False)
+    code = run_attached(where, ["sh", "-c", script])
     builder.store.discard(builder.place.path)
     builder.store.discard(staging)
     return code

@@ -56,7 +56,7 @@ def no_process(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def restored() -> Iterator[None]:
     """What a command changes in its process is as before afterwards."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     bytecode = sys.dont_write_bytecode
     yield
     sys.dont_write_bytecode = bytecode

@@ -25,6 +25,12 @@ def _terminate(number: int, _frame: object) -> None:
     raise _Terminated(number)
 
 
+def _hear_no_more() -> None:
+    """The end has begun: what comes now must neither take its exit code nor cut its words short."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+
+
 def guarded(task: Callable[P, int | None]) -> Callable[P, None]:
     """Make `task` end the program with the right exit code; what it returns is an exit code too (None: 0)."""
 
@@ -34,8 +40,13 @@ def guarded(task: Callable[P, int | None]) -> Callable[P, None]:
             # Ignored stays ignored: that is what nohup is for.
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, _terminate)
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
-            code = task(*args, **kwargs)
+            try:
+                code = task(*args, **kwargs)
+            finally:
+                _hear_no_more()
         except XbuildError as error:
             log.error(error)
             code = error.exit_code

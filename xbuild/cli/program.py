@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -56,4 +57,7 @@ class XbuildProgram(Program):
 
 def main() -> None:
     """The entry point."""
+    # Until a command begins, which ends in order, ^C ends us at once, as it does any program.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     XbuildProgram(name="xbuild", namespace=namespace, version=version("xbuild")).run()

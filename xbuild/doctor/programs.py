@@ -39,9 +39,14 @@ def arm() -> bytes:
     return _static(_EM_ARM, _EF_ARM_EABI_VER5, struct.pack("<3I", 0xE3A00000 | EXIT, 0xE3A07001, 0xEF000000))
 
 
+def static_i386(code: bytes) -> bytes:
+    """A 32-bit x86 program of this code."""
+    return _static(_EM_386, 0, code)
+
+
 def i386() -> bytes:
     """A 32-bit x86 program: mov eax, 1 (exit); mov ebx, 42; int 0x80."""
-    return _static(_EM_386, 0, b"\xb8\x01\x00\x00\x00" + b"\xbb" + struct.pack("<I", EXIT) + b"\xcd\x80")
+    return static_i386(b"\xb8\x01\x00\x00\x00" + b"\xbb" + struct.pack("<I", EXIT) + b"\xcd\x80")
 
 
 def x86_64() -> bytes:

@@ -1,7 +1,9 @@
 """Follows a command that the user is to have as if there were no sandbox around it: signals, stops, terminal.
 
 Without a terminal of its own the command is in our process group, on our terminal: what the terminal sends reaches it
-by itself. With one, the two terminals are connected, ours in raw mode.
+by itself. With one, the two terminals are connected, ours in raw mode. Either way signals are blocked from before the
+sandbox is made, and read from a descriptor: none is lost, and none ends us. They stay blocked: when the command has
+ended we only tidy up, and what comes then must not take its exit code.
 """
 
 from __future__ import annotations
@@ -12,14 +14,14 @@ import os
 import select
 import signal
 import socket
-import sys
 import termios
 import time
 import tty
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from xbuild.sandbox.run import Running, Sandbox, returncode_of, started
+from xbuild.sandbox import syscalls
+from xbuild.sandbox.run import Sandbox, returncode_of, started
 
 _PASSED_ON = (
     signal.SIGHUP,
@@ -32,6 +34,7 @@ _PASSED_ON = (
     signal.SIGTSTP,
     signal.SIGCONT,
 )
+_HEARD_AT_TERMINAL = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGWINCH)
 _SI_USER = 0
 """siginfo's si_code of a signal that a process has sent (sigaction(2)); those of the kernel are positive."""
 _PATIENCE = 5.0
@@ -44,15 +47,24 @@ def run_attached(sandbox: Sandbox, command: Sequence[str | Path]) -> int:
 
     It gets each signal that we get, and we stop when it stops. Raises MachineError if the sandbox cannot be had.
     """
-    with _foreground_kept(), started(sandbox, command, interactive=True, attached="yes") as running:
-        follower = _Follower(running)
-        # Only now: a blocked signal would stay blocked in the command.
-        watched = {*_PASSED_ON, signal.SIGCHLD, signal.SIGIO}
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, watched)
-        try:
-            return follower.follow(watched)
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON)
+    with (
+        _heard(_PASSED_ON) as heard,
+        _foreground_kept(),
+        started(sandbox, command, attached="yes", mask=before) as running,
+        contextlib.closing(_Talk(running.talk)) as talk,
+    ):
+        return _Follower(talk, heard).follow()
+
+
+@contextlib.contextmanager
+def _heard(numbers: Sequence[int]) -> Iterator[int]:
+    """A descriptor that can be read when one of these signals, which are blocked, has come."""
+    descriptor = syscalls.signalfd(numbers)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 class _Talk:
@@ -66,16 +78,19 @@ class _Talk:
         self._rest = b""
 
     def read(self) -> bool:
-        """Take what has come; False at its end. With a blocking socket it waits for something."""
-        try:
-            data, descriptors, _, _ = socket.recv_fds(self.socket, _CHUNK, 2)
-        except BlockingIOError:
-            return True
+        """Wait for something and take it; False at its end."""
+        data, descriptors, _, _ = socket.recv_fds(self.socket, _CHUNK, 2)
         self.descriptors += descriptors
         *lines, self._rest = (self._rest + data).split(b"\n")
         self.lines += [line.decode(errors="replace") for line in lines]
         self.last = self.lines[-1] if self.lines else self.last
         return bool(data)
+
+    def let_go(self) -> None:
+        """Let the command, which has handed out its descriptors, begin."""
+        # If the sandbox has been killed, that is what is read next.
+        with contextlib.suppress(BrokenPipeError):
+            self.socket.sendall(b"run\n")
 
     def close(self) -> None:
         for descriptor in self.descriptors:
@@ -84,43 +99,43 @@ class _Talk:
 
 
 class _Follower:
-    """The loop of `run_attached`, which waits for signals alone: the talk announces itself by SIGIO."""
+    """The loop of `run_attached`. heard: the descriptor of the signals."""
 
-    def __init__(self, running: Running) -> None:
-        self.talk = _Talk(running.talk)
+    def __init__(self, talk: _Talk, heard: int) -> None:
+        self.talk = talk
+        self.heard = heard
         self.handled = 0
 
-    def follow(self, watched: set[signal.Signals]) -> int:
-        descriptor = self.talk.socket.fileno()
-        self.talk.socket.setblocking(False)
-        fcntl.fcntl(descriptor, fcntl.F_SETOWN, os.getpid())
-        fcntl.fcntl(descriptor, fcntl.F_SETFL, fcntl.fcntl(descriptor, fcntl.F_GETFL) | os.O_ASYNC)
-        try:
-            # What came before the descriptor was made to announce itself is waiting already.
-            while self._listen():
-                info = signal.sigwaitinfo(watched)
-                if info.si_signo in _PASSED_ON and (info.si_code <= _SI_USER or info.si_signo == signal.SIGCONT):
-                    self._pass_on(info.si_signo)
-            return returncode_of(self.talk.last)
-        finally:
-            self.talk.close()
+    def follow(self) -> int:
+        # Until there is a command, signals wait.
+        while not self.talk.descriptors:
+            if not self.talk.read():
+                return returncode_of(self.talk.last)
+        # What came so far it may have missed. It still has its signals blocked: what it gets twice waits there once.
+        self._pass_on(all_=True)
+        self.talk.let_go()
+        while True:
+            ready = select.select([self.talk.socket.fileno(), self.heard], [], [])[0]
+            if self.heard in ready:
+                self._pass_on()
+            if self.talk.socket.fileno() in ready and not self._listen():
+                return returncode_of(self.talk.last)
 
     def _listen(self) -> bool:
         """Do what the sandbox says; False once it has said all."""
-        while select.select([self.talk.socket], [], [], 0)[0]:
-            if not self.talk.read():
-                return False
-            for line in self.talk.lines[self.handled :]:
-                if line.startswith("stopped "):
-                    # Who waits for us shall see what he would see of the command.
-                    os.kill(os.getpid(), signal.SIGSTOP)
-            self.handled = len(self.talk.lines)
-        return True
+        more = self.talk.read()
+        for line in self.talk.lines[self.handled :]:
+            if line.startswith("stopped "):
+                # Who waits for us shall see what he would see of the command.
+                os.kill(os.getpid(), signal.SIGSTOP)
+        self.handled = len(self.talk.lines)
+        return more
 
-    def _pass_on(self, number: int) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            if self.talk.descriptors:
-                signal.pidfd_send_signal(self.talk.descriptors[0], number)
+    def _pass_on(self, *, all_: bool = False) -> None:
+        for number, code in syscalls.waiting_signals(self.heard):
+            if all_ or code <= _SI_USER or number == signal.SIGCONT:
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(self.talk.descriptors[0], number)
 
 
 @contextlib.contextmanager
@@ -144,51 +159,61 @@ def has_terminal() -> bool:
     return all(os.isatty(descriptor) for descriptor in (0, 1, 2))
 
 
+def run_apart(sandbox: Sandbox, command: Sequence[str | Path]) -> int:
+    """Run a command that is not to have the user's terminal: on one of its own, or on our streams if we have none."""
+    return (run_on_terminal if has_terminal() else run_attached)(sandbox, command)
+
+
 def run_on_terminal(sandbox: Sandbox, command: Sequence[str | Path]) -> int:
     """Run `command` on a terminal of its own, connected to ours; give its returncode.
 
     Its terminal belongs to the sandbox, so the names of devices are right there, and nothing in it can type into ours.
     If ours goes away, or we are told to end, its terminal hangs up; what does not end then is killed.
     """
-    with started(sandbox, command, interactive=True, attached="terminal") as running:
-        talk = _Talk(running.talk)
-        try:
-            while len(talk.descriptors) < 2:
-                if not talk.read():
-                    return returncode_of(talk.last)
-            return _connected(talk, talk.descriptors[1])
-        finally:
-            talk.close()
+    # Ignored stays ignored: that is what nohup is for.
+    numbers = [number for number in _HEARD_AT_TERMINAL if signal.getsignal(number) is not signal.SIG_IGN]
+    signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    with (
+        _heard(numbers) as heard,
+        started(sandbox, command, attached="terminal") as running,
+        contextlib.closing(_Talk(running.talk)) as talk,
+    ):
+        while len(talk.descriptors) < 2:
+            if not talk.read():
+                return returncode_of(talk.last)
+        return _connected(talk, talk.descriptors[1], heard)
 
 
-def _connected(talk: _Talk, master: int) -> int:
-    with _wakeup() as woken, _raw():
+def _connected(talk: _Talk, master: int, heard: int) -> int:
+    with _raw():
         _copy_size(master)
-        sources = [0, master, talk.socket.fileno(), woken]
-        hung_up = _relay(talk, master, sources, woken)
-        if hung_up:
+        talk.let_go()
+        number = _relay(talk, master, heard)
+        if number is not None:
             os.close(talk.descriptors.pop(1))
             _wait(talk, _PATIENCE)
-            return -signal.SIGHUP
+            return -number
         _drain(master)
     return returncode_of(talk.last)
 
 
-def _relay(talk: _Talk, master: int, sources: list[int], woken: int) -> bool:
-    """Carry bytes until the command has ended (False) or our side is gone (True)."""
+def _relay(talk: _Talk, master: int, heard: int) -> int | None:
+    """Carry bytes until the command has ended (None), or give the signal by which our side does."""
+    sources = [0, master, talk.socket.fileno(), heard]
     while True:
         ready = select.select(sources, [], [])[0]
-        if woken in ready and {signal.SIGHUP, signal.SIGTERM} & set(os.read(woken, _CHUNK)):
-            return True
-        if woken in ready:
+        if heard in ready:
+            for number, _ in syscalls.waiting_signals(heard):
+                if number != signal.SIGWINCH:
+                    return number
             _copy_size(master)
         if master in ready and not _carry(master, 1):
             # All who had it open are gone; what is left is the word how it ended.
             sources = [source for source in sources if source != master]
         if 0 in ready and not _carry(0, master):
-            return True
+            return signal.SIGHUP
         if talk.socket.fileno() in ready and not talk.read():
-            return False
+            return None
 
 
 def _carry(source: int, destination: int) -> bool:
@@ -232,23 +257,3 @@ def _raw() -> Iterator[None]:
     finally:
         with contextlib.suppress(termios.error):
             termios.tcsetattr(0, termios.TCSADRAIN, saved)
-
-
-@contextlib.contextmanager
-def _wakeup() -> Iterator[int]:
-    """A descriptor that can be read when SIGWINCH, SIGHUP or SIGTERM has come; the bytes are their numbers."""
-    reading, writing = os.pipe()
-    for descriptor in (reading, writing):
-        os.set_blocking(descriptor, False)
-    numbers = (signal.SIGWINCH, signal.SIGHUP, signal.SIGTERM)
-    handlers = [signal.signal(number, lambda *_: None) for number in numbers]
-    before = signal.set_wakeup_fd(writing)
-    sys.stdout.flush()
-    try:
-        yield reading
-    finally:
-        signal.set_wakeup_fd(before)
-        for number, handler in zip(numbers, handlers, strict=True):
-            signal.signal(number, handler)
-        os.close(reading)
-        os.close(writing)

@@ -3,8 +3,8 @@
 Started by `xbuild.sandbox.run` as a script: `python -I -S enter.py SPEC_FD TALK_FD`. Over the talk socket it says
 `user` when its user namespace waits for its id maps, takes `go`, and says `exit N` (N as in process.Completed) or
 `error TEXT` at the end. If somebody is attached, `started` comes with a pidfd of the command (and with the master of
-its terminal), and `stopped N` whenever signal N has stopped it. Standard library only: it is on the path of every
-phase.
+its terminal), the command begins after `run`, and `stopped N` comes whenever signal N has stopped it. Standard library
+only: it is on the path of every phase.
 """
 
 from __future__ import annotations
@@ -24,13 +24,11 @@ from typing import Any, NoReturn, overload
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from xbuild.sandbox import mounts
+from xbuild.sandbox import mounts, seccomp
 from xbuild.sandbox import syscalls as sys_
 from xbuild.sandbox.sampler import INTERVAL, Sampler
 
 _BINFMT = "/proc/sys/fs/binfmt_misc"
-_OF_TERMINAL = (signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP)
-"""What a terminal sends to its whole foreground group: the command decides, and who waits for it waits on."""
 _PATIENCE = 20
 """Seconds until a service has to listen."""
 # What a build must not change or learn through /proc even if it ran as root: kernel documentation, proc.rst.
@@ -102,6 +100,9 @@ def _build_root(spec: dict[str, Any]) -> None:
 
 
 def _exec(spec: dict[str, Any]) -> NoReturn:
+    if not spec["himself"]:
+        sys_.join_new_keyring()
+        seccomp.install()
     if spec["uid"] and not spec["himself"]:
         os.setgroups([])
         os.setresgid(spec["gid"], spec["gid"], spec["gid"])
@@ -110,12 +111,20 @@ def _exec(spec: dict[str, Any]) -> NoReturn:
         sys_.prctl(sys_.PR_SET_NO_NEW_PRIVS, 1)
     if not spec["himself"]:
         os.umask(0o022)
-    for number in (*_OF_TERMINAL, signal.SIGPIPE):
-        if not (spec["attached"] != "no" and number in spec["ignored"]):
-            signal.signal(number, signal.SIG_DFL)
     os.chdir(spec["cwd"])
     command = spec["command"]
+    signal.pthread_sigmask(signal.SIG_SETMASK, spec["mask"])
     os.execvpe(command[0], command, spec["env"])
+
+
+def _default_signals(spec: dict[str, Any]) -> None:
+    """Undo what Python does with signals, and our caller, except for a command that he is to have as if it were his."""
+    numbers = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
+    if spec["attached"] == "yes":
+        of_python = (signal.SIGPIPE, signal.SIGXFSZ)
+        numbers = {number for number in numbers if number in of_python or signal.getsignal(number) != signal.SIG_IGN}
+    for number in numbers:
+        signal.signal(number, signal.SIG_DFL)
 
 
 def _listens(port: int) -> bool:
@@ -137,6 +146,7 @@ def _start_service(spec: dict[str, Any]) -> None:
             sys_.unshare(sys_.CLONE_NEWNS)
             os.dup2(log, 1)
             os.dup2(log, 2)
+            _default_signals(spec)
             _build_root(spec)
             _exec(spec)
         except BaseException as error:
@@ -163,6 +173,9 @@ def _attach(spec: dict[str, Any], talk: socket.socket) -> None:
         os.close(descriptor)
     if slave is not None:
         os.login_tty(slave)
+    # Until then our signals are blocked, so that none is lost that comes before this process is known.
+    if talk.recv(16) != b"run\n":
+        raise OSError("xbuild went away before the command began")
 
 
 def _run_as_init(spec: dict[str, Any], talk: socket.socket, accounts: int | None) -> int:
@@ -173,6 +186,7 @@ def _run_as_init(spec: dict[str, Any], talk: socket.socket, accounts: int | None
     command = os.fork()
     if command == 0:
         try:
+            _default_signals(spec)
             if spec["attached"] != "no":
                 _attach(spec, talk)
             talk.close()
@@ -185,8 +199,7 @@ def _run_as_init(spec: dict[str, Any], talk: socket.socket, accounts: int | None
             return _reap_until(command, on_stop=lambda number: _tell(talk, f"stopped {number}"))
         return _reap_until(command)
     sampler = Sampler(spec["record"])
-    # Blocked, the signal stays pending until it is asked for, so that none is missed between two looks.
-    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
+    # Like all signals it is blocked, and so stays pending until it is asked for.
     look = time.monotonic()
     while (returncode := _reap_until(command, os.WNOHANG)) is None:
         if (left := look - time.monotonic()) > 0:
@@ -223,9 +236,8 @@ def _set_up_and_run(spec: dict[str, Any], talk: socket.socket) -> None:
     flags = sys_.CLONE_NEWNS | sys_.CLONE_NEWPID
     flags |= 0 if spec["himself"] else sys_.CLONE_NEWIPC | sys_.CLONE_NEWUTS
     flags |= 0 if spec["network"] else sys_.CLONE_NEWNET
-    spec["ignored"] = [number for number in _OF_TERMINAL if signal.getsignal(number) is signal.SIG_IGN]
-    for number in _OF_TERMINAL:
-        signal.signal(number, signal.SIG_IGN)
+    # What a terminal, or `kill`, sends to the whole process group is for the command alone.
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     _new_user_namespace(talk, himself=spec["himself"])
     _die_with_parent()
     sys_.unshare(flags)
@@ -261,6 +273,8 @@ def _set_up_and_run(spec: dict[str, Any], talk: socket.socket) -> None:
 def main() -> None:
     """The script: argv holds the numbers of the spec's and the talk socket's descriptors."""
     spec_fd, talk_fd = (int(word) for word in sys.argv[1:3])
+    # Whoever is inside sees the command line of pid 1, and nothing in it shall tell of paths outside.
+    sys_.call_oneself("xbuild")
     with os.fdopen(spec_fd, "rb") as stream:
         spec = json.load(stream)
     talk = socket.socket(fileno=talk_fd)

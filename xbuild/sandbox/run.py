@@ -10,7 +10,7 @@ import socket
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Literal
@@ -117,14 +117,15 @@ def started(
     command: Sequence[str | Path],
     *,
     output: IO[bytes] | None = None,
-    interactive: bool = False,
     attached: Attachment = "no",
+    mask: Iterable[int] = (),
 ) -> Iterator[Running]:
     """Start `command` in `sandbox`; everything in it is killed when the block ends.
 
-    output: where stdout and stderr go (None: our stderr; with `interactive` our own three streams). attached: for
-    sandbox/attached.py; `yes`: pid 1 hands out what signals can be sent by, and tells when the command stops;
-    `terminal`: it also gives it a terminal of its own.
+    output: where stdout and stderr go (None: our stderr). attached: for sandbox/attached.py; `yes`: the command has our
+    three streams and our process group, and the signals ignored that we had ignored; it hands out what signals can be
+    sent by, begins when it is told to, and pid 1 tells when it stops; `terminal`: it has a terminal of its own.
+    mask: the signals that it has blocked.
     """
     id_map = idmap.find()
     if sandbox.himself:
@@ -134,12 +135,12 @@ def started(
         os.fchmod(output.fileno(), 0o666)
     ours, theirs = socket.socketpair()
     with ours, tempfile.TemporaryFile() as spec:
-        spec.write(json.dumps({**_spec(sandbox, command), "attached": attached}).encode())
+        spec.write(json.dumps({**_spec(sandbox, command), "attached": attached, "mask": [*mask]}).encode())
         spec.seek(0)
         fds = (spec.fileno(), theirs.fileno())
         arguments: list[process.Argument] = [sys.executable, "-I", "-S", _ENTER, *map(str, fds)]
         with process.started(
-            arguments, env=_BARE, pass_fds=fds, output=output, interactive=interactive
+            arguments, env=_BARE, pass_fds=fds, output=output, interactive=attached != "no"
         ) as child:
             theirs.close()
             greeting = ours.recv(4096)
@@ -156,14 +157,13 @@ def run(
     command: Sequence[str | Path],
     *,
     output: IO[bytes] | None = None,
-    interactive: bool = False,
     check: bool = True,
 ) -> int:
     """Run `command` in `sandbox` to its end; give its returncode.
 
     Raises MachineError if the sandbox cannot be had, PhaseError if `check` and the command fails.
     """
-    with started(sandbox, command, output=output, interactive=interactive) as running:
+    with started(sandbox, command, output=output) as running:
         running.child.wait()
         returncode = running.result()
     if check and returncode != 0:
@@ -291,6 +291,7 @@ def _spec(sandbox: Sandbox, command: Sequence[str | Path]) -> dict[str, object]:
         # The machine's root is never mapped, and must not get in unmapped either: he is root of his range.
         "himself": sandbox.himself and os.geteuid() != 0,
         "attached": "no",
+        "mask": [],
         "record": sandbox.record,
         "accounts": str(sandbox.accounts) if sandbox.accounts else None,
         "service": service

@@ -5,11 +5,15 @@ Standard library only: this is loaded in every sandbox that starts.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import errno
 import fcntl
 import os
 import socket
 import struct
+from collections.abc import Iterable
+from pathlib import Path
 
 # <sched.h>
 CLONE_NEWNS = 0x00020000
@@ -35,6 +39,7 @@ MNT_DETACH = 0x2
 # <linux/prctl.h>
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
+PR_SET_SECCOMP = 22
 PR_SET_NO_NEW_PRIVS = 38
 
 # <linux/sockios.h>, <linux/if.h>
@@ -80,10 +85,32 @@ def pivot_root(new_root: str, put_old: str) -> None:
     _check(_libc.pivot_root(new_root.encode(), put_old.encode()), f"pivot_root {new_root}")
 
 
-def prctl(option: int, value: int) -> None:
-    """prctl(2) with one argument."""
-    zero = ctypes.c_ulong(0)
-    _check(_libc.prctl(ctypes.c_int(option), ctypes.c_ulong(value), zero, zero, zero), f"prctl({option})")
+def prctl(option: int, value: int, further: int = 0) -> None:
+    """prctl(2) with one or two arguments."""
+    words = [ctypes.c_ulong(word) for word in (value, further, 0, 0)]
+    _check(_libc.prctl(ctypes.c_int(option), *words), f"prctl({option})")
+
+
+def signalfd(numbers: Iterable[int]) -> int:
+    """A descriptor that can be read when one of these signals, which must be blocked, is waiting (signalfd(2))."""
+    # <bits/types/__sigset_t.h>: 1024 bits.
+    mask = (ctypes.c_ulong * (1024 // (8 * ctypes.sizeof(ctypes.c_ulong))))()
+    for number in numbers:
+        _check(_libc.sigaddset(mask, ctypes.c_int(number)), f"sigaddset({number})")
+    # <sys/signalfd.h>: its flags have the values of these.
+    descriptor: int = _libc.signalfd(-1, mask, ctypes.c_int(os.O_CLOEXEC | os.O_NONBLOCK))
+    _check(descriptor, "signalfd")
+    return descriptor
+
+
+def waiting_signals(descriptor: int) -> list[tuple[int, int]]:
+    """Take what waits at such a descriptor: number and si_code (sigaction(2)) of each signal."""
+    # signalfd(2): a signalfd_siginfo has 128 bytes; ssi_signo, ssi_errno and ssi_code come first.
+    data = b""
+    with contextlib.suppress(BlockingIOError):
+        while chunk := os.read(descriptor, 64 * 128):
+            data += chunk
+    return [(number, code) for number, _, code in struct.iter_unpack("=Iii116x", data)]
 
 
 def loopback_up() -> None:
@@ -99,3 +126,32 @@ def exchange(one: str, other: str) -> None:
     # <fcntl.h>: AT_FDCWD; <linux/fs.h>: RENAME_EXCHANGE.
     result = _libc.renameat2(-100, os.fsencode(one), -100, os.fsencode(other), 2)
     _check(result, f"exchange {one} and {other}")
+
+
+def join_new_keyring() -> None:
+    """Have a session keyring of one's own instead of the caller's (keyctl(2)), as far as the kernel allows.
+
+    It has no keys in some containers, and a number for each user, which many sandboxes at once could reach.
+    """
+    # <asm/unistd.h>: keyctl; <linux/keyctl.h>: KEYCTL_JOIN_SESSION_KEYRING.
+    number = {"x86_64": 250, "aarch64": 219}.get(os.uname().machine)
+    if number is None:
+        return
+    if _libc.syscall(ctypes.c_long(number), ctypes.c_long(1), None) < 0:
+        code = ctypes.get_errno()
+        if code not in (errno.ENOSYS, errno.EPERM, errno.EDQUOT):
+            raise OSError(code, f"keyctl: {os.strerror(code)}")
+
+
+def call_oneself(name: str) -> None:
+    """Write `name` over the command line that others see of this process and of those that it forks.
+
+    Only as much of it as there is room for. Python has copied its arguments.
+    """
+    # proc(5), /proc/PID/stat: fields 48 and 49, arg_start and arg_end; 52 fields, of which the third comes after `)`.
+    fields = Path("/proc/self/stat").read_text(errors="replace").rpartition(")")[2].split()
+    start, end = int(fields[48 - 3]), int(fields[49 - 3])
+    if 0 < start < end:
+        # The last byte stays 0: else the kernel takes what follows for more of it.
+        ctypes.memset(start, 0, end - start)
+        ctypes.memmove(start, name.encode()[: end - start - 1], min(len(name.encode()), end - start - 1))

@@ -16,7 +16,7 @@ from xbuild.model.load import load_toolchain, toolchain_names
 from xbuild.model.toolchain import Toolchain
 from xbuild.network import make_network
 from xbuild.roots import Roots
-from xbuild.sandbox.attached import has_terminal, run_attached, run_on_terminal
+from xbuild.sandbox.attached import has_terminal, run_apart
 from xbuild.sandbox.mounts import Bind, Devices, Mount, Overlay, Tmpfs
 from xbuild.sandbox.run import ROOT_PATH, Sandbox
 from xbuild.session import kept
@@ -118,7 +118,7 @@ def enter(roots: Roots, source: Source, place: Path, command: Sequence[str], opt
     )
     words = list(command) or [program or "/bin/sh"]
     with log.paused():
-        return run_on_terminal(sandbox, words) if has_terminal() else run_attached(sandbox, words)
+        return run_apart(sandbox, words)
 
 
 def _variables(program: str, keep: str | None) -> dict[str, str]:
