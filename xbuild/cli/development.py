@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from invoke.context import Context
@@ -17,6 +20,12 @@ _CHECKOUT = paths.PACKAGE.parent
 _NO_TESTS = 5
 """pytest: nothing was collected, such as where no name in a suite matches."""
 
+# However its parent ends, it ends as well.
+_BUSY = "import os; parent = os.getppid()\nwhile os.getppid() == parent: pass"
+
+# The others build, which keeps all cores busy, and wait for each other's locks.
+_SUITES = {"unit": ["-n", "auto", "tests/unit"], "integration": ["tests/integration"], "e2e": ["tests/e2e"]}
+
 
 def _run(*command: str | Path) -> int:
     return process.run(command, cwd=_CHECKOUT, check=False).returncode
@@ -25,10 +34,15 @@ def _run(*command: str | Path) -> int:
 @task(
     name="test",
     auto_shortflags=False,
-    help={"suite": "unit, integration, e2e or all (the default)", "match": "only tests whose names match (pytest -k)"},
+    help={
+        "suite": "unit, integration, e2e or all (the default)",
+        "match": "only tests whose names match (pytest -k)",
+        "repeat": "run them this many times, until one fails: for what has a race in it",
+        "load": "keep all cores busy meanwhile",
+    },
 )
 @guarded
-def run_tests(_c: Context, suite: str = "all", match: str = "") -> int:
+def run_tests(_c: Context, suite: str = "all", match: str = "", repeat: int = 1, load: bool = False) -> int:
     """Run the tests."""
     log.configure()
     try:
@@ -36,15 +50,42 @@ def run_tests(_c: Context, suite: str = "all", match: str = "") -> int:
     except ImportError as error:
         command = f"{sys.executable} -m pip install -e '.[dev]'"
         raise MachineError("pytest is not installed", hint=command) from error
-    # The others build, which keeps all cores busy, and wait for each other's locks.
-    runs = {"unit": ["-n", "auto", "tests/unit"], "integration": ["tests/integration"], "e2e": ["tests/e2e"]}
-    if suite not in (*runs, "all"):
-        raise UsageError(f"there is no suite {suite!r}", hint=f"one of {', '.join(runs)}, all")
+    if suite not in (*_SUITES, "all"):
+        raise UsageError(f"there is no suite {suite!r}", hint=f"one of {', '.join(_SUITES)}, all")
+    if repeat < 1:
+        raise UsageError(f"--repeat {repeat} is no number of times", hint="give 1 or more")
     words = ["-k", match] if match else []
-    codes = [
-        _run(sys.executable, "-m", "pytest", *words, *run) for name, run in runs.items() if suite in (name, "all")
-    ]
-    return max((code for code in codes if code != _NO_TESTS), default=_NO_TESTS)
+    commands = [[*words, *_SUITES[name]] for name in _SUITES if suite in (name, "all")]
+    with _load() if load else contextlib.nullcontext():
+        return _run_once(commands)[0] if repeat == 1 else _run_often(commands, repeat)
+
+
+def _run_once(commands: Sequence[Sequence[str]]) -> tuple[int, list[Sequence[str]]]:
+    """Run pytest with each of these words; give the exit code of all, and those words that fit any test."""
+    codes = [_run(sys.executable, "-m", "pytest", *words) for words in commands]
+    ran = [words for words, code in zip(commands, codes, strict=True) if code != _NO_TESTS]
+    return max((code for code in codes if code != _NO_TESTS), default=_NO_TESTS), ran
+
+
+def _run_often(commands: Sequence[Sequence[str]], times: int) -> int:
+    for number in range(1, times + 1):
+        code, commands = _run_once(commands)
+        if code == _NO_TESTS:
+            return code
+        if code:
+            log.warn(f"run {number} of {times} failed; {number - 1} passed before it")
+            return code
+    log.info(f"{times} of {times} runs passed")
+    return 0
+
+
+@contextlib.contextmanager
+def _load() -> Iterator[None]:
+    """A process on each core that does nothing but keep it busy."""
+    with contextlib.ExitStack() as stack:
+        for _ in os.sched_getaffinity(0):
+            stack.enter_context(process.started([sys.executable, "-c", _BUSY], env=os.environ))
+        yield
 
 
 @task(auto_shortflags=False)

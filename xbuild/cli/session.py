@@ -119,8 +119,11 @@ def _system(
 ) -> int:
     if artifact:
         raise UsageError("--artifact is for a shell with a recipe")
-    if mode_word(mode) == "distcc":
-        raise UsageError("mode distcc is for a shell with a recipe")
+    if mode_word(mode) in ("distcc", "system"):
+        raise UsageError(
+            f"mode {mode} is for a shell with a recipe",
+            hint=f"invoke shell bare --target {target} --mode {mode} -- COMMAND; `bare` stands for no recipe",
+        )
     require(native=load_toolchain(target, paths.project()).native)
     options = ShellOptions(
         target=target,

@@ -1,0 +1,76 @@
+"""`invoke test --repeat`: real runs of a few small tests."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from invoke.context import Context
+
+from xbuild.cli import development
+
+
+@pytest.fixture
+def tests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A directory of tests, which the command takes for xbuild's own."""
+    place = tmp_path / "tests/e2e"
+    place.mkdir(parents=True)
+    for name in ("unit", "integration"):
+        (tmp_path / "tests" / name).mkdir()
+    monkeypatch.setattr(development, "_CHECKOUT", tmp_path)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    yield place
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+COUNTING = """
+import os
+from pathlib import Path
+def test_counted():
+    with Path("count").open("a") as file:
+        file.write(".")
+    assert len(Path("count").read_text()) < 3
+def test_other():
+    pass
+"""
+
+
+def run(**options: object) -> int:
+    try:
+        development.run_tests(Context(), **options)
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+def test_it_stops_at_the_first_failure(tests: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tests / "test_it.py").write_text(COUNTING)
+    assert run(suite="e2e", match="other", repeat=2) == 0
+    assert "2 of 2 runs passed" in capfd.readouterr().err
+    assert not (tests.parents[1] / "count").exists()
+    assert run(suite="e2e", match="counted", repeat=9) == 1
+    assert "run 3 of 9 failed; 2 passed before it" in capfd.readouterr().err
+    assert (tests.parents[1] / "count").read_text() == "..."
+    assert run(suite="e2e", match="nothing", repeat=9) == 5
+
+
+BUSY = """
+import os
+from pathlib import Path
+def test_beside_load():
+    # The tests run in a child of the command's process, and what keeps the cores busy is another one.
+    parent = os.getppid()
+    own = Path("/proc", str(parent), "task", str(parent), "children").read_text().split()
+    Path("loaded").write_text(str(len(own) - 1))
+"""
+
+
+@pytest.mark.parametrize("load", [False, True])
+def test_load(tests: Path, load: bool) -> None:
+    (tests / "test_it.py").write_text(BUSY)
+    assert run(suite="e2e", load=load) == 0
+    assert (tests.parents[1] / "loaded").read_text() == str(len(os.sched_getaffinity(0)) if load else 0)
