@@ -186,23 +186,27 @@ class Roots:
         """The target root, with other layers over it, to be read."""
         return Tree(layers) if self.imported is None else ForeignTree(layers, self.imported.facts.family)
 
-    def registrations(self, dispatcher: Path) -> tuple[str, ...]:
-        """The lines that tell the kernel to run `dispatcher` for the target's ELF files; none for a native target."""
+    def registrations(self, dispatcher: Path, *, credentials: bool = False) -> tuple[str, ...]:
+        """The lines that tell the kernel to run `dispatcher` for the target's ELF files; none for a native target.
+
+        credentials: a set-user-id bit of such a file counts.
+        """
         if self.toolchain.qemu is None:
             return ()
         magic, mask = magic_mask(self.toolchain.elf)
         # F: opened now, so that it works in any chroot. P: argv[0] kept. O: the opened file itself is handed over.
         name = Path(self.toolchain.qemu.binary).name.removesuffix("-static")
-        return (registration(name, magic, mask, str(dispatcher), "FPO"),)
+        # C: credentials by the file that is run, not by the dispatcher.
+        return (registration(name, magic, mask, str(dispatcher), "FPOC" if credentials else "FPO"),)
 
-    def hook(self, dispatcher: Path) -> tuple[tuple[str, ...], Path | None]:
+    def hook(self, dispatcher: Path, *, credentials: bool = False) -> tuple[tuple[str, ...], Path | None]:
         """How the kernel comes to start `dispatcher`: registrations for a private binfmt_misc, or, where that cannot be
         had, the file that is to be shown to the machine's own entry as `dispatch` in the private directory.
 
         Raises MachineError if the machine has no such entry.
         """
         if self.toolchain.qemu is None or serving.way() == "private":
-            return self.registrations(dispatcher), None
+            return self.registrations(dispatcher, credentials=credentials), None
         serving.require(self.toolchain.elf, self.toolchain.name)
         # The entry starts nothing but what is root's.
         return (), idmap.own(dispatcher)

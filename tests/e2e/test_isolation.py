@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from command_line import Xbuild
+from foreign import Terminal
 
 pytestmark = pytest.mark.e2e
 
@@ -103,3 +104,12 @@ def test_what_a_phase_leaves_running_ends_with_it(xbuild: Xbuild) -> None:
     xbuild.recipe(build={"configure": "sleep 98702 & echo started", "compile": look})
     xbuild.build("tiny", "--keep")
     assert (xbuild.place() / "build/src/answer").read_text() == "none\n"
+
+
+def test_a_person_s_shell_has_a_terminal_of_its_own(xbuild: Xbuild) -> None:
+    """So nothing in a tree can type into his."""
+    terminal = Terminal(xbuild, ["shell", "bare", "--target", "armhf"])
+    terminal.wait_for("$ ")
+    terminal.type("tty; stty size; exit 3\n")
+    assert terminal.wait_for("33 101\r\n").splitlines()[-2] == "/dev/pts/0"
+    assert terminal.ended() == 3

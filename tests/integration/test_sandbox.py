@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import shlex
 import signal
 import subprocess
 import sys
@@ -16,7 +14,6 @@ from typing import Any
 import pytest
 from conftest import ENV, Armhf
 
-from xbuild.doctor import programs
 from xbuild.errors import MachineError, PhaseError
 from xbuild.sandbox import idmap
 from xbuild.sandbox.mounts import Bind, Devices, Overlay, Proc, Tmpfs
@@ -201,62 +198,6 @@ def test_signals_are_as_if_nobody_had_touched_them(private: Callable[..., Sandbo
 
 def test_the_first_process_tells_nothing_of_the_machine(private: Callable[..., Sandbox]) -> None:
     assert says(private(), "tr -d '\\0' < /proc/1/cmdline") == "xbuild"
-
-
-# By what uname -m says: socket, keyctl, ioctl.
-NUMBERS = {"x86_64": (41, 250, 16), "aarch64": (198, 219, 29)}
-CALLS = "for (@ARGV) { my ($call, @words) = map { int } split /,/; $! = 0; syscall($call, @words); print $! + 0, ' ' }"
-
-
-def test_what_no_build_needs_of_the_kernel(private: Callable[..., Sandbox]) -> None:
-    socket, keyctl, ioctl = NUMBERS[os.uname().machine]
-    # AF_VSOCK, AF_UNIX; its session keyring; io_uring_setup with a bad address; TIOCSTI and FIONREAD on /dev/null.
-    calls = f"{socket},40,1,0 {socket},1,1,0 {keyctl},0,-3,0 425,1,0 {ioctl},0,21522,0 {ioctl},0,21531,0"
-    script = f"perl -e {shlex.quote(CALLS)} -- {calls}"
-    expected = [errno.EAFNOSUPPORT, 0, errno.ENOSYS, errno.ENOSYS, errno.EIO, errno.ENOTTY]
-    assert [int(word) for word in says(private(), script).split()] == expected
-    assert [int(word) for word in says(private(locked=True, uid=1000, gid=1000), script).split()] == expected
-
-
-@pytest.mark.skipif(os.uname().machine != "x86_64", reason="i386 has it")
-def test_no_sockets_by_i386_s_call_for_them_all(private: Callable[..., Sandbox], place: Path) -> None:
-    # mov eax, 102 (socketcall); mov ebx, 1 (socket); mov ecx, esp (its arguments: AF_UNIX, SOCK_STREAM, 0)
-    code = bytes.fromhex("6a00 6a01 6a01 b866000000 bb01000000 89e1 cd80")
-    # neg eax; mov ebx, eax; mov eax, 1 (exit); int 0x80
-    (place / "program").write_bytes(programs.static_i386(code + bytes.fromhex("f7d8 89c3 b801000000 cd80")))
-    (place / "program").chmod(0o755)
-    shown = Bind(str(place), "/mnt")
-    assert run(private(shown), ["/mnt/program"], check=False) == errno.EAFNOSUPPORT
-
-
-KEYED = """
-import ctypes, sys
-from pathlib import Path
-from xbuild.sandbox.mounts import Devices, Overlay, Proc
-from xbuild.sandbox.run import Sandbox, run
-libc, keyctl, add_key = ctypes.CDLL(None), *map(int, sys.argv[2:])
-libc.syscall(keyctl, 1, None)
-key = libc.syscall(add_key, b"user", b"xbuild-test-secret", b"x", 1, -3)
-if key < 0:
-    sys.exit(77)
-# KEYCTL_SETPERM: only for who has it in a keyring of his.
-libc.syscall(keyctl, 5, key, 0x3F000000)
-root = Path(sys.argv[1])
-mounts = (Overlay((str(root),), None, None), Proc(), Devices())
-for himself in (True, False):
-    sandbox = Sandbox(mounts=mounts, mount_point=root, env={"PATH": "/usr/bin"}, himself=himself)
-    print(run(sandbox, ["grep", "-q", "xbuild-test-secret", "/proc/keys"], check=False))
-"""
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root has no ids of his own inside")
-def test_the_user_s_keys_are_his(native: Path) -> None:
-    numbers = {"x86_64": ("250", "248"), "aarch64": ("219", "217")}[os.uname().machine]
-    words = [sys.executable, "-c", KEYED, str(native), *numbers]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    if done.returncode == 77:
-        pytest.skip("no keys can be had here")
-    assert done.stdout.split() == ["0", "1"], done.stderr
 
 
 def test_umask_and_directory(private: Callable[..., Sandbox]) -> None:

@@ -124,6 +124,7 @@ def test_every_command_and_option_is_described() -> None:
         (["build", "zlib", "--from", "install", "--plan"], "'unpack' has not been done yet"),
         (["build", "zlib", "--jobs", "many"], "--jobs must be a number from 1 on, not 'many'"),
         (["build", "zlib", "--jobs=-1"], "--jobs must be a number from 1 on, not '-1'"),
+        (["shell", "--mode", "system"], "mode system is for a shell with a recipe"),
         (["build", "--hlp"], "there is no recipe before '--hlp'"),
         (["why", "zlb"], "did you mean 'zlib'?"),
         (["log", "zlib"], "no log of zlib 1.3.1 for armhf"),

@@ -96,7 +96,7 @@ def enter(roots: Roots, source: Source, place: Path, command: Sequence[str], opt
     upper = place / "upper"
     # Changes that go away again are no reason to look at the root anew.
     seen = source.below(upper) if options.keep else source
-    system = prepare(roots, seen, native=options.native)
+    system = prepare(roots, seen, native=options.native, credentials=True)
     name = roots.toolchain.name
     network = place / "network"
     make_network(network, name)

@@ -78,10 +78,12 @@ def sysroot(directory: Path) -> Source:
     return Source((path,), frozenset({path}))
 
 
-def prepare(roots: Roots, source: Source, *, native: bool, record: bool = False) -> System:
+def prepare(
+    roots: Roots, source: Source, *, native: bool, record: bool = False, credentials: bool = False
+) -> System:
     """The system of `source`; its dispatcher is kept in the store, so that the next session starts at once.
 
-    native: programs have twins. record: each exec is written down.
+    native: programs have twins. record: each exec is written down. credentials: set-user-id bits count.
     """
     if roots.toolchain.native:
         return System(source, None, (), None)
@@ -104,7 +106,7 @@ def prepare(roots: Roots, source: Source, *, native: bool, record: bool = False)
         _forget_older(roots.store, value)
     place = roots.store.ensure("sessions", value, f"the dispatcher of {roots.toolchain.name}", make)
     cpuinfo = place / "cpuinfo"
-    registrations, dispatcher = roots.hook(place / "dispatcher")
+    registrations, dispatcher = roots.hook(place / "dispatcher", credentials=credentials)
     return System(source, natives.private, registrations, cpuinfo if cpuinfo.exists() else None, dispatcher)
 
 
