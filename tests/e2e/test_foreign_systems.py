@@ -43,9 +43,9 @@ def test_it_is_a_whole_system_and_the_user_is_its_root(system: Xbuild, tmp_path:
 @pytest.mark.parametrize("mode", ["substituted", "emulated"])
 def test_set_user_id_programs(system: Xbuild, mode: str) -> None:
     """What sudo and its kin need."""
-    script = "cp /usr/bin/id /usr/bin/rootid; chmod 4755 /usr/bin/rootid; useradd somebody"
+    script = "cp /usr/bin/id /usr/bin/rootid; chmod 4755 /usr/bin/rootid; useradd -u 1234 somebody"
     said = inside(system, f"{script}; su somebody -c 'rootid -u; id -u'", "--mode", mode).split()
-    assert said == ["0", "1000"]
+    assert said == ["0", "1234"]
 
 
 def test_changes_are_thrown_away(system: Xbuild) -> None:

@@ -16,6 +16,7 @@ pytestmark = pytest.mark.integration
 
 ATTACHED = """
 import os, signal, sys
+from pathlib import Path
 from xbuild.sandbox import idmap
 from xbuild.sandbox.attached import run_attached
 from xbuild.sandbox.mounts import Devices, Overlay, Proc
@@ -70,7 +71,7 @@ def start(armhf: Armhf) -> Start:
 
 
 def test_one_after_the_other(start: Start) -> None:
-    with start("exit 7", times=40) as process:
+    with start("exit 7", times=10) as process:
         assert process.wait(120) == 7
 
 
