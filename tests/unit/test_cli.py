@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 from invoke.program import Program
 
+from xbuild import log
 from xbuild.cli.program import XbuildProgram, help_first
 from xbuild.cli.tasks import namespace
-from xbuild.errors import MachineError
+from xbuild.errors import MachineError, XbuildError
 
 PROJECT = Path(__file__).parents[2]
 
@@ -317,6 +318,22 @@ def test_terminated(xbuild: Run, monkeypatch: pytest.MonkeyPatch, number: signal
     ended = xbuild("list")
     assert ended.code == 130
     assert "Traceback" not in ended.err
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_at_the_end_takes_neither_code_nor_words(
+    xbuild: Run, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    failing(monkeypatch, raising(MachineError("no room")))
+    tell = log.error
+
+    def late(fault: XbuildError) -> None:
+        os.kill(os.getpid(), number)
+        tell(fault)
+
+    monkeypatch.setattr(log, "error", late)
+    ended = xbuild("list")
+    assert (ended.code, ended.err) == (4, "error: no room\n")
 
 
 def test_a_reader_that_has_seen_enough(cache: Path) -> None:
