@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +11,9 @@ from xbuild import paths, privatetree
 from xbuild.errors import MachineError
 from xbuild.paths import BUILDER
 from xbuild.sandbox import run as sandboxes
-from xbuild.sandbox.mounts import Mount
+from xbuild.sandbox.mounts import Bind, Mount, Tmpfs
+
+_PLAIN = re.compile(r"[A-Za-z0-9/._+@-]+")
 
 # Done to every root, while mmdebstrap still has it in its hands. No service may start in a root.
 CUSTOMIZE = f"""
@@ -61,6 +64,19 @@ apt-get clean
 """
 
 
+def shown(*places: Path) -> tuple[list[Mount], list[Path]]:
+    """Mounts for `machine_sandbox`, and where the directories `places` are to be seen then.
+
+    mmdebstrap and apt write paths into settings, and take none with a quote or a line break.
+    """
+    if all(_PLAIN.fullmatch(str(place)) for place in places):
+        return [], list(places)
+    # Whatever lies in the machine's own, they do not need it.
+    window = next(path for path in map(Path, ("/boot", "/mnt", "/media", "/srv")) if path.is_dir())
+    seen = [window / str(number) for number in range(len(places))]
+    return [Tmpfs(str(window)), *(Bind(str(place), str(name)) for place, name in zip(places, seen, strict=True))], seen
+
+
 def run_logged(
     staging: Path,
     sandbox: sandboxes.Sandbox,
@@ -77,7 +93,7 @@ def run_logged(
 
 
 def machine_sandbox(
-    staging: Path, mounts: Sequence[Mount], registrations: tuple[str, ...], env: Mapping[str, str] | None = None
+    cwd: Path, mounts: Sequence[Mount], registrations: tuple[str, ...], env: Mapping[str, str] | None = None
 ) -> sandboxes.Sandbox:
     """With the machine's files and network, for tools that make roots from outside."""
     plain = {"PATH": sandboxes.ROOT_PATH, "LC_ALL": "C.UTF-8", "TMPDIR": tempfile.gettempdir(), **(env or {})}
@@ -86,5 +102,5 @@ def machine_sandbox(
         registrations=registrations,
         env=plain,
         network=True,
-        cwd=str(staging),
+        cwd=str(cwd),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -18,10 +18,11 @@ LEVEL: Final = 10
 _PACKABLE = (stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK)
 
 
-def pack(tree: Path, destination: Path, epoch: int) -> None:
+def pack(tree: Path, destination: Path, epoch: int, modes: Mapping[bytes, int] | None = None) -> None:
     """Write the contents of the directory `tree` to `destination`, a `.tar.zst`.
 
     Entries are sorted and belong to root:root; no time is later than `epoch`, in seconds since 1970.
+    modes: those of what has another mode on the disk than it is to have, by path below `tree`.
     Hard links stay hard links; extended attributes are left out. `destination` appears only when complete.
     Raises CheckError for sockets, fifos and devices, PhaseError if zstd fails, MachineError if there is none.
     """
@@ -40,7 +41,7 @@ def pack(tree: Path, destination: Path, epoch: int) -> None:
         packed,
     ]
     try:
-        _write_tar(tree, archive, epoch)
+        _write_tar(tree, archive, epoch, modes or {})
         process.run(command, capture=True)
         packed.replace(destination)
     finally:
@@ -48,7 +49,7 @@ def pack(tree: Path, destination: Path, epoch: int) -> None:
         packed.unlink(missing_ok=True)
 
 
-def _write_tar(tree: Path, archive: Path, epoch: int) -> None:
+def _write_tar(tree: Path, archive: Path, epoch: int, modes: Mapping[bytes, int]) -> None:
     with tarfile.open(archive, "w", format=tarfile.PAX_FORMAT) as tar:
         for path in _sorted_tree(tree):
             if stat.S_IFMT(path.lstat().st_mode) not in _PACKABLE:
@@ -57,6 +58,7 @@ def _write_tar(tree: Path, archive: Path, epoch: int) -> None:
                     hint="remove it in the recipe's after-install",
                 )
             entry = tar.gettarinfo(path, arcname=os.path.relpath(path, tree))
+            entry.mode = modes.get(os.fsencode(path.relative_to(tree)), entry.mode)
             entry.uid = entry.gid = 0
             entry.uname = entry.gname = "root"
             # Whole seconds also keep sub-second times out of the extended headers.

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -21,7 +21,6 @@ from xbuild.errors import CheckError, PhaseError, UsageError
 from xbuild.inputs import Inputs
 from xbuild.plan import UNPACK, Step, first_step
 from xbuild.result import Result
-from xbuild.sandbox import idmap
 from xbuild.sandbox import run as sandboxes
 from xbuild.sandbox.attached import run_apart
 from xbuild.sources import FetchContext, fetch, lay_out
@@ -121,9 +120,9 @@ class Builder(Inputs):
         progress = self.run_steps(wanted, first, len(wanted))
         env = self.variables(progress.epoch)
         with self._part("check outputs"), log.step("check outputs"):
-            outputs.take_over(self.place)
+            modes = outputs.take_over(self.place)
             outputs.verify(self.recipe, self.toolchain, self.place, self.root, env)
-        entry = self._store(key, value, progress)
+        entry = self._store(key, value, progress, modes)
         if not self.options.keep:
             self.store.discard(self.place.path)
         return self._result(entry, "built")
@@ -223,9 +222,9 @@ class Builder(Inputs):
         directory = self.place.path / "artifact"
         self.store.discard(directory)
         directory.mkdir()
-        idmap.own(directory)
         archive = found / f"{self.file_name}.tar.zst"
-        sandboxes.run(sandboxes.machine_view(), ["tar", "--zstd", "-xf", archive, "-C", directory])
+        sandboxes.run(sandboxes.machine_view(), ["tar", "--force-local", "--zstd", "-xf", archive, "-C", directory])
+        outputs.make_readable(directory)
         return directory
 
     def _ways_out(self) -> list[str]:
@@ -271,7 +270,7 @@ class Builder(Inputs):
         for source, archive in zip(self.recipe.sources, archives, strict=True):
             lay_out(source, archive, place / source.into)
 
-    def _store(self, key: str, value: dict[str, Any], progress: phases.Progress) -> Path:
+    def _store(self, key: str, value: dict[str, Any], progress: phases.Progress, modes: Mapping[bytes, int]) -> Path:
         facts = {
             "mode": self.mode_name,
             "key": key,
@@ -300,6 +299,7 @@ class Builder(Inputs):
                     facts=facts,
                     twins=self.pairs.twins,
                     usage=outputs.usage_of(self.place),
+                    modes=modes,
                 )
 
         if self.options.start is not None:

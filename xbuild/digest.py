@@ -19,7 +19,7 @@ def canonical_json(value: Any) -> str:
 def key_of(value: Any) -> str:
     """sha256, in hex, of `KEY_VERSION` and `value` as canonical JSON."""
     text = canonical_json({"key_version": KEY_VERSION, "value": value})
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
 
 def file_sha256(path: Path) -> str:

@@ -17,9 +17,10 @@ from xbuild.environment import WorkPlace
 from xbuild.errors import MachineError
 from xbuild.model.native import here
 from xbuild.model.toolchain import Toolchain
+from xbuild.paths import BUILDER
 from xbuild.privatetree import WORKPLACE
 from xbuild.sandbox.mounts import Bind, Devices, Overlay, Proc, Tmpfs
-from xbuild.sandbox.run import ROOT_PATH, Sandbox, Service
+from xbuild.sandbox.run import ROOT_PATH, Sandbox, Service, give_tree
 
 PACKAGE = "distcc"
 PORT = 3632
@@ -92,14 +93,14 @@ def prepare(place: WorkPlace, target: Tree, toolchain: Toolchain) -> None:
     Without that directory the client compiles all by itself, and says so only in its log.
     """
     client = _client_directory(place)
-    client.mkdir(exist_ok=True)
-    client.chmod(0o777)
-    log = place.logs / CLIENT_LOG
-    log.touch()
-    log.chmod(0o666)
-    seen = client / CLIENT_LOG
-    if not seen.exists():
-        seen.hardlink_to(log)
+    if not client.exists():
+        client.mkdir()
+        log = place.logs / CLIENT_LOG
+        log.unlink(missing_ok=True)
+        log.touch()
+        log.chmod(0o644)
+        (client / CLIENT_LOG).hardlink_to(log)
+        give_tree(BUILDER, [client])
     folder = place.path / "scratch" / "run" / Path(MASQUERADE).name
     folder.mkdir(exist_ok=True)
     folder.chmod(0o755)
@@ -124,7 +125,7 @@ def service(toolchain: Toolchain, trees: Mapping[str, Path], target: Tree, place
             link.symlink_to(f"/usr/bin/{toolchain.triplet}-{plain}")
     log = place.logs / SERVER_LOG
     log.touch()
-    log.chmod(0o666)
+    log.chmod(0o644)
     where = Sandbox(
         mounts=(
             Overlay((str(native),), None, None),

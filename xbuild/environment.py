@@ -10,12 +10,12 @@ from typing import Literal, Protocol
 from xbuild.model.load import load_presets
 from xbuild.model.recipe import Recipe
 from xbuild.model.toolchain import Toolchain
-from xbuild.network import make_network
+from xbuild.network import layer_of, make_network
 from xbuild.paths import BUILD, BUILDER, PRIVATE
 from xbuild.privatetree import DISPATCH
 from xbuild.sandbox import idmap
 from xbuild.sandbox.mounts import Bind, Devices, Mount, Overlay, Proc
-from xbuild.sandbox.run import Sandbox, Service, give_tree, machine_view, run
+from xbuild.sandbox.run import Sandbox, Service, give_tree, machine_view, remove_tree, run
 from xbuild.sandbox.run import capture as capture_in
 from xbuild.sandbox.run import run_logged as run_logged_in
 
@@ -67,7 +67,7 @@ class WorkPlace:
     @property
     def state(self) -> Path:
         """What has been done here, as JSON."""
-        return self.path / "state.json"
+        return self.path / "progress.json"
 
     @property
     def records(self) -> Path:
@@ -75,15 +75,17 @@ class WorkPlace:
         return self.path / "records"
 
     def record(self, step: str) -> Path:
-        """Where the execs of `step` (a name such as 02-compile) are written down; made empty, for all to write to."""
-        for file in (self.records / step, self.accounts(step)):
-            file.write_bytes(b"")
-            file.chmod(0o666)
+        """Where the execs of `step` (a name such as 02-compile) are written down; a sandbox makes the file."""
         return self.records / step
 
     def accounts(self, step: str) -> Path:
-        """Where the CPU use of `step` is written down (sandbox/sampler.py)."""
+        """Where the CPU use of `step` is written down (sandbox/sampler.py); a sandbox makes the file."""
         return self.records / f"{step}.cpu.json"
+
+    @property
+    def taken_modes(self) -> Path:
+        """The modes of what was installed that `outputs.take_over` has changed on the disk."""
+        return self.path / "modes.json"
 
     @property
     def cpuinfo(self) -> Path:
@@ -101,26 +103,35 @@ class WorkPlace:
         return self.path / "network"
 
     def make(self) -> None:
-        """Make the directories that are missing, with the owners that the builder inside needs."""
-        for path in (self.path, self.build, self.logs, self.scripts, self.records, self.path / "root"):
-            path.mkdir(parents=True, exist_ok=True)
+        """Make the directories that are missing; `give_to_builder` makes them those of root and of the builder inside.
+
+        What is there with other owners, as of an older xbuild, is removed.
+        """
+        if self.build.exists() and self.build.lstat().st_uid != idmap.find().root[0]:
+            remove_tree(self.path)
+        self.path.mkdir(parents=True, exist_ok=True)
+        # What others may write to inside is closed to the other users of the machine.
+        idmap.own(self.path).chmod(0o700)
+        for path in (self.build, self.logs, self.scripts, self.records, self.path / "root"):
+            if not path.exists():
+                path.mkdir()
+                path.chmod(0o755)
         for name in SCRATCH:
             place = self.scratch(name)
             if not place.exists():
                 place.mkdir(parents=True)
                 place.chmod(0o1777)
-        for path in (self.path / "root", self.build):
-            idmap.own(path)
-        make_network(self.network)
+        if make_network(self.network) and self.build.lstat().st_uid == idmap.find().root[0]:
+            give_tree(0, tops=layer_of(self.network))
 
     def give_to_builder(self, *names: str) -> None:
-        """Make the builder own these directories below /build, which are made if they are missing."""
-        for name in names:
-            (self.build / name).mkdir(exist_ok=True)
-        give_tree(BUILDER, [self.build / name for name in names])
+        """Make the builder own these directories below /build, made if they are missing, and root inside the rest."""
+        tops = [self.build, self.records, *(self.scratch(name) for name in SCRATCH), *layer_of(self.network)]
+        give_tree(BUILDER, [self.build / name for name in names], tops=tops)
 
     def empty_dest(self) -> None:
         """Make the install directory anew, empty."""
+        self.taken_modes.unlink(missing_ok=True)
         script = 'rm -rf -- "$1" && mkdir -- "$1" && chown "$2:$2" -- "$1"'
         run(machine_view(), ["sh", "-euc", script, "sh", self.dest, str(BUILDER)])
 
@@ -228,7 +239,7 @@ def sandbox(
         mounts += [Bind(str(source), target, readonly=True) for source, target in shown.items() if source]
     recorded = step if root.private else None
     if recorded:
-        mounts.append(Bind(str(place.record(recorded)), _RECORD))
+        mounts.append(Bind(str(place.record(recorded)), _RECORD, writer=BUILDER))
     return Sandbox(
         mounts=tuple(mounts),
         mount_point=place.path / "root",

@@ -27,8 +27,13 @@ from xbuild.system.parts import KIND, Parts
 
 
 def open_store() -> Store:
-    """The user's store, which removes trees of subordinate users too."""
-    return Store(paths.cache(), remove_tree)
+    """The user's store, which removes trees of subordinate users too; closed to all others.
+
+    Raises MachineError if another user could have a hand in it.
+    """
+    store = Store(paths.cache(), remove_tree)
+    store.secure(paths.named_cache())
+    return store
 
 
 class Inputs:

@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
-from xbuild.sandbox import idmap
+from xbuild.sandbox.run import remove_tree
+
+_FILES = ("hosts", "resolv.conf")
 
 
-def make_network(layer: Path, name: str | None = None) -> None:
-    """Make the directory `layer` a layer for a root with network: how the machine looks up names.
+def make_network(layer: Path, name: str | None = None) -> bool:
+    """Make the directory `layer` a layer for a root with network: how the machine looks up names; False if it is one.
 
-    name: of the sandbox, if it shall be known as an address.
+    name: of the sandbox, if it shall be known as an address. What is made, `layer_of` it, is for root inside to own.
     """
-    folder = layer / "etc"
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in (layer, folder):
-        # They are the root's own /, and /etc, for what looks at them.
-        path.chmod(0o755)
-        idmap.own(path)
-    for file in ("hosts", "resolv.conf"):
-        machine = Path("/etc", file)
-        if machine.exists():
-            shutil.copyfile(machine, folder / file)
-            (folder / file).chmod(0o644)
+    wanted = {file: Path("/etc", file).read_bytes() for file in _FILES if Path("/etc", file).exists()}
     if name:
-        with (folder / "hosts").open("a") as stream:
-            stream.write(f"\n127.0.1.1 {name}\n")
+        wanted["hosts"] = wanted.get("hosts", b"") + f"\n127.0.1.1 {name}\n".encode()
+    folder = layer / "etc"
+    if folder.is_dir() and {file.name: file.read_bytes() for file in folder.iterdir()} == wanted:
+        return False
+    remove_tree(layer)
+    folder.mkdir(parents=True)
+    for place in (layer, folder):
+        place.chmod(0o755)
+    for file, data in wanted.items():
+        (folder / file).write_bytes(data)
+        (folder / file).chmod(0o644)
+    return True
+
+
+def layer_of(layer: Path) -> list[Path]:
+    """All that is in the layer."""
+    return [layer, layer / "etc", *(layer / "etc").iterdir()]

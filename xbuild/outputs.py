@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import glob
 import json
+import os
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,15 +24,22 @@ from xbuild.errors import CheckError
 from xbuild.model.output import Output
 from xbuild.model.recipe import Recipe
 from xbuild.model.toolchain import Toolchain
+from xbuild.sandbox import idmap
 from xbuild.sandbox.run import machine_view, run
 from xbuild.twins import Twin
 
-# chown takes the set-user-id bits away, also when root does it (chown(2)), so they are noted and given back.
+# What has another mode on the disk than in the artifact: nothing is set-uid there, and its reader reads all of it.
+_ODD = r"""
+cd -- "$1"
+find . ! -type l \( -type f -perm /6000 -o ! -perm -440 -o \( -type d -o -perm /111 \) ! -perm -110 \) \
+    -printf '%m\0%P\0'
+"""
+# Without the bits before it changes hands: there is no moment at which a set-uid file belongs to root inside.
 _TAKE = """
-find "$1" -type f -perm /6000 -printf '%m\\0%p\\0' > "$2"
-chown -hR 0:0 "$1"
-chmod -R u+rX "$1"
-xargs -0 -r -n 2 chmod < "$2"
+cd -- "$1"
+find . -type f -perm /6000 -exec chmod ug-s -- {} +
+chown -hR "0:$2" .
+chmod -R u+rX,g+rX .
 """
 
 
@@ -49,12 +58,32 @@ def usage_of(place: WorkPlace) -> Usage:
     return Usage(native, Counter(known.path for known in execs if not known.native))
 
 
-def take_over(place: WorkPlace) -> None:
-    """Make root inside, who is the user outside, the owner of what was installed."""
-    notes = place.path / "modes"
-    notes.touch()
-    notes.chmod(0o666)
-    run(machine_view(), ["sh", "-euc", _TAKE, "sh", place.dest, notes])
+def take_over(place: WorkPlace) -> dict[bytes, int]:
+    """Make root inside the owner of what was installed, and let the user outside read all of it.
+
+    Gives the modes of what had to change its mode for that, by path below the install directory: the artifact has them.
+    """
+    with tempfile.TemporaryFile() as output:
+        run(machine_view(), ["sh", "-euc", _ODD, "sh", place.dest], output=output)
+        output.seek(0)
+        words = output.read().split(b"\0")[:-1]
+    modes = {path: int(mode, 8) for mode, path in zip(words[::2], words[1::2], strict=True)}
+    if place.taken_modes.exists():
+        # The build was killed here before, and goes on: some of the modes are changed already.
+        noted = json.loads(place.taken_modes.read_text())
+        modes |= {os.fsencode(path): mode for path, mode in noted.items()}
+    if modes:
+        beside = place.taken_modes.with_suffix(".new")
+        beside.write_text(json.dumps({os.fsdecode(path): mode for path, mode in modes.items()}))
+        beside.replace(place.taken_modes)
+    make_readable(place.dest)
+    return modes
+
+
+def make_readable(tree: Path) -> None:
+    """Make root inside the owner of all in the directory `tree`, without set-uid bits, and open to the user outside."""
+    group = 0 if os.geteuid() == 0 else idmap.IDS
+    run(machine_view(), ["sh", "-euc", _TAKE, "sh", tree, str(group)])
 
 
 def verify(
@@ -172,16 +201,17 @@ def finish(
     facts: Mapping[str, Any],
     twins: Sequence[Twin],
     usage: Usage,
+    modes: Mapping[bytes, int] | None = None,
 ) -> None:
     """Pack the install directory into `destination`/`name`.tar.zst, and write `name`.manifest.json beside it.
 
-    facts: what the caller knows of the build (mode, phases, inputs); they go into the manifest as they are.
+    facts: what the caller knows of the build (mode, phases, inputs); they go into the manifest as they are. modes: what
+    `take_over` gave.
     """
     archive = destination / f"{name}.tar.zst"
-    pack(place.dest, archive, epoch)
+    pack(place.dest, archive, epoch, modes)
     manifest = {
-        "schema": 1,
-        "made-by": tool,
+        "schema": 1, "made-by": tool,
         "name": recipe.name,
         "version": recipe.version,
         "license": recipe.license,

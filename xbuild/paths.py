@@ -41,13 +41,34 @@ def project() -> Path:
 
 
 def cache() -> Path:
-    """The store's directory: `$XBUILD_CACHE`, else `xbuild` in the user's cache directory (for root: /var/cache).
+    """The store's directory: `named_cache` without symbolic links on the way; a sandbox mounts nothing beyond one."""
+    return named_cache().resolve()
 
-    Without symbolic links on the way, for a sandbox refuses to mount anything beyond one.
-    """
+
+def named_cache() -> Path:
+    """`$XBUILD_CACHE`, else `xbuild` in the user's cache directory (for root: /var/cache); absolute."""
     named = os.environ.get("XBUILD_CACHE")
     if named:
-        return Path(named).resolve()
+        return Path(named).absolute()
     if os.geteuid() == 0:
-        return Path("/var/cache/xbuild").resolve()
-    return Path(platformdirs.user_cache_dir("xbuild")).resolve()
+        return Path("/var/cache/xbuild")
+    return Path(platformdirs.user_cache_dir("xbuild")).absolute()
+
+
+_callers_umask: list[int] = []
+
+
+def fix_umask() -> None:
+    """Whatever the caller's umask, what xbuild makes is there for the users inside; secrets have modes of their own."""
+    own = os.umask(0o022)
+    if not _callers_umask:
+        _callers_umask.append(own)
+
+
+def callers_umask() -> int:
+    """The umask for what is the caller's: his programs, and what is put into his own directories."""
+    if _callers_umask:
+        return _callers_umask[0]
+    own = os.umask(0o022)
+    os.umask(own)
+    return own

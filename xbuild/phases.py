@@ -14,8 +14,9 @@ from xbuild import log, process
 from xbuild.environment import Job, Root, WorkPlace, capture, describe, run_logged
 from xbuild.errors import PhaseError
 from xbuild.model.recipe import Recipe
-from xbuild.paths import BUILD
+from xbuild.paths import BUILD, callers_umask
 from xbuild.plan import Done, Step, directory_of
+from xbuild.store import writing_below
 
 _TAIL = 20
 _MOST = 200_000
@@ -186,9 +187,17 @@ def unpack(
 
 
 def keep_copy(source: Path, destination: Path) -> Path:
-    """Copy the file `source` to `destination`, which appears only when complete."""
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    beside = destination.with_name(f".{destination.name}.new")
-    shutil.copyfile(source, beside)
-    beside.replace(destination)
+    """Copy the file `source` to `destination`, which appears only when complete, with the modes that its user wants.
+
+    Raises MachineError if it cannot be written.
+    """
+    folder = destination.parent
+    with writing_below(folder):
+        if not folder.exists():
+            folder.mkdir(parents=True)
+            folder.chmod(0o777 & ~callers_umask())
+        beside = destination.with_name(f".{destination.name}.new")
+        shutil.copyfile(source, beside)
+        beside.chmod(0o666 & ~callers_umask())
+        beside.replace(destination)
     return destination

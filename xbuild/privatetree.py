@@ -15,7 +15,6 @@ from xbuild.gcctable import as_native
 from xbuild.model.native import here
 from xbuild.model.policy import Policy
 from xbuild.model.toolchain import Toolchain
-from xbuild.sandbox import idmap
 from xbuild.sandbox import run as sandboxes
 from xbuild.sandbox.mounts import Bind, Devices, Mount, Overlay, Proc, Tmpfs
 from xbuild.strings import moved
@@ -109,7 +108,6 @@ def make(staging: Path, trees: Mapping[str, Path], policy: Policy, toolchain: To
         (private / name).touch()
     for source in paths.DISPATCHER.glob("*.[ch]"):
         shutil.copy(source, staging / source.name)
-    _give(staging)
     env = {
         "SHIM": SHIM,
         "MACHINE": toolchain.uname_machine,
@@ -119,7 +117,9 @@ def make(staging: Path, trees: Mapping[str, Path], policy: Policy, toolchain: To
     (staging / "widths").write_text("".join(widths))
     programs = [twin.program for twin in found if not policy.tools[twin.tool].library]
     (staging / "programs").write_text("".join(program + "\n" for program in programs))
+    sandboxes.give_tree(0, [staging])
     run_native(trees[machine.name], staging, _COMPILE, env)
+    sandboxes.take_back(staging)
     twins.save(found, staging / "twins.json")
 
 
@@ -236,8 +236,3 @@ def replace_string(data: bytes, old: str, new: str) -> bytes:
         raise ValueError(f"{new!r} is longer than {old!r}")
     padded = new.encode().ljust(len(old) + 1, b"\0")
     return re.sub(rb"(?<=\0)" + re.escape(old.encode() + b"\0"), lambda _: padded, data)
-
-
-def _give(staging: Path) -> None:
-    for path in (staging, *staging.rglob("*")):
-        idmap.own(path)

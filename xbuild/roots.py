@@ -19,11 +19,11 @@ from xbuild.foreign.tree import ForeignTree
 from xbuild.model.native import here
 from xbuild.model.policy import Policy
 from xbuild.model.toolchain import Toolchain
-from xbuild.network import make_network
+from xbuild.network import layer_of, make_network
 from xbuild.sandbox import idmap
 from xbuild.sandbox import run as sandboxes
 from xbuild.sandbox.mounts import Bind, Devices, Mount, Overlay, Proc, Tmpfs
-from xbuild.store import Store
+from xbuild.store import LAYOUT, Store
 
 _MAKERS = tuple(Path(str(module.__file__)) for module in (elf, gcctable, privatetree, strings, twins))
 """Part of the private tree's key: how it is made decides as much about it as what it is made from."""
@@ -92,6 +92,7 @@ class Roots:
             "components": list(toolchain.distribution.components),
             "packages": sorted(root.packages),
             "customize": apt.CUSTOMIZE,
+            "layout": LAYOUT,
         }
 
     def base_value(self) -> dict[str, Any]:
@@ -106,6 +107,7 @@ class Roots:
             "components": list(self.toolchain.distribution.components),
             "packages": sorted(self.toolchain.distribution.packages),
             "customize": apt.CUSTOMIZE,
+            "layout": LAYOUT,
             **({} if variant == "buildd" else {"variant": variant}),
         }
 
@@ -209,7 +211,9 @@ class Roots:
             return self.registrations(dispatcher, credentials=credentials), None
         serving.require(self.toolchain.elf, self.toolchain.name)
         # The entry starts nothing but what is root's.
-        return (), idmap.own(dispatcher)
+        if dispatcher.stat().st_uid != idmap.find().root[0]:
+            sandboxes.give_tree(0, tops=[dispatcher])
+        return (), dispatcher
 
     def dispatcher(
         self,
@@ -242,6 +246,7 @@ class Roots:
             "components": list(distribution.components),
             "packages": sorted(packages),
             "customize": apt.CUSTOMIZE,
+            "layout": LAYOUT,
         }
 
     def machine_root(self, packages: Sequence[str]) -> Path:
@@ -275,21 +280,21 @@ class Roots:
 
         return self.store.ensure("roots", value, f"the native root {architecture}", make) / "root"
 
-    def _bootstrap_hook(self, staging: Path) -> tuple[tuple[str, ...], Path | None]:
+    def _bootstrap_hook(self, staging: Path, private: Path) -> tuple[tuple[str, ...], Path | None]:
         # While dpkg still writes the tree, no file has a known state: only paths are compared, and only dpkg writes.
         assert self.policy is not None
         natives = self.natives()
         chosen = twins.entries(natives.twins, self.policy, self.toolchain) if self.substituted else {}
         entries = [entry for _, entry in chosen.values()]
-        view = str(natives.private)
-        return self.hook(self.dispatcher(entries, staging / "dispatcher", view=view, record=False))
+        return self.hook(self.dispatcher(entries, staging / "dispatcher", view=str(private), record=False))
 
     def _mmdebstrap(
         self, staging: Path, architecture: str, packages: Sequence[str], variant: str, *, emulated: bool = True
     ) -> None:
         idmap.own(staging)
         emulated = emulated and not self.toolchain.native
-        registrations, shown = self._bootstrap_hook(staging) if emulated else ((), None)
+        mounts, (seen, *private) = apt.shown(staging, *([self.natives().private] if emulated else []))
+        registrations, shown = self._bootstrap_hook(staging, private[0]) if emulated else ((), None)
         command = ["mmdebstrap", "--mode=root", f"--variant={variant}", f"--architectures={architecture}"]
         command += [f"--components={','.join(self.toolchain.distribution.components)}", "--format=directory"]
         command += [f"--include={','.join(packages)}"] if packages else []
@@ -298,24 +303,23 @@ class Roots:
         command += ["--skip=cleanup/apt/lists,check/qemu", "--dpkgopt=force-unsafe-io"]
         command += [f"--customize-hook={apt.CUSTOMIZE}"]
         if emulated:
-            private = self.natives().private
             inside = f'"$1{paths.PRIVATE}"'
-            command += [f"--setup-hook=mkdir {inside} && mount --bind '{private}' {inside}"]
+            command += [f"--setup-hook=mkdir {inside} && mount --bind {private[0]} {inside}"]
             if shown:
                 place = f'{inside}/{privatetree.DISPATCH}'
-                command += [f"--setup-hook=mount --bind '{shown}' {place}", f"--customize-hook=umount {place}"]
+                command += [f"--setup-hook=mount --bind {seen / shown.name} {place}"]
+                command += [f"--customize-hook=umount {place}"]
             command += [f"--customize-hook=umount {inside}"]
-        command += [self.toolchain.distribution.suite, str(staging / "root")]
+        command += [self.toolchain.distribution.suite, str(seen / "root")]
         command += [address] if (address := self.mirror()) else []
-        sandbox = apt.machine_sandbox(staging, (Proc(),), registrations)
+        sandbox = apt.machine_sandbox(seen, (Proc(), *mounts), registrations)
         apt.run_logged(staging, sandbox, command, "the root could not be made")
 
     def _install_inside(self, staging: Path, base: Path, packages: Sequence[str]) -> None:
         """As `_install`, by the root's own apt in the root: its configuration and its keys are somebody else's."""
-        for name in ("upper", "work", "merged"):
-            idmap.own(_made(staging / name))
-        idmap.own(staging)
         make_network(staging / "network")
+        parts = [_made(staging / name) for name in ("upper", "work", "merged")]
+        sandboxes.give_tree(0, tops=[*parts, *layer_of(staging / "network")])
         lowers = (str(staging / "network"), str(base))
         mounts: list[Mount] = [Overlay(lowers, str(staging / "upper"), str(staging / "work"))]
         mounts += [Proc(), Devices(), Tmpfs("/tmp", "1777")]
@@ -358,23 +362,24 @@ class Roots:
         self, staging: Path, base: Path, script: str, words: Sequence[str], complaint: str, hint: str
     ) -> None:
         """Run a shell script whose apt works on `base`, with changes going to `upper` in `staging`."""
-        for name in ("upper", "work", "merged"):
-            idmap.own(_made(staging / name))
+        sandboxes.give_tree(0, tops=[_made(staging / name) for name in ("upper", "work", "merged")])
         idmap.own(staging)
-        merged = str(staging / "merged")
-        mounts: list[Mount] = [Proc(), Overlay((str(base),), str(staging / "upper"), str(staging / "work"), merged)]
+        window, (seen, *private) = apt.shown(staging, *([] if self.toolchain.native else [self.natives().private]))
+        merged = str(seen / "merged")
+        mounts: list[Mount] = [Proc(), *window]
+        mounts.append(Overlay((str(base),), str(staging / "upper"), str(staging / "work"), merged))
         mounts += [Proc(f"{merged}/proc"), Devices(f"{merged}/dev"), Tmpfs(f"{merged}/tmp", "1777")]
         registrations: tuple[str, ...] = ()
         if not self.toolchain.native:
             mounts.append(Bind(str(self.natives().private), merged + paths.PRIVATE, readonly=True))
-            registrations, shown = self._bootstrap_hook(staging)
+            registrations, shown = self._bootstrap_hook(staging, private[0])
             if shown:
                 mounts.append(Bind(str(shown), f"{merged}{paths.PRIVATE}/{privatetree.DISPATCH}", readonly=True))
         config = staging / "apt.conf"
         config.write_text(apt.CONFIG.format(root=merged, architecture=self.toolchain.architecture))
         command = ["sh", "-c", script, "sh", *words]
-        env = {"APT_CONFIG": str(config), "DEBIAN_FRONTEND": "noninteractive"}
-        sandbox = apt.machine_sandbox(staging, mounts, registrations, env)
+        env = {"APT_CONFIG": str(seen / config.name), "DEBIAN_FRONTEND": "noninteractive"}
+        sandbox = apt.machine_sandbox(seen, mounts, registrations, env)
         apt.run_logged(staging, sandbox, command, complaint, hint)
         for name in ("merged", "apt.conf", "dispatcher", "work"):
             self.store.discard(staging / name)
@@ -382,4 +387,5 @@ class Roots:
 
 def _made(path: Path) -> Path:
     path.mkdir()
+    path.chmod(0o755)
     return path

@@ -15,6 +15,7 @@ import json
 import os
 import secrets
 import shutil
+import stat
 from collections import Counter
 from collections.abc import Callable, Container, Iterator
 from pathlib import Path
@@ -23,6 +24,8 @@ from typing import Any
 from xbuild import log, process
 from xbuild.digest import canonical_json, key_of
 from xbuild.errors import MachineError
+from xbuild.ownership import check_own
+from xbuild.sandbox import idmap
 
 IN_USE = "in-use"
 """The lock that whoever works with roots, layers and twins holds shared, and whoever removes them alone."""
@@ -30,27 +33,52 @@ IN_USE = "in-use"
 KINDS = (
     "downloads", "roots", "imported", "layers", "twins", "canaries", "sessions", "machines", "artifacts", "work",
 )  # fmt: skip
+LAYOUT = 2
+"""Part of the values that roots, and all that is made from them, have their keys from. Raise it when what is in them
+has other owners: no xbuild then takes what another one made for its own."""
+
+_WITH_LAYOUT = ("roots", "layers", "twins", "canaries", "sessions", "machines")
 _KEY_FILE = "key.json"
 _NAME_DIGITS = 20
 """Hex digits of a key in names: 80 bits, and the whole key is compared."""
 # https://bford.info/cachedir/: backup programs leave out a directory that has this file with this first line.
+_TAG = "CACHEDIR.TAG"
+_OTHER_PARTS = ("locks", "tmp", "mnt", "kept", "names")
 _CACHEDIR_TAG = "Signature: 8a477f597d28d172789f06886806bc55\n# xbuild can make all of this anew.\n"
 _ANOTHER_PLACE = "name a directory that you can write to by XBUILD_CACHE"
-_CANNOT_WRITE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
+_CANNOT_WRITE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ELOOP)
 
 
 @contextlib.contextmanager
 def writing_below(path: Path) -> Iterator[None]:
-    """Turn `no space left` (or quota) inside the block into a MachineError that says how much `path` has."""
+    """Turn `no space left` (or quota) inside the block into a MachineError that says how much `path` has.
+
+    So with what may not be written there, though it is the caller's own place.
+    """
     try:
         yield
     except OSError as error:
+        named = isinstance(error.filename, str) and Path(error.filename).is_relative_to(path)
+        if named and error.errno in _CANNOT_WRITE:
+            message, hint = f"cannot use {error.filename}: {error.strerror}", f"is {path} yours, and writable?"
+            raise MachineError(message, hint=hint) from error
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         existing = next(place for place in (path, *path.parents) if place.exists())
         free = shutil.disk_usage(existing).free >> 20
         message, hint = f"disk full: {path} has {free} MiB free", "free some space, or run: invoke clean"
         raise MachineError(message, details=[str(error)], hint=hint) from error
+
+
+def _make_closed(place: Path) -> None:
+    """Make the directory `place` if it is not there, and close it to all but the caller and root inside."""
+    with contextlib.suppress(FileExistsError):
+        place.mkdir(mode=0o700)
+    if place.is_symlink():
+        return
+    if stat.S_IMODE(place.stat().st_mode) != 0o700:
+        place.chmod(0o700)
+    idmap.own(place)
 
 
 def _sync_directory(path: Path) -> None:
@@ -71,14 +99,38 @@ class Store:
     def __init__(self, root: Path, remove_tree: Callable[[Path], None] = shutil.rmtree) -> None:
         self.root = root
         self._remove_tree = remove_tree
+        self._told = False
+
+    def secure(self, named: Path) -> None:
+        """Close the store to other users, if it is there.
+
+        named: the path that its user gave for it, whose links are not followed yet. Raises MachineError if another
+        user could have a hand in it, or if it is no store.
+        """
+        # Root's store belongs to the user that root has inside.
+        mine = {os.geteuid(), idmap.find().root[0]} if os.geteuid() == 0 else {os.geteuid()}
+        check_own(named, mine)
+        if not self.root.is_dir():
+            return
+        try:
+            names = {path.name for path in self.root.iterdir()}
+        except OSError as error:
+            raise MachineError(f"cannot read {self.root}: {error.strerror}", hint=_ANOTHER_PLACE) from error
+        if _TAG not in names and not names <= {*KINDS, *_OTHER_PARTS}:
+            message = f"{self.root} holds other things than a store of xbuild's"
+            raise MachineError(message, hint="name an empty directory, or a new one, by XBUILD_CACHE")
+        if names:
+            _make_closed(self.root)
 
     def directory(self, name: str) -> Path:
         """The directory `name` of the store, made if it is not there; MachineError if it cannot be made."""
         path = self.root / name
         with writing_below(self.root):
             try:
-                path.mkdir(parents=True, exist_ok=True)
-                tag = self.root / "CACHEDIR.TAG"
+                self.root.parent.mkdir(parents=True, exist_ok=True)
+                for place in (self.root, path):
+                    _make_closed(place)
+                tag = self.root / _TAG
                 if not tag.exists():
                     tag.write_text(_CACHEDIR_TAG)
             except OSError as error:
@@ -115,6 +167,26 @@ class Store:
         found.sort(key=lambda item: (-item[0], item[2]))
         return [(path, key, value) for _, path, key, value in found]
 
+    def older(self, kind: str) -> list[str]:
+        """The keys of the entries of `kind` that an xbuild with another LAYOUT has made; this one does not use them."""
+        mark = f'"layout":{LAYOUT}'
+        return [key for _, key, value in self.finished(kind) if mark not in canonical_json(value)]
+
+    def remove_older(self, spare: Container[str]) -> None:
+        """Remove what `older` knows, but for entries named in `spare`, and for imported ones: the user has the source.
+
+        Nobody may use the store meanwhile.
+        """
+        for kind in _WITH_LAYOUT:
+            for key in self.older(kind):
+                if key[:_NAME_DIGITS] not in spare:
+                    self.remove(kind, key)
+
+    def _tell_older(self, kind: str) -> None:
+        if not self._told and kind in _WITH_LAYOUT and self.older(kind):
+            self._told = True
+            log.info(f"{self.root} holds what another xbuild has made, which is not used; `invoke clean` removes it")
+
     @contextlib.contextmanager
     def lock(
         self, name: str, *, wait: bool = True, describe: str = "", shared: bool = False
@@ -129,7 +201,9 @@ class Store:
         kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
         other = f"another xbuild that {describe or f'holds the lock {name}'}"
         with writing_below(self.root):
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            if os.fstat(descriptor).st_mode & 0o077:
+                os.fchmod(descriptor, 0o600)
         try:
             try:
                 fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
@@ -177,6 +251,7 @@ class Store:
         with self.lock(lock, describe=f"makes {describe}"):
             if found := self.get(kind, key):
                 return found
+            self._tell_older(kind)
             self._discard_scratch_of(lock)
             staging = self.scratch(lock)
             try:
@@ -212,7 +287,12 @@ class Store:
             self._set_aside(self.entry(kind, key), lock)
 
     def clear(self, kind: str, spare: Container[str] = ()) -> None:
-        """Remove all entries of `kind` but those named in `spare`; for `work`, what no build holds at the moment."""
+        """Remove all entries of `kind` but those named in `spare`; for `work`, what no build holds at the moment.
+
+        Raises MachineError if its directory is a link: what is behind it may be anything.
+        """
+        if self.entry(kind, "").is_symlink():
+            raise MachineError(f"{self.entry(kind, '')} is a link, and nothing is removed behind it", hint="remove it")
         for path in sorted(self.entry(kind, "").iterdir()):
             if path.name in spare:
                 continue

@@ -21,7 +21,7 @@ from xbuild import paths
 from xbuild.inputs import open_store
 from xbuild.model.load import load_toolchain
 from xbuild.privatetree import run_native
-from xbuild.sandbox import idmap
+from xbuild.sandbox.run import give_tree
 from xbuild.session.run import roots_of
 
 DATA = CHECKOUT / "tests/e2e/data"
@@ -34,7 +34,7 @@ def compile_hello(target: str, place: Path) -> None:
     work = place / f"work-{target}"
     (work / "private").mkdir(parents=True)
     shutil.copy(DATA / "hello.c", work)
-    idmap.own(work)
+    give_tree(0, [work])
     script = f"{toolchain.triplet}-gcc -o dynamic hello.c; {toolchain.triplet}-gcc -static -o static hello.c"
     run_native(natives.trees["amd64"], work, script, {})
     for kind in ("static", "dynamic"):

@@ -20,10 +20,9 @@ from xbuild.elf import with_interpreter
 from xbuild.environment import Root, sandbox
 from xbuild.model.policy import Policy, Tool
 from xbuild.result import Options
-from xbuild.sandbox import idmap
 from xbuild.sandbox.attached import run_attached
 from xbuild.sandbox.mounts import Tmpfs
-from xbuild.sandbox.run import Sandbox
+from xbuild.sandbox.run import Sandbox, give_tree
 
 _NATIVE = "/.xbuild/amd64"
 _DIRECTORY = "/planted"
@@ -121,8 +120,7 @@ def wrappers(builder: Builder, staging: Path) -> Root:
     entries |= _native_loader(builder)
     (staging / "over/usr/bin").mkdir(parents=True)
     shutil.copy(natives.private / "amd64/usr/bin/sed", staging / "over/usr/bin/sed")
-    for path in (staging, *staging.rglob("*")):
-        idmap.own(path)
+    give_tree(0, [staging / "over"])
     dispatcher = roots.dispatcher(list(entries.values()), builder.place.dispatcher)
     layers = (staging / "over", *roots.layers(builder.packages))
     return Root(layers, natives.private, roots.registrations(dispatcher))

@@ -27,9 +27,8 @@ from xbuild.oci.trees import epoch_of, write_root
 from xbuild.privatetree import run_native
 from xbuild.record import Exec, Verdict, read
 from xbuild.roots import Roots
-from xbuild.sandbox import idmap
 from xbuild.sandbox.mounts import Devices, Overlay, Proc, Tmpfs
-from xbuild.sandbox.run import Sandbox, capture, machine_view, remove_tree, run
+from xbuild.sandbox.run import Sandbox, capture, give_tree, machine_view, remove_tree, run, take_back
 from xbuild.session.run import roots_of
 from xbuild.store import Store
 
@@ -66,8 +65,7 @@ class Container:
         upper, work, root = (self.place / name for name in ("upper", "work", "root"))
         for path in (upper, work, root):
             if not path.exists():
-                path.mkdir()
-                idmap.own(path)
+                give_tree(0, [path])
         lowers = tuple(str(path) for path in (*self.lowers, self.image.tree))
         where = Sandbox(
             mounts=(Overlay(lowers, str(upper), str(work)), Proc(), Devices(), Tmpfs("/tmp", "1777")),
@@ -112,13 +110,14 @@ def image(command_line: Xbuild) -> Iterator[Image]:
     """The image of armhf."""
     place = Path(tempfile.mkdtemp(prefix="xbuild-test-"))
     place.chmod(0o755)
-    layout, tree = place / "oci", idmap.own(_made(place / "tree"))
+    layout, tree = place / "oci", _made(place / "tree")
     told = command_line("export", "--target", "armhf", "--oci", str(layout), "--compression", "zstd", "--json").json
     index = json.loads((layout / "index.json").read_text())
     manifest = json.loads(_blob(layout, index["manifests"][0]["digest"]).read_text())
     for layer in manifest["layers"]:
         archive = _blob(layout, layer["digest"])
         run(machine_view(), ["tar", "--zstd", "-xf", archive, "-C", tree, "--same-owner", "-p"])
+    give_tree(0, tops=[tree])
     config = json.loads(_blob(layout, manifest["config"]["digest"]).read_text())
     yield Image(layout, config["config"], told, tree)
     remove_tree(place)
@@ -148,11 +147,12 @@ def machines_qemu(image: Image) -> Iterator[Path]:
     native = roots_of(toolchain, Store(paths.cache(), remove_tree)).natives().tree
     place = Path(tempfile.mkdtemp(prefix="xbuild-test-"))
     place.chmod(0o755)
-    for path in (place, _made(place / "private")):
-        idmap.own(path)
+    _made(place / "private")
     for name in preamble.SOURCES:
         (place / name).write_bytes((paths.DISPATCHER / name).read_bytes())
+    give_tree(0, [place])
     run_native(native, place, preamble.COMPILE, {})
+    take_back(place)
     qemu = place / "qemu-arm"
     qemu.write_bytes(preamble.prefixed((image.tree / ".xbuild/qemu").read_bytes(), (place / "preamble").read_bytes()))
     qemu.chmod(0o755)

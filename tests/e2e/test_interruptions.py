@@ -173,7 +173,7 @@ def test_a_corrupt_entry_of_the_cache(xbuild: Xbuild, content: str) -> None:
 def test_a_corrupt_state_of_a_work_place(xbuild: Xbuild) -> None:
     xbuild.recipe(build={"compile": "false"})
     xbuild.fails("tiny", code=3)
-    (xbuild.place() / "state.json").write_text('{"records": [{"name"')
+    (xbuild.place() / "progress.json").write_text('{"records": [{"name"')
     xbuild.recipe()
     assert xbuild.build("tiny")["status"] == "built"
 

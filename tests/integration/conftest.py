@@ -19,7 +19,7 @@ from xbuild.record import Exec, read
 from xbuild.roots import Natives, Roots
 from xbuild.sandbox import idmap
 from xbuild.sandbox.mounts import Bind, Devices, Mount, Overlay, Proc, Tmpfs
-from xbuild.sandbox.run import Sandbox, capture, remove_tree
+from xbuild.sandbox.run import Sandbox, capture, give_tree, remove_tree
 from xbuild.store import Store
 from xbuild.yamlfile import load_model
 
@@ -101,7 +101,7 @@ class Target:
 
 @pytest.fixture
 def place(runnable: None) -> Iterator[Path]:
-    """An empty directory that root inside owns. Unlike tmp_path, every id inside can reach it."""
+    """An empty directory that the machine's tools can fill. Unlike tmp_path, every id inside can reach it."""
     path = Path(tempfile.mkdtemp(prefix="xbuild-test-"))
     path.chmod(0o755)
     idmap.own(path)
@@ -126,10 +126,9 @@ def armhf(runnable: None) -> Armhf:
 
 def make_target(armhf: Armhf, place: Path, entries: Sequence[Entry]) -> Target:
     """A target root below `place` whose dispatcher knows `entries`."""
-    for name in ("upper", "work", "root"):
-        idmap.own(_made(place / name))
     (place / "record").touch()
     (place / "record").chmod(0o666)
+    give_tree(0, tops=[_made(place / name) for name in ("upper", "work", "root")])
     return Target(armhf, place, armhf.roots.dispatcher(entries, place / "dispatcher"))
 
 

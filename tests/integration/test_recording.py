@@ -12,7 +12,7 @@ import pytest
 from conftest import Target
 
 from xbuild.record import Verdict
-from xbuild.sandbox.run import capture
+from xbuild.sandbox.run import capture, give_tree
 
 pytestmark = pytest.mark.integration
 
@@ -63,9 +63,9 @@ _BUSY = 'i=0; while [ "$i" -lt "$1" ]; do i=$((i + 1)); done'
 
 def accounts(target: Target, *command: str) -> dict[str, Any]:
     """What the sampler says of `command`."""
-    file = target.place / "accounts"
-    file.touch()
-    file.chmod(0o666)
+    folder = target.place / "accounts"
+    give_tree(0, [folder])
+    file = folder / "of-a-command"
     where = replace(target.sandbox(), record="/.xbuild/record", accounts=file)
     returncode, said = capture(where, command)
     assert returncode == 0, said

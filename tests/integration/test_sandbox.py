@@ -17,7 +17,7 @@ from conftest import ENV, Armhf
 from xbuild.errors import MachineError, PhaseError
 from xbuild.sandbox import idmap
 from xbuild.sandbox.mounts import Bind, Devices, Overlay, Proc, Tmpfs
-from xbuild.sandbox.run import Sandbox, capture, machine_view, remove_tree, run, run_logged
+from xbuild.sandbox.run import Sandbox, capture, give_tree, machine_view, remove_tree, run, run_logged
 
 pytestmark = pytest.mark.integration
 
@@ -54,7 +54,7 @@ def fails(sandbox: Sandbox, script: str) -> str:
 def rooted(native: Path, place: Path, lowers: tuple[str, ...]) -> Sandbox:
     for name in ("upper", "work", "root"):
         (place / name).mkdir(exist_ok=True)
-        idmap.own(place / name)
+    give_tree(0, tops=[place / name for name in ("upper", "work", "root")])
     overlay = Overlay(lowers, str(place / "upper"), str(place / "work"))
     return Sandbox(mounts=(overlay, Proc(), Devices()), mount_point=place / "root", env=ENV)
 
@@ -69,6 +69,18 @@ def test_root_inside_is_not_root_outside(private: Callable[..., Sandbox]) -> Non
     assert inside == "0"
     assert outside == str(idmap.find().root[0]) != "0"
     assert int(count) in (1, 65536)
+
+
+def test_the_user_is_not_in_somebody_elses_system(private: Callable[..., Sandbox]) -> None:
+    # Root in it could give him a set-uid program; nothing inside stands for him.
+    spans = [tuple(map(int, line.split()[1:])) for line in says(private(), "cat /proc/self/uid_map").splitlines()]
+    assert all(not first <= os.geteuid() < first + count for first, count in spans)
+    assert "Invalid argument" in fails(private(), "touch /tmp/a; chown 65536 /tmp/a")
+
+
+def test_pid_1_has_nothing_open_outside(private: Callable[..., Sandbox], place: Path) -> None:
+    script = 'for fd in /proc/1/fd/*; do if [ -d "$fd" ]; then echo "$fd"; fi; done; ls /proc/1/cwd/etc/debian_version'
+    assert says(private(Bind(str(place), "/mnt")), script) == "/proc/1/cwd/etc/debian_version\n"
 
 
 def test_all_ids_of_a_debian_root_are_there(private: Callable[..., Sandbox]) -> None:
@@ -171,9 +183,8 @@ def test_the_builder_can_open_its_own_output(private: Callable[..., Sandbox], na
 
 
 def test_binds(private: Callable[..., Sandbox], place: Path) -> None:
-    idmap.own(place)
     (place / "file").write_text("old")
-    idmap.own(place / "file")
+    give_tree(0, tops=[place, place / "file"])
     says(private(Bind(str(place), "/mnt")), "cat /mnt/file; echo new >/mnt/file")
     assert (place / "file").read_text() == "new\n"
     assert "Read-only" in fails(private(Bind(str(place), "/mnt", readonly=True)), "echo newer >/mnt/file")
@@ -224,14 +235,14 @@ def test_failures_are_told(private: Callable[..., Sandbox], place: Path) -> None
     returncode, said = capture(private(), ["no-such-program"])
     assert returncode == 127
     assert b"xbuild: cannot run no-such-program" in said
-    with pytest.raises(MachineError, match=r"could not be set up: .*mount .*/nowhere"):
+    with pytest.raises(MachineError, match=r"could not be set up: .*/nowhere"):
         run(private(Bind("/nowhere", "/mnt")), ["true"])
     assert "cannot run true" in capture(private(cwd="/nowhere"), ["true"])[1].decode()
 
 
 def test_a_link_as_mount_point_is_refused(native: Path, place: Path) -> None:
     sandbox = rooted(native, place, (str(native),))
-    (place / "upper/out").symlink_to(place)
+    run(machine_view(), ["ln", "-s", place, place / "upper/out"])
     further = (*sandbox.mounts, Tmpfs("/out/new"))
     with pytest.raises(MachineError, match="is a symbolic link"):
         run(Sandbox(mounts=further, mount_point=sandbox.mount_point, env=ENV), ["true"])
@@ -272,6 +283,20 @@ def test_layers_hide_each_other(native: Path, place: Path) -> None:
     sandbox = Sandbox(mounts=(readonly, Proc(), Devices()), mount_point=place / "root", env=ENV)
     assert says(sandbox, "cat /file") == "high"
     assert "Read-only" in fails(sandbox, "touch /file")
+
+
+def test_a_store_that_is_closed_to_root_inside(native: Path, place: Path) -> None:
+    closed = place / "closed é\udcff"
+    closed.mkdir(mode=0o700)
+    (closed / "lower").mkdir()
+    (closed / "lower").chmod(0o755)
+    (closed / "lower/file").write_text("lower")
+    (closed / "lower/file").chmod(0o644)
+    if os.geteuid() == 0:
+        pytest.skip("root's store belongs to root inside")
+    sandbox = rooted(native, closed, (str(closed / "lower"), str(native)))
+    assert says(sandbox, "cat /file; echo upper > /made") == "lower"
+    assert (closed / "upper/made").stat().st_uid == idmap.find().root[0]
 
 
 def test_remove_tree(native: Path, place: Path) -> None:

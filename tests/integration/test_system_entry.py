@@ -17,9 +17,8 @@ from xbuild.dispatcher import preamble
 from xbuild.doctor import programs
 from xbuild.elf import ElfError
 from xbuild.privatetree import DISPATCH, run_native
-from xbuild.sandbox import idmap
 from xbuild.sandbox.mounts import Bind
-from xbuild.sandbox.run import Sandbox, capture, remove_tree
+from xbuild.sandbox.run import Sandbox, capture, give_tree, remove_tree, take_back
 
 pytestmark = pytest.mark.integration
 
@@ -60,10 +59,9 @@ def compiled(armhf: Armhf) -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="xbuild-test-"))
     folder.chmod(0o755)
     (folder / "private").mkdir()
-    for path in (folder, folder / "private"):
-        idmap.own(path)
     for name in preamble.SOURCES:
         shutil.copy(paths.DISPATCHER / name, folder)
+    give_tree(0, [folder])
     run_native(armhf.natives.trees["amd64"], folder, preamble.COMPILE, {})
     yield folder / "preamble"
     remove_tree(folder)
@@ -76,7 +74,7 @@ def served(target: Target, place: Path, compiled: Path) -> Served:
     plain = target.armhf.natives.private / "qemu"
     qemu.write_bytes(preamble.prefixed(plain.read_bytes(), compiled.read_bytes()))
     qemu.chmod(0o755)
-    idmap.own(target.dispatcher)
+    give_tree(0, tops=[target.dispatcher])
     return Served(target, qemu)
 
 
@@ -156,11 +154,12 @@ done
 def in_roots(served: Served, changes: Sequence[str], user: int = 0) -> list[int]:
     """The exit code of an ARM program in a root with each of the changes."""
     upper = served.target.upper
+    take_back(upper)
     (upper / "arm42").write_bytes(programs.arm())
     shutil.copy(served.target.armhf.natives.dispatcher, upper / "empty-dispatcher")
     for name in ("arm42", "empty-dispatcher"):
         (upper / name).chmod(0o755)
-        idmap.own(upper / name)
+    give_tree(0, tops=[upper, upper / "arm42", upper / "empty-dispatcher"])
     text = "".join(change + "\n" for change in changes)
     script = f"cat <<'EOF' | (\n{text}EOF\n{ROOTS.replace('USER', str(user))})"
     return [int(line) for line in served.sh(script).splitlines()]

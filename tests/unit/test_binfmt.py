@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from xbuild.binfmt import MAX_REGISTRATION, Entry, architectures, magic_mask, registration
+from xbuild.binfmt.entry import register_line
 from xbuild.binfmt.render import for_architecture, render
 from xbuild.errors import MachineError, UsageError
 from xbuild.model.architectures import Architectures
@@ -166,10 +168,17 @@ def test_bad_mask_and_flags() -> None:
 
 
 @pytest.mark.parametrize("path", ["/home/a:b/x", "/home/a\nb/x", "/" + "x" * MAX_REGISTRATION])
-def test_path_that_the_kernel_refuses(path: str) -> None:
+def test_path_that_no_file_of_settings_can_hold(path: str) -> None:
     with pytest.raises(MachineError) as caught:
-        registration("arm", *magic_mask(ARM), path, "F")
+        register_line(Entry("arm", "M", path, "F", magic=b"x", mask=b"\xff"))
     assert "XBUILD_CACHE" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("path", ["/a:b", "/a\nb", "/\x01:\x02\n", "/\u00e9", "/\udcff"])
+def test_any_path_can_be_registered(path: str) -> None:
+    line = registration("arm", *magic_mask(ARM), path, "F").encode("latin-1")
+    assert line[0] not in os.fsencode(path)
+    assert line.split(line[:1])[-2:] == [os.fsencode(path), b"F"]
 
 
 def test_longest_line_that_fits() -> None:

@@ -164,7 +164,7 @@ def test_subordinate_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert "100000-" not in probe.hint
     for name in ("subuid", "subgid"):
         (tmp_path / name).write_text("54321:200000:65536\n")
-    assert machine.subordinate_ids().text == "65535 uids from 200000, 65535 gids from 200000"
+    assert machine.subordinate_ids().text == "65536 uids from 200000, 65536 gids from 200000"
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import pytest
 
 from xbuild.environment import Root, WorkPlace, build_directory, fixed_variables, sandbox, variables
 from xbuild.model.load import load_recipe, load_toolchain
+from xbuild.paths import BUILDER
 from xbuild.sandbox.mounts import Bind, Mount, Overlay
 from xbuild.sandbox.run import Sandbox, Service
 
@@ -105,13 +106,10 @@ def test_sandbox_with_the_network() -> None:
     assert where.network
 
 
-def test_a_record_is_empty_and_for_all_to_write(tmp_path: Path) -> None:
-    place = WorkPlace(tmp_path)
-    place.records.mkdir()
-    place.record("00-a").write_bytes(b"old")
-    for path in (place.record("00-a"), place.accounts("00-a")):
-        assert path.read_bytes() == b""
-        assert path.stat().st_mode & 0o777 == 0o666
+def test_only_the_builder_writes_into_a_record() -> None:
+    root = Root((Path("/store/base"),), Path("/store/private"), ("line",))
+    where = sandbox(root, PLACE, {}, step="00-a")
+    assert Bind(str(PLACE.record("00-a")), "/.xbuild/record", writer=BUILDER) in where.mounts
 
 
 def test_only_phases_are_recorded_and_only_without_network_served() -> None:

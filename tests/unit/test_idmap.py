@@ -52,15 +52,17 @@ def test_the_largest_range_counts(subids: Path) -> None:
 
 def test_a_user(subids: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     become(monkeypatch, 1234, 56, "dev")
-    lines = ((0, 1234, 1), (1, 300000, 65535)), ((0, 56, 1), (1, 300000, 65535))
     found = idmap.find(subids, subids)
-    assert found == IdMap(*lines)
-    assert found.root == (1234, 56)
+    assert found == IdMap(((0, 300000, 65536),), ((0, 300000, 65536),))
+    assert found.root == (300000, 300000)
+    # For the machine's own tools he is one more.
+    known = idmap.with_caller(found, 1234, 56)
+    assert (known.uids[1], known.gids[1]) == ((65536, 1234, 1), (65536, 56, 1))
 
 
 def test_a_user_without_a_name(subids: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     become(monkeypatch, 1000, 1000, None)
-    assert idmap.find(subids, subids).uids[1] == (1, 400000, 65535)
+    assert idmap.find(subids, subids).uids == ((0, 400000, 65536),)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +84,7 @@ def test_just_enough_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     become(monkeypatch, 1000, 1000, "dev")
     path = tmp_path / "ids"
     path.write_text("dev:100000:65535\n")
-    assert idmap.find(path, path).uids == ((0, 1000, 1), (1, 100000, 65535))
+    assert idmap.find(path, path).uids == ((0, 100000, 65535),)
 
 
 def test_root_never_maps_itself(subids: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,14 +151,14 @@ def test_a_line_is_cut_at_the_seams_of_the_caller_s_own_map() -> None:
 @pytest.mark.parametrize(
     ("own", "lines"),
     [
-        (1000, ((0, 100000, 1000), (1000, 1000, 1), (1001, 101000, 64535))),
+        (1000, ((0, 100000, 1000), (1000, 1000, 1), (1001, 101001, 64535))),
         # The last id, one above all, and the first.
         (65535, ((0, 100000, 65535), (65535, 65535, 1))),
-        (4_000_000, ((0, 100000, 65535), (4_000_000, 4_000_000, 1))),
+        (4_000_000, ((0, 100000, 65536), (4_000_000, 4_000_000, 1))),
     ],
 )
 def test_the_caller_is_himself(own: int, lines: tuple[tuple[int, int, int], ...]) -> None:
-    known = IdMap(((0, own, 1), (1, 100000, 65535)), ((0, 7, 1), (1, 100000, 65535)))
+    known = IdMap(((0, 100000, 65536),), ((0, 100000, 65536),))
     found = idmap.with_own(known, own, 7)
     assert found.uids == lines
     assert sum(count for _, _, count in found.gids) == 65536
@@ -165,8 +167,3 @@ def test_the_caller_is_himself(own: int, lines: tuple[tuple[int, int, int], ...]
     for which in (0, 1):
         spans = sorted((line[which], line[which] + line[2]) for line in found.uids)
         assert all(one[1] <= other[0] for one, other in itertools.pairwise(spans))
-
-
-def test_root_is_nobody_of_the_machine_s() -> None:
-    known = IdMap(((0, 1879048192, 65536),), ((0, 1879048192, 65536),))
-    assert idmap.with_own(known, 0, 0) == known

@@ -20,7 +20,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("sandbox",),
     (
         "apt", "artifact", "binfmt", "debian", "dispatcher", "foreign", "gcctable", "libraries", "mirror", "network",
-        "privatetree", "roots", "sources", "store", "strings", "twins",
+        "ownership", "privatetree", "roots", "sources", "store", "strings", "twins",
     ),
     ("plan", "environment", "system"),
     (

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from xbuild.sandbox.mounts import Bind, Devices, Mount, Overlay, Proc, Text, Tmp
 PATHS = st.text(min_size=1).map("/".__add__)
 LAYERS = st.lists(PATHS, min_size=1).map(tuple)
 MOUNTS = st.one_of(
-    st.builds(Bind, PATHS, PATHS, st.booleans()),
+    st.builds(Bind, PATHS, PATHS, st.booleans(), st.none() | st.integers(0, 65535)),
     st.builds(Overlay, LAYERS, st.none() | PATHS, st.none() | PATHS, PATHS, st.booleans()),
     st.builds(Text, PATHS, st.text(st.characters(max_codepoint=255))),
     st.builds(Tmpfs, PATHS, st.sampled_from(["0755", "1777"])),
@@ -35,6 +36,22 @@ def mounted(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
 
     monkeypatch.setattr(sys_, "mount", mount)
     return calls
+
+
+@pytest.fixture(autouse=True)
+def closed() -> Iterator[None]:
+    yield
+    mounts.close_outside()
+
+
+def made(path: Path) -> Path:
+    path.mkdir()
+    return path
+
+
+def named(path: Path) -> str:
+    """How mount(2) is told of `path`."""
+    return mounts.outside(str(path))
 
 
 @given(MOUNTS)
@@ -57,8 +74,8 @@ def test_bind_makes_its_mount_point(tmp_path: Path, mounted: list[Call]) -> None
     assert (root / "a/b").is_dir()
     assert (root / "a/c/file").is_file()
     assert [call[:2] for call in mounted[:2]] == [
-        (str(source), str(root / "a/b")),
-        (str(source / "file"), str(root / "a/c/file")),
+        (named(source), str(root / "a/b")),
+        (named(source / "file"), str(root / "a/c/file")),
     ]
     assert mounted[2][3] & sys_.MS_RDONLY
     assert mounted[2][3] & sys_.MS_REMOUNT
@@ -89,30 +106,32 @@ def test_nothing_is_mounted_outside_the_root(tmp_path: Path, mounted: list[Call]
     assert {path.name for path in tmp_path.iterdir()} == {"root"}
 
 
-def test_overlay_options(mounted: list[Call]) -> None:
-    Overlay(("/high", "/lo:w,er\\"), "/up,per", "/work").execute("/root")
+def test_overlay_options(tmp_path: Path, mounted: list[Call]) -> None:
+    # No letter of a path can be taken for one of the options'.
+    high, low, upper, work = (made(tmp_path / name) for name in ("high", "lo:w,er\\", "up,per\udcff\n", "é '\""))
+    Overlay((str(high), str(low)), str(upper), str(work)).execute("/root")
     source, target, kind, _, options = mounted[0]
     assert (source, target, kind) == ("overlay", "/root", "overlay")
-    expected = "lowerdir=/high:/lo\\:w\\,er\\\\,upperdir=/up\\,per,workdir=/work,"
+    expected = f"lowerdir={named(high)}:{named(low)},upperdir={named(upper)},workdir={named(work)},"
     assert options.startswith(expected)
     assert set(options.removeprefix(expected).split(",")) == {"userxattr", "index=off", "xino=off", "metacopy=off"}
 
 
-def test_overlays_without_upper(mounted: list[Call]) -> None:
-    Overlay(("/one",), None, None).execute("/root")
+def test_overlays_without_upper(tmp_path: Path, mounted: list[Call]) -> None:
+    one, two = str(made(tmp_path / "one")), str(made(tmp_path / "two"))
+    Overlay((one,), None, None).execute("/root")
     assert [call[2] for call in mounted] == [None, None]
     assert mounted[1][3] & sys_.MS_RDONLY
     mounted.clear()
-    Overlay(("/one", "/two"), None, None).execute("/root")
+    Overlay((one, two), None, None).execute("/root")
     assert "upperdir" not in mounted[0][4]
 
 
-@given(st.lists(st.text(st.sampled_from("a/:,\\ "), min_size=1), min_size=1, max_size=4))
-def test_escaped_paths_come_apart_again(paths: list[str]) -> None:
-    option = ":".join(mounts._escape(path) for path in paths)
-    found = re.findall(r"(?:\\.|[^:\\])+", option)
-    assert [re.sub(r"\\(.)", r"\1", part) for part in found] == paths
-    assert re.search(r"(?<!\\)(?:\\\\)*,", option) is None
+def test_what_was_opened_outside_is_closed(tmp_path: Path) -> None:
+    name = mounts.outside(str(tmp_path))
+    assert Path(name).samefile(tmp_path)
+    mounts.close_outside()
+    assert not Path(name).exists()
 
 
 def test_a_text_replaces_what_is_there(tmp_path: Path) -> None:
@@ -128,10 +147,12 @@ def test_a_text_replaces_what_is_there(tmp_path: Path) -> None:
 
 
 def test_an_overlay_in_memory(tmp_path: Path, mounted: list[Call]) -> None:
-    Overlay(("/lower",), None, None, memory=True).execute(str(tmp_path))
+    lower = made(tmp_path / "lower")
+    Overlay((str(lower),), None, None, memory=True).execute(str(tmp_path))
     (_, place, kind, *_), (_, over, _, _, options), (_, covered, _, flags, _) = mounted
     assert (place, kind, over) == (str(tmp_path), "tmpfs", str(tmp_path))
-    assert f"lowerdir=/lower,upperdir={tmp_path}/upper,workdir={tmp_path}/work,userxattr" in options
+    upper, work = (named(tmp_path / name) for name in ("upper", "work"))
+    assert f"lowerdir={named(lower)},upperdir={upper},workdir={work},userxattr" in options
     # By its descriptor: by its path it would be what covers it.
     assert covered.startswith("/proc/self/fd/")
     assert flags == sys_.MS_UNBINDABLE

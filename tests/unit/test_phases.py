@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from xbuild import phases
 from xbuild.environment import WorkPlace
+from xbuild.errors import EXIT_MACHINE, MachineError
 from xbuild.phases import Progress, hint_for, keep_copy, last_lines, step_name
 from xbuild.plan import Done, Step
 
@@ -43,7 +45,7 @@ def test_progress_is_remembered(place: WorkPlace) -> None:
         Done("compile", "key 3", "failed"),
     )
     assert read.records[0].seconds == 1.235
-    assert [path.name for path in place.path.iterdir()] == ["state.json"]
+    assert [path.name for path in place.path.iterdir()] == ["progress.json"]
 
 
 def test_start_at_forgets_what_runs_now(place: WorkPlace) -> None:
@@ -158,3 +160,22 @@ def test_keep_copy(tmp_path: Path) -> None:
     assert keep_copy(tmp_path / "source", destination) == destination
     assert destination.read_text() == "new"
     assert [path.name for path in destination.parent.iterdir()] == ["file"]
+
+
+def test_where_nothing_can_be_copied_to(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("made")
+    (tmp_path / "dist").touch()
+    with pytest.raises(MachineError, match=r"cannot use .*/dist/") as caught:
+        keep_copy(tmp_path / "file", tmp_path / "dist/file")
+    assert caught.value.exit_code == EXIT_MACHINE
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_what_is_delivered_has_the_modes_that_the_caller_wants(
+    umask: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(phases, "callers_umask", lambda: umask)
+    (tmp_path / "file").write_text("made")
+    place = keep_copy(tmp_path / "file", tmp_path / "dist/file")
+    assert place.stat().st_mode & 0o777 == 0o666 & ~umask
+    assert place.parent.stat().st_mode & 0o777 == 0o777 & ~umask

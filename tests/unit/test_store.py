@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from xbuild.digest import canonical_json, key_of
 from xbuild.errors import MachineError
-from xbuild.store import Store, diff_values, writing_below
+from xbuild.store import LAYOUT, Store, diff_values, writing_below
 
 WORDS = st.sampled_from(["", "a", "b\nc", "1", "true", "a, b", "'a'"])
 SCALARS = st.none() | st.booleans() | st.integers(-9, 9) | WORDS
@@ -316,3 +316,69 @@ def test_diff_of_flat_lists_tells_every_change(old: list[Any], new: list[Any]) -
 @given(st.dictionaries(st.text(st.characters(codec="utf-8")), st.integers()))
 def test_key_does_not_depend_on_order(value: dict[str, int]) -> None:
     assert key_of(dict(reversed(value.items()))) == key_of(value)
+
+
+def test_the_store_is_closed_to_others(tmp_path: Path) -> None:
+    path = tmp_path / "store"
+    store = Store(path)
+    store.secure(path)
+    assert not path.exists()
+    store.ensure("roots", 1, "the root", whole)
+    with store.lock("one"):
+        pass
+    places = (path, path / "roots", path / "tmp", path / "locks/one.lock")
+    assert [place.stat().st_mode & 0o77 for place in places] == [0] * 4
+    path.chmod(0o755)
+    store.secure(path)
+    assert path.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_directory_with_other_things_is_no_store(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").touch()
+    mode = tmp_path.stat().st_mode
+    with pytest.raises(MachineError, match="holds other things than a store"):
+        Store(tmp_path).secure(tmp_path)
+    assert tmp_path.stat().st_mode == mode
+
+
+def test_nothing_is_removed_behind_a_link(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    (victim / "a").mkdir(parents=True)
+    store = Store(tmp_path / "store")
+    store.directory("tmp")
+    (store.root / "work").symlink_to(victim)
+    with pytest.raises(MachineError, match="is a link"):
+        store.clear("work")
+    assert (victim / "a").is_dir()
+
+
+def test_a_lock_cannot_be_another_file(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    (store.directory("locks") / "one.lock").symlink_to(tmp_path / "victim")
+    with pytest.raises(MachineError, match="cannot use"), store.lock("one"):
+        pass
+    assert not (tmp_path / "victim").exists()
+
+
+def test_what_another_layout_made_is_known(store: Store) -> None:
+    old = {"what": "layer", "base": {"what": "target root"}}
+    store.ensure("layers", old, "old", whole)
+    store.ensure("layers", {**old, "base": {"layout": LAYOUT}}, "new", whole)
+    assert store.older("layers") == [key_of(old)]
+
+
+@pytest.mark.parametrize("part", ["tmp", "locks", ""])
+def test_what_may_not_be_written_is_no_bug(part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if os.geteuid() == 0:
+        pytest.skip("root may write everywhere")
+    store = Store(tmp_path / "store")
+    for name in ("tmp", "locks"):
+        store.directory(name)
+    place = store.root / part
+    place.chmod(0o500)
+    # As on a file system that is read-only: modes cannot be changed there.
+    monkeypatch.setattr(Path, "chmod", lambda *_: None)
+    with pytest.raises(MachineError, match=r"cannot (use|make)"):
+        store.ensure("roots", 1, "the root", whole)
+    monkeypatch.undo()
+    place.chmod(0o700)

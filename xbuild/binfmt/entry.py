@@ -147,8 +147,17 @@ def register_line(entry: Entry) -> str:
 
 
 def registration(name: str, magic: bytes, mask: bytes, interpreter: str, flags: str) -> str:
-    """The line for an entry of type M; see `register_line`, also for what is raised."""
-    return register_line(Entry(name, "M", interpreter, flags, magic=magic, mask=mask))
+    """The line for an entry of type M, each character a byte; see `register_line`, also for what is raised.
+
+    It is for the kernel, not for a file: `interpreter` may be any path.
+    """
+    # The kernel takes the first character for the delimiter, and a line break where it stands.
+    plain = interpreter.translate({ord(_DELIMITER): "_", ord("\n"): "_"})
+    line = register_line(Entry(name, "M", plain, flags, magic=magic, mask=mask))
+    if plain != interpreter:
+        delimiter = next(chr(code) for code in range(1, 128) if chr(code) not in interpreter + line)
+        line = line.replace(_DELIMITER, delimiter).replace(plain, interpreter)
+    return os.fsencode(line).decode("latin-1")
 
 
 def escaped(data: bytes) -> str:

@@ -13,6 +13,7 @@ from invoke.exceptions import Exit
 
 from xbuild import log
 from xbuild.errors import EXIT_BUG, EXIT_INTERRUPTED, XbuildError
+from xbuild.paths import fix_umask
 
 P = ParamSpec("P")
 
@@ -42,6 +43,7 @@ def guarded(task: Callable[P, int | None]) -> Callable[P, None]:
                 signal.signal(number, _terminate)
         if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
             signal.signal(signal.SIGINT, signal.default_int_handler)
+        fix_umask()
         try:
             try:
                 code = task(*args, **kwargs)

@@ -11,7 +11,7 @@ from invoke.tasks import task
 from xbuild import foreign, log
 from xbuild.cli.guard import guarded
 from xbuild.doctor import examine
-from xbuild.errors import EXIT_MACHINE
+from xbuild.errors import EXIT_MACHINE, MachineError
 from xbuild.inputs import open_store
 from xbuild.session import kept
 from xbuild.store import IN_USE, KINDS
@@ -64,6 +64,9 @@ def clean(_c: Context, roots: bool = False, downloads: bool = False, everything:
                 store.clear(kind, spared)
         if everything:
             foreign.forget_all(store)
+    # What another xbuild has made, unless somebody is at work here.
+    with contextlib.suppress(MachineError), store.lock(IN_USE, wait=False, describe="builds"):
+        store.remove_older(spared)
     if "roots" in kinds and spared:
         names = ", ".join(sorted(spared.values()))
         log.info(f"the roots of kept systems stay ({names}); `invoke root.remove NAME` removes one")

@@ -152,9 +152,9 @@ def build_again(wanted: Wanted, first: Built) -> Again:
         try:
             steps = builder.steps()
             progress = builder.run_steps(steps, 0, len(steps))
-            outputs.take_over(place)
+            modes = outputs.take_over(place)
             packed = wanted.scratch / "again.tar.zst"
-            pack(place.dest, packed, progress.epoch)
+            pack(place.dest, packed, progress.epoch, modes)
             found = _self_differences(first, Artifact(packed, scratch), scratch, place)
         except _FAULTS as error:
             log.warn(f"the second build in mode {builder.mode} failed: {error.message}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -50,7 +51,7 @@ class Entry:
 def fnv1a(text: str) -> int:
     """The 32-bit FNV-1a hash of `text` (draft-eastlake-fnv)."""
     value = 2166136261
-    for byte in text.encode():
+    for byte in os.fsencode(text):
         value = ((value ^ byte) * 16777619) & 0xFFFFFFFF
     return value
 
@@ -72,10 +73,10 @@ class _Writer:
         return place
 
     def text(self, text: str) -> int:
-        return self.add(text.encode() + b"\0")
+        return self.add(os.fsencode(text) + b"\0")
 
     def texts(self, texts: Sequence[str]) -> int:
-        return self.add(b"".join(text.encode() + b"\0" for text in texts) + b"\0") if texts else 0
+        return self.add(b"".join(os.fsencode(text) + b"\0" for text in texts) + b"\0") if texts else 0
 
     def rules(self, rules: Rules) -> int:
         if rules == Rules():

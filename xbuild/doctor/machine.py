@@ -122,7 +122,7 @@ def subordinate_ids() -> Probe:
         except MachineError as nothing_free:
             hint = f"{nothing_free.message}: {nothing_free.hint}"
         return Probe("subordinate ids", "fail", error.message, hint)
-    (uid, uids), (gid, gids) = ids.uids[-1][1:], ids.gids[-1][1:]
+    (uid, uids), (gid, gids) = ids.uids[0][1:], ids.gids[0][1:]
     return Probe("subordinate ids", "ok", f"{uids} uids from {uid}, {gids} gids from {gid}")
 
 

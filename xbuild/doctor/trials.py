@@ -15,7 +15,7 @@ from xbuild.binfmt import magic_mask, registration, serving
 from xbuild.doctor import programs
 from xbuild.doctor.probe import Probe
 from xbuild.elf import ElfError, read_elf
-from xbuild.errors import MachineError
+from xbuild.errors import MachineError, XbuildError
 from xbuild.model.native import here
 from xbuild.sandbox import idmap
 from xbuild.sandbox import run as sandboxes
@@ -57,12 +57,11 @@ def scrap(store_root: Path) -> Iterator[Path]:
     try:
         yield _own(path)
     finally:
-        for directory, _, _ in os.walk(path):
-            for name in Path(directory).iterdir():
-                # overlayfs leaves work directories of mode 000.
-                if name.is_dir() and not name.is_symlink():
-                    name.chmod(0o700)
-        shutil.rmtree(path)
+        try:
+            sandboxes.remove_tree(path)
+        except XbuildError:
+            # Without a sandbox, nothing in it is anybody else's.
+            shutil.rmtree(path)
 
 
 def _own(path: Path) -> Path:
@@ -113,8 +112,8 @@ def _plain_user_namespace() -> Probe:
 
 
 def id_maps() -> Probe:
-    """Do the ids inside stand for those that idmap.find promises?"""
-    maps = idmap.find()
+    """Do the ids inside stand for those that they are to stand for?"""
+    maps = sandboxes.id_map_of(sandboxes.machine_view())
     command = ["cat", "/proc/self/uid_map", "/proc/self/gid_map"]
     try:
         _, said = _capture(sandboxes.machine_view(), command)

@@ -20,7 +20,8 @@ from xbuild.foreign.view import TREE, Workshop
 from xbuild.model.load import load_policy
 from xbuild.model.policy import upstream
 from xbuild.model.toolchain import Toolchain
-from xbuild.store import IN_USE, Store, writing_below
+from xbuild.sandbox.run import move_tree
+from xbuild.store import IN_USE, LAYOUT, Store, writing_below
 from xbuild.yamlfile import did_you_mean
 
 KIND = "imported"
@@ -30,7 +31,7 @@ NAMES = "names"
 """The store's directory of names: one JSON file a name."""
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9+._-]*")
-_FORMAT = 1
+_FORMAT = 2
 """Part of the key. Raise it when roots are to be imported otherwise."""
 
 
@@ -50,7 +51,7 @@ class Imported:
 
     def value(self) -> dict[str, Any]:
         """What determines it, for keys of what is made from it."""
-        return {"what": "imported root", "key": self.key, "sha256": self.sha256}
+        return {"what": "imported root", "key": self.key, "sha256": self.sha256, "layout": LAYOUT}
 
     def fits(self, toolchain: Toolchain) -> bool:
         """Whether its programs are the target's: the same machine, word size, byte order and float ABI."""
@@ -140,6 +141,7 @@ def _value(request: Request) -> dict[str, Any]:
     return {
         "what": "imported root",
         "format": _FORMAT,
+        "layout": LAYOUT,
         "sha256": request.sha256,
         "architecture": request.architecture,
         "partition": request.partition,
@@ -158,14 +160,14 @@ def _enter(store: Store, workshop: Workshop, value: dict[str, Any], toolchains: 
 
     def make(staging: Path) -> None:
         (staging / "root.json").write_text(json.dumps(facts.as_json(), indent=1) + "\n")
-        workshop.tree.rename(staging / "root")
+        move_tree(workshop.tree, staging / "root")
 
     store.ensure(KIND, value, "the imported root", make)
 
 
 def _load(store: Store, key: str, name: str | None, source: str) -> Imported | None:
     entry = store.get(KIND, key)
-    if entry is None:
+    if entry is None or key in store.older(KIND):
         return None
     facts = Facts(**json.loads((entry / "root.json").read_text()))
     sha256 = store.value(KIND, key)["sha256"]
@@ -180,14 +182,15 @@ def _keep(store: Store, name: str, found: Imported, *, replace: bool) -> None:
         hint = f"invoke root.remove {name}, or --replace, or another name"
         raise UsageError(f"there is another root {name}, from {known['source']}", hint=hint)
     beside = folder / f".{name}.new"
-    beside.write_text(json.dumps({"key": found.key, "source": found.source}, indent=1) + "\n")
+    beside.write_text(json.dumps({"entry": found.key, "source": found.source}, indent=1) + "\n")
     beside.replace(file)
 
 
 def _record(file: Path) -> dict[str, str] | None:
     try:
         value = json.loads(file.read_text())
-        return {name: str(value[name]) for name in ("key", "source")}
+        # By a name that an older xbuild, which could not use the root, does not know.
+        return {"key": str(value.get("entry") or value["key"]), "source": str(value["source"])}
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -214,6 +217,9 @@ def find(store: Store, word: str, toolchains: Sequence[Toolchain], target: Toolc
         return found
     known = {root.name: root for root in named(store)}
     if word not in known:
+        if _NAME.fullmatch(word) and (record := _record(store.root / NAMES / f"{word}.json")):
+            hint = f"invoke root.import {word} {record['source']} --replace"
+            raise UsageError(f"the imported root {word} is gone, or was made by an older xbuild", hint=hint)
         hint = f"known: {', '.join(known)}" if known else "invoke root.import NAME SOURCE; a path has a slash: ./NAME"
         raise UsageError(f"there is no root {word!r}{did_you_mean(word, list(known))}", hint=hint)
     known[word].require_fit(target)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import stat
 import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from xbuild.errors import UsageError
 from xbuild.foreign import disk, image
 from xbuild.foreign.view import SCRATCH, SOURCE, TREE, Workshop
 from xbuild.sandbox import idmap
-from xbuild.sandbox.run import capture
+from xbuild.sandbox.run import capture, machine_view, remove_tree
 
 _FOREIGN = {
     b"PK\x03\x04": ("a zip archive", "unzip it, and import what is in it"),
@@ -30,7 +31,7 @@ _FOREIGN = {
 """What has no root that can be read, by first bytes: what it is, and what helps."""
 
 # GNU format: no access times, which reading changes. Sorted: the digest is that of the contents.
-_TAR = ("tar", "--create", "--sort=name", "--format=gnu", "--numeric-owner", "--one-file-system",
+_TAR = ("tar", "--create", "--force-local", "--sort=name", "--format=gnu", "--numeric-owner", "--one-file-system",
         "--ignore-failed-read", "--exclude=./proc/*", "--exclude=./sys/*", "--exclude=./dev/*")  # fmt: skip
 _SHOWN = 5
 _ZSTANDARD = b"\x28\xb5\x2f\xfd"
@@ -72,14 +73,19 @@ class Filler:
             source = self._packed(source)
         elif not source.is_file():
             raise UsageError(f"{source}: neither a file nor a directory")
-        elif os.geteuid() == 0:
-            # Root inside is another user, who may read only what all may.
-            copy = self._workshop.path / "copy"
-            shutil.copyfile(source, copy)
-            copy.chmod(0o644)
-            source = copy
+        else:
+            source = self._readable(source)
         self._request.sha256 = file_sha256(source)
         return source
+
+    def _readable(self, source: Path) -> Path:
+        """The file `source`, or a copy: root inside is another user, who may read only what all may."""
+        if source.stat().st_mode & stat.S_IROTH:
+            return source
+        copy = self._workshop.path / "copy"
+        shutil.copyfile(source, copy)
+        copy.chmod(0o644)
+        return copy
 
     def fill(self, source: Path) -> None:
         """Fill the tree from what `take` gave. Raises UsageError for what cannot be read, with what helps."""
@@ -125,10 +131,11 @@ class Filler:
 
     def _layers(self, folder: Path) -> None:
         for layer in image.layers(folder, self._request.architecture, self._workshop.title):
+            layer = self._readable(layer)
             plain = self._without_zstd(layer)
             self._tell(self._untar(plain, layer=True))
             if plain != layer:
-                plain.unlink()
+                remove_tree(plain)
 
     def _disk(self, source: Path, start: bytes) -> None:
         with source.open("rb") as stream:
@@ -150,8 +157,12 @@ class Filler:
             code, said = done.returncode, done.stderr
             packed.chmod(0o644)
         else:
-            command = [*_TAR, f"--file={SCRATCH}/source.tar", "-C", SOURCE, "."]
-            code, said = capture(self._workshop.sandbox(folder), command)
+            # What is the user's own is root's in a root.
+            ids = self._workshop.path / "ids"
+            ids.write_text(f"+{idmap.IDS} root:0\n")
+            owners = [f"--owner-map={ids}", f"--group-map={ids}"]
+            command = [*_TAR, *owners, f"--file={packed}", "-C", str(folder), "."]
+            code, said = capture(machine_view(), command)
         lines = said.decode(errors="replace").splitlines()
         _raise_if_full(lines)
         if code > 1:
@@ -184,6 +195,8 @@ def _raise_if_full(lines: Sequence[str]) -> None:
 
 
 def _mapped(uid: int) -> bool:
+    if uid == os.geteuid() != 0:
+        return True
     return any(first <= uid < first + count for _, first, count in idmap.find().uids)
 
 

@@ -14,7 +14,7 @@ from xbuild import paths, process
 from xbuild.errors import MachineError, UsageError
 from xbuild.sandbox import idmap, unpack
 from xbuild.sandbox.mounts import Bind, Devices, Mount, Tmpfs
-from xbuild.sandbox.run import ROOT_PATH, Sandbox, capture
+from xbuild.sandbox.run import ROOT_PATH, Sandbox, capture, give_tree
 
 SOURCE, SCRATCH, TREE = "/source", "/scratch", "/tree"
 """Where, inside, the source, a directory for what is in between, and the tree to be filled are."""
@@ -44,8 +44,11 @@ class Workshop:
     def make(self) -> None:
         """Make the directories."""
         for path in (self.path, self.scratch, self.tree, self.path / "view"):
-            path.mkdir(mode=0o755, exist_ok=True)
-            idmap.own(path)
+            if not path.exists():
+                path.mkdir()
+                path.chmod(0o755)
+        idmap.own(self.path)
+        give_tree(0, tops=[self.scratch, self.tree])
 
     def sandbox(self, source: Path | None = None) -> Sandbox:
         """Without network; the machine's programs are read-only. source: shown at SOURCE."""

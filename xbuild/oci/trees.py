@@ -15,6 +15,7 @@ from xbuild.dispatcher import table
 from xbuild.errors import MachineError, UsageError
 from xbuild.oci.image import add_file
 from xbuild.roots import Roots
+from xbuild.sandbox import idmap
 from xbuild.sandbox.mounts import Overlay, Proc
 from xbuild.sandbox.run import Sandbox, machine_view, run
 from xbuild.twins import Pairs
@@ -83,8 +84,7 @@ def write_root(layers: Sequence[Path], scratch: Path, destination: Path, epoch: 
     options += ["--anchored", "--wildcards", *(f"--exclude={pattern}" for pattern in _LEFT_OUT)]
     said = scratch / "said"
     said.touch()
-    # Root inside need not be who runs xbuild.
-    said.chmod(0o666)
+    idmap.own(said)
     with destination.open("wb") as output:
         code = run(where, ["sh", "-euc", _TAR, "sh", merged, said, *options], output=output, check=False)
     lines = said.read_text(errors="replace").splitlines()

@@ -17,7 +17,7 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NoReturn, overload
 
@@ -31,6 +31,9 @@ from xbuild.sandbox.sampler import INTERVAL, Sampler
 _BINFMT = "/proc/sys/fs/binfmt_misc"
 _PATIENCE = 20
 """Seconds until a service has to listen."""
+_NEW_ROOT = "/tmp/root"
+"""Where the new root is assembled, in a file system in memory that covers /tmp: whoever is root inside need not reach
+any other place of the machine."""
 # What a build must not change or learn through /proc even if it ran as root: kernel documentation, proc.rst.
 _PROC_READONLY = ("/proc/sys", "/proc/irq", "/proc/bus", "/proc/fs")
 
@@ -41,13 +44,35 @@ def _tell(talk: socket.socket, line: str) -> None:
         talk.sendall(line.encode() + b"\n")
 
 
-def _new_user_namespace(talk: socket.socket, *, himself: bool) -> None:
+def _new_user_namespace(talk: socket.socket) -> None:
     sys_.unshare(sys_.CLONE_NEWUSER)
     _tell(talk, "user")
     if talk.recv(16) != b"go\n":
         raise OSError("xbuild went away before the id maps were written")
-    if himself:
-        return
+
+
+def _reach_out(spec: dict[str, Any]) -> None:
+    """Do what takes the caller's own rights: to him the store is open, to root inside it is not."""
+    service = spec["service"]
+    for part in (spec, service) if service else (spec,):
+        for path in (part["mount_point"], *(path for value in part["mounts"] for path in _paths_outside(value))):
+            mounts.open_outside(path)
+    if spec["accounts"]:
+        mounts.open_outside(spec["accounts"].rpartition("/")[0])
+    if service:
+        service["log_fd"] = os.open(service["log"], os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+    if spec["registrations"]:
+        # The F flag opens the interpreter now, by its path outside. The descriptor stays open in pid 1, so the entries
+        # outlive the mount, which the build does not get to see.
+        _register(spec["registrations"])
+
+
+def _paths_outside(value: dict[str, Any]) -> tuple[str, ...]:
+    operation = mounts.from_json(value)
+    return operation.outside if isinstance(operation, (mounts.Bind, mounts.Overlay)) else ()
+
+
+def _become_root() -> None:
     os.setresgid(0, 0, 0)
     os.setresuid(0, 0, 0)
     os.setgroups([])
@@ -71,23 +96,33 @@ def _register(registrations: list[str]) -> int:
     return os.open(_BINFMT, os.O_RDONLY | os.O_DIRECTORY)
 
 
-def _build_root(spec: dict[str, Any]) -> None:
-    root = spec["mount_point"]
-    operations = [mounts.from_json(value) for value in spec["mounts"]]
-    sys_.mount("none", "/", None, sys_.MS_REC | sys_.MS_PRIVATE)
-    if not spec["private_root"]:
-        for operation in operations:
-            operation.execute("/")
-    if spec["registrations"]:
-        # Before the switch of roots: the F flag opens the interpreter now, by its path outside. The descriptor stays
-        # open in pid 1, so the entries outlive the mount, which the build does not get to see.
-        _register(spec["registrations"])
-    if not spec["private_root"]:
-        return
-    if not any(isinstance(operation, mounts.Overlay) and operation.target == "/" for operation in operations):
-        sys_.mount(root, root, None, sys_.MS_BIND)
+def _execute(operations: Iterable[mounts.Mount], root: str) -> None:
     for operation in operations:
-        operation.execute(root)
+        try:
+            operation.execute(root)
+        except OSError as error:
+            raise OSError(error.errno, f"{operation.describe()}: {error}") from error
+
+
+def _assemble(spec: dict[str, Any], root: str) -> None:
+    """Mount what the spec wants as `/` on the directory `root`, which is made."""
+    operations = [mounts.from_json(value) for value in spec["mounts"]]
+    Path(root).mkdir(mode=0o755)
+    if not any(isinstance(operation, mounts.Overlay) and operation.target == "/" for operation in operations):
+        sys_.mount(mounts.outside(spec["mount_point"]), root, None, sys_.MS_BIND)
+    _execute(operations, root)
+
+
+def _change_machine(spec: dict[str, Any]) -> None:
+    """Mount what the spec wants over the machine's own file system."""
+    sys_.mount("none", "/", None, sys_.MS_REC | sys_.MS_PRIVATE)
+    _execute(map(mounts.from_json, spec["mounts"]), "/")
+    if spec["registrations"]:
+        _register(spec["registrations"])
+    mounts.close_outside()
+
+
+def _switch_root(root: str) -> None:
     os.chdir(root)
     sys_.pivot_root(".", ".")
     sys_.umount(".", sys_.MNT_DETACH)
@@ -109,8 +144,7 @@ def _exec(spec: dict[str, Any]) -> NoReturn:
         os.setresuid(spec["uid"], spec["uid"], spec["uid"])
     if spec["no_new_privileges"]:
         sys_.prctl(sys_.PR_SET_NO_NEW_PRIVS, 1)
-    if not spec["himself"]:
-        os.umask(0o022)
+    os.umask(spec["umask"])
     os.chdir(spec["cwd"])
     command = spec["command"]
     signal.pthread_sigmask(signal.SIG_SETMASK, spec["mask"])
@@ -127,6 +161,18 @@ def _default_signals(spec: dict[str, Any]) -> None:
         signal.signal(number, signal.SIG_DFL)
 
 
+def _build_root(spec: dict[str, Any]) -> None:
+    sys_.mount("tmpfs", "/tmp", "tmpfs", sys_.MS_NOSUID | sys_.MS_NODEV, "mode=0755")
+    # Else it would be shown where the machine's /tmp is.
+    sys_.mount("none", "/tmp", None, sys_.MS_UNBINDABLE)
+    if spec["service"]:
+        _start_service(spec["service"])
+    _assemble(spec, _NEW_ROOT)
+    # Before anything of the build runs, which could go outside by what pid 1 has open.
+    mounts.close_outside()
+    _switch_root(_NEW_ROOT)
+
+
 def _listens(port: int) -> bool:
     """Asked from the kernel: a connection for the question's sake would be an error in the service's log."""
     # proc(5), /proc/net/tcp: local address and port in hexadecimal; state 0A is TCP_LISTEN (<net/tcp_states.h>).
@@ -139,7 +185,8 @@ def _start_service(spec: dict[str, Any]) -> None:
 
     It ends with pid 1. What it says goes to its log, a path outside.
     """
-    log = os.open(spec["log"], os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+    log, root = spec["log_fd"], f"{_NEW_ROOT}-of-service"
+    _assemble(spec, root)
     service = os.fork()
     if service == 0:
         try:
@@ -147,7 +194,7 @@ def _start_service(spec: dict[str, Any]) -> None:
             os.dup2(log, 1)
             os.dup2(log, 2)
             _default_signals(spec)
-            _build_root(spec)
+            _switch_root(root)
             _exec(spec)
         except BaseException as error:
             os.write(2, f"xbuild: cannot run {spec['command'][0]}: {error}\n".encode())
@@ -231,16 +278,29 @@ def _reap_until(command: int, flags: int = 0, on_stop: Callable[[int], None] | N
             return None
 
 
-def _set_up_and_run(spec: dict[str, Any], talk: socket.socket) -> None:
-    _die_with_parent()
-    flags = sys_.CLONE_NEWNS | sys_.CLONE_NEWPID
+def _enter_namespaces(spec: dict[str, Any], talk: socket.socket) -> int | None:
+    """Go into the namespaces, as root inside; give a descriptor of the file for the accounts."""
+    flags = sys_.CLONE_NEWPID
     flags |= 0 if spec["himself"] else sys_.CLONE_NEWIPC | sys_.CLONE_NEWUTS
     flags |= 0 if spec["network"] else sys_.CLONE_NEWNET
     # What a terminal, or `kill`, sends to the whole process group is for the command alone.
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-    _new_user_namespace(talk, himself=spec["himself"])
+    _new_user_namespace(talk)
+    sys_.unshare(sys_.CLONE_NEWNS)
+    if spec["private_root"]:
+        sys_.mount("none", "/", None, sys_.MS_REC | sys_.MS_PRIVATE)
+        _reach_out(spec)
+    if not spec["himself"]:
+        _become_root()
+    accounts = mounts.made_outside(spec["accounts"], 0) if spec["accounts"] else None
     _die_with_parent()
     sys_.unshare(flags)
+    return accounts
+
+
+def _set_up_and_run(spec: dict[str, Any], talk: socket.socket) -> None:
+    _die_with_parent()
+    accounts = _enter_namespaces(spec, talk)
     alive, keeper_end = os.pipe()
     init = os.fork()
     if init:
@@ -258,11 +318,10 @@ def _set_up_and_run(spec: dict[str, Any], talk: socket.socket) -> None:
             sys_.loopback_up()
         if not spec["himself"]:
             socket.sethostname(spec["name"])
-        if spec["service"]:
-            _start_service(spec["service"])
-        # By its path outside, so before the switch of roots.
-        accounts = os.open(spec["accounts"], os.O_WRONLY | os.O_CLOEXEC) if spec["accounts"] else None
-        _build_root(spec)
+        if spec["private_root"]:
+            _build_root(spec)
+        else:
+            _change_machine(spec)
         _tell(talk, f"exit {_run_as_init(spec, talk, accounts)}")
     except BaseException as error:
         text = str(error) if isinstance(error, OSError) else traceback.format_exc()
@@ -272,6 +331,7 @@ def _set_up_and_run(spec: dict[str, Any], talk: socket.socket) -> None:
 
 def main() -> None:
     """The script: argv holds the numbers of the spec's and the talk socket's descriptors."""
+    os.umask(0o022)
     spec_fd, talk_fd = (int(word) for word in sys.argv[1:3])
     # Whoever is inside sees the command line of pid 1, and nothing in it shall tell of paths outside.
     sys_.call_oneself("xbuild")

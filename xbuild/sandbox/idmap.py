@@ -1,4 +1,4 @@
-"""Which ids outside stand for the ids 0 .. 65535 inside: the user and a subordinate range (user_namespaces(7))."""
+"""Which ids outside stand for the ids 0 .. 65535 inside: a range of subordinate ones (user_namespaces(7))."""
 
 from __future__ import annotations
 
@@ -58,10 +58,10 @@ def _user_name() -> str:
 def find(subuid: Path = Path("/etc/subuid"), subgid: Path = Path("/etc/subgid")) -> IdMap:
     """The caller's map. Raises MachineError if an ordinary user has no subordinate range that is wide enough.
 
-    Root never maps itself: a process with the machine's own uid 0 could write to /proc/sys of the machine even from
-    inside a namespace. It maps a range of its own instead.
+    Nobody maps himself. What is set-uid in a root would else be a way to become the user, for whoever reaches it; and
+    a process with the machine's own uid 0 could write to /proc/sys of the machine even from inside a namespace.
     """
-    uid, gid = os.geteuid(), os.getegid()
+    uid = os.geteuid()
     names = (_user_name(), str(uid))
     uids, gids = subordinate(subuid, names), subordinate(subgid, names)
     if uid == 0:
@@ -77,26 +77,27 @@ def find(subuid: Path = Path("/etc/subuid"), subgid: Path = Path("/etc/subgid"))
             )
     assert uids is not None
     assert gids is not None
-    return IdMap(((0, uid, 1), (1, uids[0], IDS - 1)), ((0, gid, 1), (1, gids[0], IDS - 1)))
+    return IdMap(((0, uids[0], min(uids[1], IDS)),), ((0, gids[0], min(gids[1], IDS)),))
 
 
 def with_own(id_map: IdMap, uid: int, gid: int) -> IdMap:
-    """`id_map`, in which root inside is the caller, changed so that he is himself: `uid` and `gid` stay what they are.
-
-    Root inside is one of the subordinate ids then.
-    """
-    return IdMap(_swapped(id_map.uids, uid), _swapped(id_map.gids, gid))
+    """`id_map`, changed so that the ordinary user `uid`, with the group `gid`, is himself inside."""
+    return IdMap(_with_own(id_map.uids, uid), _with_own(id_map.gids, gid))
 
 
-def _swapped(lines: tuple[tuple[int, int, int], ...], own: int) -> tuple[tuple[int, int, int], ...]:
-    (_, outside, single), *others = lines
-    if outside != own or single != 1:
-        # Root maps a range of its own, in which it is nobody of the machine's.
-        return lines
-    ((_, first, count),) = others
+def _with_own(lines: tuple[tuple[int, int, int], ...], own: int) -> tuple[tuple[int, int, int], ...]:
+    ((_, first, count),) = lines
     below = min(own, count)
-    parts = ((0, first, below), (own, own, 1), (own + 1, first + below, count - below))
-    return tuple(part for part in parts if part[2])
+    parts = ((0, first, below), (own, own, 1), (own + 1, first + own + 1, count - own - 1))
+    return tuple(part for part in parts if part[2] > 0)
+
+
+def with_caller(id_map: IdMap, uid: int, gid: int) -> IdMap:
+    """`id_map` and the ordinary user `uid`, with the group `gid`, as the first id inside that no root knows: `IDS`.
+
+    For the machine's own tools only: root inside can then reach what is the user's, and can give him files.
+    """
+    return IdMap((*id_map.uids, (IDS, uid, 1)), (*id_map.gids, (IDS, gid, 1)))
 
 
 def cut(lines: Iterable[tuple[int, int, int]], seams: Iterable[int]) -> list[tuple[int, int, int]]:
@@ -139,7 +140,10 @@ def apply(id_map: IdMap, pid: int) -> None:
 
 
 def own(path: Path) -> Path:
-    """Give the directory `path` to root inside, so that a sandbox can fill it; returns `path`."""
+    """See that root inside can fill the directory `path` in `run.machine_view`; returns `path`.
+
+    It is the user's there; only the machine's root is not known inside, and has to give the directory away.
+    """
     if os.geteuid() == 0:
         os.chown(path, *find().root)
     return path

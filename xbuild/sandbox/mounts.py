@@ -16,6 +16,42 @@ from xbuild.sandbox import syscalls as sys_
 
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 
+_outside: dict[str, int] = {}
+"""Descriptors of what has been opened outside, by path."""
+
+
+def open_outside(path: str) -> None:
+    """Open `path`, so that it can be mounted by who may not reach it by its name."""
+    if path not in _outside:
+        _outside[path] = os.open(path, os.O_PATH | os.O_CLOEXEC)
+
+
+def close_outside() -> None:
+    """Close all that was opened outside: whoever gets hold of it would be outside."""
+    for descriptor in _outside.values():
+        os.close(descriptor)
+    _outside.clear()
+
+
+def outside(path: str) -> str:
+    """A name of what `path` outside is, opened by now. No mount option can be made of it but the one that is meant."""
+    open_outside(path)
+    return f"/proc/self/fd/{_outside[path]}"
+
+
+def made_outside(path: str, uid: int) -> int:
+    """A descriptor of the file `path` outside, made empty, which `uid` inside may write to and all may read.
+
+    Root inside must own its directory.
+    """
+    folder, _, name = path.rpartition("/")
+    open_outside(folder)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(name, flags, 0o644, dir_fd=_outside[folder])
+    os.fchown(descriptor, uid, uid)
+    os.fchmod(descriptor, 0o644)
+    return descriptor
+
 
 def _place(root: str, path: str, *, directory: bool) -> str:
     """The mount point `path` (absolute, as seen inside) below `root`, made if it is not there.
@@ -40,17 +76,30 @@ def _place(root: str, path: str, *, directory: bool) -> str:
 
 @dataclass(frozen=True)
 class Bind:
-    """Show `source` (a path outside) at `target` (a path inside)."""
+    """Show `source` (a path outside) at `target` (a path inside).
+
+    writer: the file `source` is made anew, for this user inside to write to; see `made_outside`.
+    """
 
     kind: ClassVar[str] = "bind"
     source: str
     target: str
     readonly: bool = False
+    writer: int | None = None
+
+    @property
+    def outside(self) -> tuple[str, ...]:
+        """What has to be opened outside."""
+        return (self.source if self.writer is None else self.source.rpartition("/")[0],)
 
     def execute(self, root: str) -> None:
         """Do it, below the directory `root` that becomes the sandbox's `/`."""
-        place = _place(root, self.target, directory=Path(self.source).is_dir())
-        sys_.mount(self.source, place, None, sys_.MS_BIND | sys_.MS_REC)
+        made = None if self.writer is None else made_outside(self.source, self.writer)
+        source = outside(self.source) if made is None else f"/proc/self/fd/{made}"
+        place = _place(root, self.target, directory=Path(source).is_dir())
+        sys_.mount(source, place, None, sys_.MS_BIND | sys_.MS_REC)
+        if made is not None:
+            os.close(made)
         if self.readonly:
             flags = sys_.MS_REMOUNT | sys_.MS_BIND | sys_.MS_RDONLY | sys_.MS_NOSUID | sys_.MS_NODEV
             # A flag of the machine's own mount cannot be taken away in a user namespace (mount_namespaces(7)).
@@ -76,6 +125,11 @@ class Overlay:
     target: str = "/"
     memory: bool = False
 
+    @property
+    def outside(self) -> tuple[str, ...]:
+        """What has to be opened outside."""
+        return (*self.lowers, *(path for path in (self.upper, self.work) if path))
+
     def execute(self, root: str) -> None:
         """Do it, below the directory `root` that becomes the sandbox's `/`."""
         place = root if self.target == "/" else _place(root, self.target, directory=True)
@@ -83,7 +137,7 @@ class Overlay:
             _overlay_in_memory(place, self.lowers)
             return
         if self.upper is None and len(self.lowers) == 1:
-            sys_.mount(self.lowers[0], place, None, sys_.MS_BIND)
+            sys_.mount(outside(self.lowers[0]), place, None, sys_.MS_BIND)
             sys_.mount("none", place, None, sys_.MS_REMOUNT | sys_.MS_BIND | sys_.MS_RDONLY)
             return
         _overlay(place, self.lowers, self.upper, self.work)
@@ -110,9 +164,9 @@ def _overlay_in_memory(place: str, lowers: tuple[str, ...]) -> None:
 def _overlay(place: str, lowers: tuple[str, ...], upper: str | None, work: str | None) -> None:
     # userxattr: without it an unprivileged overlay cannot mark a deleted lower directory (EIO). index=off: an
     # upper directory may be mounted again after a crash. xino=off: inode numbers are those of the real files.
-    options = ["lowerdir=" + ":".join(_escape(lower) for lower in lowers)]
+    options = ["lowerdir=" + ":".join(outside(lower) for lower in lowers)]
     if upper is not None and work is not None:
-        options += [f"upperdir={_escape(upper)}", f"workdir={_escape(work)}"]
+        options += [f"upperdir={outside(upper)}", f"workdir={outside(work)}"]
     options += ["userxattr", "index=off", "xino=off", "metacopy=off"]
     sys_.mount("overlay", place, "overlay", sys_.MS_NODEV, ",".join(options))
 
@@ -229,8 +283,3 @@ def from_json(value: dict[str, Any]) -> Mount:
     kind: Any = _KINDS[fields.pop("kind")]
     mount: Mount = kind(**fields)
     return mount
-
-
-def _escape(path: str) -> str:
-    # Overlay's option parser: `,` ends an option, `:` a lower directory, `\` escapes both.
-    return path.replace("\\", "\\\\").replace(",", "\\,").replace(":", "\\:")

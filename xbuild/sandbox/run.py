@@ -17,6 +17,7 @@ from typing import IO, Literal
 
 from xbuild import process
 from xbuild.errors import MachineError, PhaseError
+from xbuild.paths import callers_umask
 from xbuild.sandbox import idmap, syscalls
 from xbuild.sandbox.mounts import Mount, Proc, to_json
 
@@ -50,13 +51,13 @@ class Service:
 class Sandbox:
     """Where and as whom a command runs.
 
-    mounts: executed in order. mount_point: an existing directory outside, on which `/` is assembled; None: the
+    mounts: executed in order. mount_point: an existing directory outside, which is `/` where no overlay is; None: the
     command sees the machine's own file system, plus `mounts`. registrations: lines for the private binfmt_misc.
     env: the whole environment. uid, gid: inside. locked: no_new_privs, so no program gains rights by exec.
     himself: the caller keeps his own ids inside (uid and gid do not count), his umask, and the machine's name and ipc,
     for his own programs; the machine's root is root of his range all the same. service: what is to run beside the
-    command. accounts: an existing file outside that gets the CPU use by program, as JSON (sampler.py), by the record
-    of execs at `record`, a path inside.
+    command. accounts: a file outside that is made (mounts.made_outside) and gets the CPU use by program, as JSON
+    (sampler.py), by the record of execs at `record`, a path inside.
     """
 
     mounts: tuple[Mount, ...] = ()
@@ -127,15 +128,14 @@ def started(
     sent by, begins when it is told to, and pid 1 tells when it stops; `terminal`: it has a terminal of its own.
     mask: the signals that it has blocked.
     """
-    id_map = idmap.find()
-    if sandbox.himself:
-        id_map = idmap.with_own(id_map, os.geteuid(), os.getegid())
-    if output is not None and sandbox.uid:
+    if not sandbox.himself:
         # /dev/stdout and /dev/stderr open the file anew, as a user inside who is not its owner.
-        os.fchmod(output.fileno(), 0o666)
+        for descriptor in (0, 1, 2) if output is None else (output.fileno(),):
+            _open_to_all(descriptor)
     ours, theirs = socket.socketpair()
     with ours, tempfile.TemporaryFile() as spec:
-        spec.write(json.dumps({**_spec(sandbox, command), "attached": attached, "mask": [*mask]}).encode())
+        told = {**_spec(sandbox, command), "attached": attached, "mask": [*mask]}
+        spec.write(json.dumps(_as_utf8(told)).encode())
         spec.seek(0)
         fds = (spec.fileno(), theirs.fileno())
         arguments: list[process.Argument] = [sys.executable, "-I", "-S", _ENTER, *map(str, fds)]
@@ -147,9 +147,29 @@ def started(
             if greeting != b"user\n":
                 reason = greeting.decode(errors="replace").removeprefix("error ").strip()
                 raise MachineError(f"no user namespace: {reason or 'refused'}", hint=_USERNS_HINT)
-            idmap.apply(id_map, child.pid)
+            idmap.apply(id_map_of(sandbox), child.pid)
             ours.sendall(b"go\n")
             yield Running(child, ours)
+
+
+def _open_to_all(descriptor: int) -> None:
+    """Let all open a pipe or a file of the caller's that has no name; others stay as they are."""
+    with contextlib.suppress(OSError):
+        facts = os.fstat(descriptor)
+        unnamed = facts.st_nlink == 0 or os.fspath(Path(f"/proc/self/fd/{descriptor}").readlink()).startswith("pipe:")
+        if unnamed and facts.st_uid == os.geteuid():
+            os.fchmod(descriptor, 0o666)
+
+
+def id_map_of(sandbox: Sandbox) -> idmap.IdMap:
+    """Which ids outside stand for those in `sandbox`. Raises MachineError as `idmap.find` does."""
+    known, uid, gid = idmap.find(), os.geteuid(), os.getegid()
+    if uid == 0:
+        return known
+    if sandbox.himself:
+        return idmap.with_own(known, uid, gid)
+    # Only the machine's own tools may know the user: root of somebody else's system could give him a set-uid program.
+    return known if sandbox.mount_point else idmap.with_caller(known, uid, gid)
 
 
 def run(
@@ -232,7 +252,8 @@ def piped_to(log: Path) -> Iterator[IO[bytes]]:
 def machine_view(*, network: bool = False, env: Mapping[str, str] | None = None) -> Sandbox:
     """A sandbox that sees the machine's own files, as root of its own user namespace.
 
-    It is for tools that work on roots from outside: mmdebstrap, and removing trees of subordinate users.
+    It is for tools that work on roots from outside: mmdebstrap, and removing trees of subordinate users. An ordinary
+    user is known in it, as user and group `idmap.IDS`, and his files are open to it.
     """
     plain = {"PATH": ROOT_PATH, "LC_ALL": "C.UTF-8"}
     return Sandbox(mounts=(Proc(),), network=network, env=plain if env is None else env)
@@ -250,14 +271,43 @@ def remove_tree(path: Path) -> None:
     run(machine_view(), ["sh", "-c", script, "sh", path])
 
 
-def give_tree(uid: int, trees: Sequence[Path]) -> None:
-    """Make the user `uid` inside the owner of the directories `trees` and of all below them."""
+_GIVE = """
+uid=$1 gid=$2 root=$3 count=$4
+shift 4
+while [ $count -gt 0 ]; do chown -h $root -- "$1"; shift; count=$((count - 1)); done
+[ $# -eq 0 ] || { mkdir -p -- "$@"; chown -hR $uid:$gid -- "$@"; }
+"""
+
+
+def give_tree(uid: int, trees: Sequence[Path] = (), *, tops: Sequence[Path] = ()) -> None:
+    """Make the user `uid` inside the owner of the directories `trees` and of all below them; they are made if missing.
+
+    tops: existing directories and files that root inside becomes the owner of, but not of what is below them.
+    """
+    # The machine's root does it itself: what it wrote has an owner that the namespace does not know.
+    first_uid, first_gid = idmap.find().root if os.geteuid() == 0 else (0, 0)
+    words = [first_uid + uid, first_gid + uid, f"{first_uid}:{first_gid}", len(tops), *tops, *trees]
+    command: list[str | Path] = ["sh", "-euc", _GIVE, "sh", *map(str, words)]
     if os.geteuid() == 0:
-        # What root itself wrote has an owner that the namespace does not know.
-        first = idmap.find().root[0]
-        process.run(["chown", "-hR", f"{first + uid}:{first + uid}", "--", *trees])
+        process.run(command)
     else:
-        run(machine_view(), ["chown", "-hR", f"{uid}:{uid}", "--", *trees])
+        run(machine_view(), command)
+
+
+def take_back(*tops: Path) -> None:
+    """Make the caller the owner of the directories `tops`, but not of what is in them, so that he can rename them."""
+    if os.geteuid() == 0:
+        process.run(["chown", "-h", "0:0", "--", *tops])
+    else:
+        run(machine_view(), ["chown", "-h", f"{idmap.IDS}:{idmap.IDS}", "--", *tops])
+
+
+def move_tree(source: Path, destination: Path) -> None:
+    """Rename the directory `source`, whoever inside owns it; `destination` must not be there."""
+    if os.geteuid() == 0:
+        source.rename(destination)
+    else:
+        run(machine_view(), ["mv", "-T", "--", source, destination])
 
 
 def exchange_trees(one: Path, other: Path) -> None:
@@ -272,6 +322,18 @@ def exchange_trees(one: Path, other: Path) -> None:
         one.rename(aside)
         other.rename(one)
         aside.rename(other)
+
+
+def _as_utf8(value: object, name: str = "") -> object:
+    """`value` with all text of the system as a sandbox's Python takes it: it has a locale with UTF-8."""
+    if isinstance(value, dict):
+        return {key: _as_utf8(item, key) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_as_utf8(item, name) for item in value]
+    # In these each character is a byte.
+    if not isinstance(value, str) or name in ("text", "registrations"):
+        return value
+    return os.fsencode(value).decode("utf-8", "surrogateescape")
 
 
 def _spec(sandbox: Sandbox, command: Sequence[str | Path]) -> dict[str, object]:
@@ -290,6 +352,7 @@ def _spec(sandbox: Sandbox, command: Sequence[str | Path]) -> dict[str, object]:
         "no_new_privileges": sandbox.locked,
         # The machine's root is never mapped, and must not get in unmapped either: he is root of his range.
         "himself": sandbox.himself and os.geteuid() != 0,
+        "umask": callers_umask() if sandbox.himself else 0o022,
         "attached": "no",
         "mask": [],
         "record": sandbox.record,

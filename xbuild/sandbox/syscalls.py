@@ -65,11 +65,11 @@ def mount(source: str, target: str, kind: str | None, flags: int = 0, options: s
     """mount(2); `kind` None for a bind or a change of flags."""
     _check(
         _libc.mount(
-            source.encode(),
-            target.encode(),
+            os.fsencode(source),
+            os.fsencode(target),
             kind.encode() if kind else None,
             ctypes.c_ulong(flags),
-            options.encode() if options else None,
+            os.fsencode(options) if options else None,
         ),
         f"mount {kind or 'bind'} {source} on {target} ({options or hex(flags)})",
     )
@@ -77,12 +77,12 @@ def mount(source: str, target: str, kind: str | None, flags: int = 0, options: s
 
 def umount(target: str, flags: int = 0) -> None:
     """umount2(2)."""
-    _check(_libc.umount2(target.encode(), ctypes.c_int(flags)), f"umount {target}")
+    _check(_libc.umount2(os.fsencode(target), ctypes.c_int(flags)), f"umount {target}")
 
 
 def pivot_root(new_root: str, put_old: str) -> None:
     """pivot_root(2)."""
-    _check(_libc.pivot_root(new_root.encode(), put_old.encode()), f"pivot_root {new_root}")
+    _check(_libc.pivot_root(os.fsencode(new_root), os.fsencode(put_old)), f"pivot_root {new_root}")
 
 
 def prctl(option: int, value: int, further: int = 0) -> None:

@@ -15,9 +15,10 @@ from xbuild import log
 from xbuild.debian import Tree
 from xbuild.digest import file_sha256
 from xbuild.errors import MachineError, UsageError
-from xbuild.sandbox import idmap
+from xbuild.network import layer_of, make_network
 from xbuild.sandbox import run as sandboxes
-from xbuild.store import Store
+from xbuild.sandbox.run import give_tree
+from xbuild.store import LAYOUT, Store
 from xbuild.yamlfile import did_you_mean
 
 DIRECTORY = "kept"
@@ -35,7 +36,7 @@ _UNFINISHED = re.compile(
 class Kept:
     """A kept system. path: its directory. root: the store's entry that its changes are over.
 
-    base: digest of the package database there. created, used: ISO 8601, UTC.
+    base: digest of the package database there. created, used: ISO 8601, UTC. layout: the store's, see there.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Kept:
     base: str
     created: str
     used: str
+    layout: int = 1
 
     @property
     def upper(self) -> Path:
@@ -54,7 +56,7 @@ class Kept:
 
     def as_json(self) -> dict[str, Any]:
         """What a machine wants to know of it."""
-        return {name: str(value) for name, value in asdict(self).items() if name not in ("root", "base")}
+        return {name: str(value) for name, value in asdict(self).items() if name not in ("root", "base", "layout")}
 
 
 def valid_name(name: str) -> str:
@@ -152,14 +154,20 @@ def sizes(systems: list[Kept]) -> dict[str, int]:
     return {known.name: counts.get(str(known.upper), 0) for known in systems}
 
 
-def make_place(path: Path) -> None:
-    """Make the directory `path`, with `upper` and `work` that root inside owns, for the changes to a system."""
+def make_place(path: Path, name: str) -> None:
+    """Make the directory `path` for the changes to a system: `upper`, `work`, and `network`, which root inside owns.
+
+    name: of the sandbox.
+    """
     path.mkdir()
     path.chmod(0o755)
-    for part in ("upper", "work"):
-        (path / part).mkdir()
-        (path / part).chmod(0o755)
-        idmap.own(path / part)
+    parts = [path / "upper", path / "work"]
+    for part in parts:
+        part.mkdir()
+        part.chmod(0o755)
+    network = path / "network"
+    make_network(network, name)
+    give_tree(0, tops=[*parts, *layer_of(network)])
 
 
 def _make(store: Store, name: str, target: str, suite: str, base: Path) -> Kept:
@@ -169,8 +177,8 @@ def _make(store: Store, name: str, target: str, suite: str, base: Path) -> Kept:
         raise MachineError(f"{place} is damaged: its about.json cannot be read", hint=f"remove or rename {place}")
     staging = store.scratch(lock)
     try:
-        make_place(staging)
-        _write(Kept(name, staging, target, suite, base.parent.name, _digest(base), _now(), _now()))
+        make_place(staging, target)
+        _write(Kept(name, staging, target, suite, base.parent.name, _digest(base), _now(), _now(), LAYOUT))
         staging.rename(place)
     except BaseException:
         store.discard(staging)
@@ -191,6 +199,11 @@ def _check(known: Kept, target: str, suite: str, base: Path) -> None:
         raise UsageError(
             f"the kept system {known.name!r} is one of {known.target} ({known.suite}), not of {target} ({suite})",
             hint=f"take another name, or --target {known.target}",
+        )
+    if known.layout != LAYOUT:
+        raise MachineError(
+            f"the kept system {known.name!r} was made by another xbuild: its files have owners that are others here",
+            hint=f"invoke root.remove {known.name}, and begin anew; its files are in {known.upper}",
         )
     if known.base != _digest(base):
         raise MachineError(

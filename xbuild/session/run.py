@@ -18,6 +18,7 @@ from xbuild.inputs import open_store
 from xbuild.model.load import load_policy, load_toolchain, toolchain_names
 from xbuild.model.toolchain import Toolchain
 from xbuild.roots import Roots
+from xbuild.sandbox import idmap
 from xbuild.sandbox.attached import run_attached
 from xbuild.sandbox.mounts import Bind, Mount, Overlay
 from xbuild.sandbox.run import Sandbox
@@ -139,8 +140,8 @@ def _recorded(store: Store) -> Iterator[Path]:
     """A file for the record of execs, gone after the block."""
     with store.lock("trace", shared=True, describe="traces a program"):
         path = store.scratch("trace")
-        path.touch()
-        path.chmod(0o666)
+        path.touch(0o600)
+        idmap.own(path)
         try:
             yield path
         finally:

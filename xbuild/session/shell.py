@@ -14,11 +14,11 @@ from xbuild.errors import UsageError
 from xbuild.inputs import open_store
 from xbuild.model.load import load_toolchain, toolchain_names
 from xbuild.model.toolchain import Toolchain
-from xbuild.network import make_network
+from xbuild.network import layer_of, make_network
 from xbuild.roots import Roots
 from xbuild.sandbox.attached import has_terminal, run_apart
 from xbuild.sandbox.mounts import Bind, Devices, Mount, Overlay, Tmpfs
-from xbuild.sandbox.run import ROOT_PATH, Sandbox
+from xbuild.sandbox.run import ROOT_PATH, Sandbox, give_tree
 from xbuild.session import kept
 from xbuild.session.run import roots_of
 from xbuild.session.system import Source, prepare, target_root
@@ -81,7 +81,7 @@ def _place(store: Store, toolchain: Toolchain, keep: str | None, source: Source)
     with store.lock("shell", shared=True, describe="runs a shell"):
         path = store.scratch("shell")
         try:
-            kept.make_place(path)
+            kept.make_place(path, toolchain.name)
             yield path
         finally:
             store.discard(path)
@@ -99,7 +99,8 @@ def enter(roots: Roots, source: Source, place: Path, command: Sequence[str], opt
     system = prepare(roots, seen, native=options.native, credentials=True)
     name = roots.toolchain.name
     network = place / "network"
-    make_network(network, name)
+    if make_network(network, name):
+        give_tree(0, tops=layer_of(network))
     tree = Tree(seen.layers)
     program = next((path for path in ("/bin/bash", "/bin/sh") if tree.real_path(path)), None)
     if program is None and not command:

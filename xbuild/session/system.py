@@ -16,7 +16,7 @@ from xbuild.privatetree import DISPATCH
 from xbuild.roots import Roots
 from xbuild.sandbox import run as sandboxes
 from xbuild.sandbox.mounts import Bind, Devices, Mount, Overlay, Proc
-from xbuild.store import Store
+from xbuild.store import LAYOUT, Store
 
 _STATUS = "var/lib/dpkg/status"
 
@@ -96,6 +96,7 @@ def prepare(
 
     value = {
         "what": "session",
+        "layout": LAYOUT,
         "target": roots.toolchain.name,
         "private": natives.key,
         "layers": [_identity(layer) for layer in source.layers],

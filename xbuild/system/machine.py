@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 import zlib
@@ -17,9 +16,8 @@ from xbuild.errors import MachineError
 from xbuild.model.toolchain import System
 from xbuild.paths import BUILDER
 from xbuild.privatetree import run_script, tool_sandbox
-from xbuild.sandbox import idmap
 from xbuild.sandbox.mounts import Bind, Mount, Overlay
-from xbuild.sandbox.run import Sandbox, exchange_trees, piped_to, remove_tree, started
+from xbuild.sandbox.run import Sandbox, exchange_trees, give_tree, piped_to, remove_tree, started, take_back
 from xbuild.system import cpio, talk
 from xbuild.system.parts import MKFS, Kernel
 
@@ -42,9 +40,9 @@ cd /tmp/trees
 {_TAR} -cf {_DISKS}/in *
 truncate -s "${{DISK}}M" {_DISKS}/work {_DISKS}/out
 {MKFS} {_DISKS}/work
-chmod 0666 {_DISKS}/*
+chown {_NOBODY}:{_NOBODY} {_DISKS}/*
 """
-_UNPACK = f"cd /tmp/trees && tar --numeric-owner -xpf {_DISKS}/out"
+_UNPACK = f"truncate -s $SIZE {_DISKS}/out && cd /tmp/trees && tar --numeric-owner -xpf {_DISKS}/out"
 
 
 @dataclass(frozen=True)
@@ -118,7 +116,6 @@ class EmulatedMachine:
         # A killed xbuild may have left one.
         remove_tree(path)
         (path / "disks").mkdir(parents=True)
-        idmap.own(path / "disks")
         (path / "disks").chmod(0o755)
         try:
             yield path
@@ -137,12 +134,16 @@ class EmulatedMachine:
         return ended.code
 
     def _fill(self, place: WorkPlace, job: Job, workshop: Path) -> None:
+        self._put(workshop / "disks", job)
         mounts: list[Mount] = [Bind(str(workshop / "disks"), _DISKS)]
         mounts += [Bind(str(source), f"/tmp/trees/{name}", readonly=True) for name, source in _trees(place).items()]
         if job.over:
             mounts.append(Overlay(tuple(str(layer) for layer in job.over), None, None, "/tmp/trees/over"))
         env = {"DISK": str(self.system.disk)}
         run_script(self.emulator, mounts, _PACK, env, "the disks of the emulated machine could not be made")
+
+    def _put(self, disks: Path, job: Job) -> None:
+        """Write what the emulator reads, and what it is to write to; then nobody but it writes in `disks`."""
         spec = talk.spec(
             job.command,
             job.env,
@@ -155,9 +156,12 @@ class EmulatedMachine:
             over=bool(job.over),
             keep=job.changes and self.keep,
         )
-        initrd = workshop / "disks/initrd"
+        initrd = disks / "initrd"
         initrd.write_bytes(self.kernel.initrd.read_bytes() + cpio.archive({"spec": spec}))
         initrd.chmod(0o644)
+        for name in ("console", "control"):
+            (disks / name).touch()
+        give_tree(0, [disks])
 
     def _boot(
         self,
@@ -168,9 +172,6 @@ class EmulatedMachine:
         on_idle: Callable[[float], None],
     ) -> Ended:
         disks = workshop / "disks"
-        for name in ("console", "control"):
-            (disks / name).touch()
-            (disks / name).chmod(0o666)
         said = talk.Said()
         now = time.monotonic()
         watch = talk.Watch(now, boot_limit=self.system.boot_limit, idle_limit=idle_limit)
@@ -231,17 +232,20 @@ class EmulatedMachine:
                 "what the emulated machine wrote is not what came out of it",
                 hint="is the disk failing, or full? If neither, report it",
             )
-        os.truncate(file, size)
         new = workshop / "new"
         new.mkdir()
-        idmap.own(new)
-        mounts = (Bind(str(workshop / "disks"), _DISKS, readonly=True), Bind(str(new), "/tmp/trees"))
-        run_script(self.emulator, mounts, _UNPACK, {}, "what the emulated machine wrote could not be unpacked")
+        give_tree(0, tops=[new])
+        mounts = (Bind(str(workshop / "disks"), _DISKS), Bind(str(new), "/tmp/trees"))
+        env = {"SIZE": str(size)}
+        run_script(self.emulator, mounts, _UNPACK, env, "what the emulated machine wrote could not be unpacked")
         trees = _trees(place)
         if missing := [name for name in trees if (new / name).is_symlink() or not (new / name).is_dir()]:
             raise MachineError(f"the emulated machine has not given back {', '.join(missing)}", hint="report it")
+        tops = [*trees.values(), *(new / name for name in trees)]
+        take_back(new, *tops)
         for name, path in trees.items():
             exchange_trees(path, new / name)
+        give_tree(0, tops=tops)
 
 
 def _trees(place: WorkPlace) -> dict[str, Path]:

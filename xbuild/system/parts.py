@@ -16,8 +16,8 @@ from xbuild.errors import MachineError, UsageError
 from xbuild.model.toolchain import System, Toolchain
 from xbuild.privatetree import WORKPLACE, run_script
 from xbuild.roots import Roots
-from xbuild.sandbox import idmap
 from xbuild.sandbox.mounts import Bind, Overlay
+from xbuild.sandbox.run import give_tree, take_back
 from xbuild.system import cpio, modules
 
 KIND = "machines"
@@ -118,13 +118,14 @@ class Parts:
         }
 
         def make(staging: Path) -> None:
-            idmap.own(staging)
+            give_tree(0, tops=[staging])
             mounts = (
                 Overlay(tuple(str(layer) for layer in layers), None, None, "/tmp/tree/root"),
                 Bind(str(staging), "/tmp/made"),
             )
             with log.step("disk of the target root"):
                 run_script(self.emulator(), mounts, _MAKE_DISK, {}, "the disk could not be made")
+            take_back(staging)
 
         place = self.roots.store.ensure(KIND, known, f"the disk for {self.toolchain.name}", make)
         return place / "root.img"
@@ -153,9 +154,9 @@ def _compiled(roots: Roots, toolchain: Toolchain, staging: Path) -> bytes:
     """init.c, compiled for the target and stripped; it needs no library."""
     made = staging / "made"
     made.mkdir()
-    idmap.own(made)
     for file in _INIT:
         shutil.copyfile(file, made / file.name)
+    give_tree(0, [made])
     native = roots.natives().tree
     script, env = f"cd {WORKPLACE}\n{_COMPILE}", {"TRIPLET": toolchain.triplet}
     run_script(native, (Bind(str(made), WORKPLACE),), script, env, "init.c could not be compiled")
