@@ -16,7 +16,7 @@ from xbuild import canary, distcc, foreign, log, mirror, outputs, paths, phases,
 from xbuild.canary.compilers import require_same
 from xbuild.debian import Tree
 from xbuild.digest import key_of
-from xbuild.environment import Job, Mode, Root, sandbox
+from xbuild.environment import VARIABLES, Job, Mode, Root, sandbox
 from xbuild.errors import CheckError, PhaseError, UsageError
 from xbuild.inputs import Inputs
 from xbuild.plan import UNPACK, Step, first_step
@@ -138,6 +138,7 @@ class Builder(Inputs):
                 archives = self._fetch()
             self.store.discard(self.place.path)
         self.place.make()
+        self.place.set_variables(self.assignments)
         progress = phases.Progress(self.place)
         progress.start_at(first)
         self._tell_refused()
@@ -178,6 +179,7 @@ class Builder(Inputs):
         lock = self.store.lock(self.place.path.name, wait=False, describe=f"builds {self.title}")
         with self._in_use(), lock:
             self.place.make()
+            self.place.set_variables(self.assignments)
             self.place.give_to_builder("src", "obj", "dest")
             progress = phases.Progress(self.place)
             env = {**self.variables(progress.epoch), "TERM": os.environ.get("TERM", "dumb")}
@@ -203,8 +205,9 @@ class Builder(Inputs):
         if root.machine:
             log.warn("this shell is in a sandbox, under qemu-user; a command after `--` runs in the emulated machine")
         where = sandbox(root, self.place, job.env, cwd=job.cwd, over=job.over)
-        # An imported root may lack bash.
-        plain = ("sh", "-c", "if command -v bash > /dev/null; then exec bash --norc -i; else exec sh -i; fi")
+        # An imported root may lack bash; other shells read what ENV names.
+        bash = f"exec bash --rcfile {VARIABLES} -i"
+        plain = ("sh", "-c", f"if command -v bash > /dev/null; then {bash}; else exec env ENV={VARIABLES} sh -i; fi")
         with log.paused():
             return run_apart(where, job.command or plain)
 
@@ -268,7 +271,7 @@ class Builder(Inputs):
 
     def _unpack(self, archives: Sequence[Path], place: Path) -> None:
         for source, archive in zip(self.recipe.sources, archives, strict=True):
-            lay_out(source, archive, place / source.into)
+            lay_out(source, archive, place)
 
     def _store(self, key: str, value: dict[str, Any], progress: phases.Progress, modes: Mapping[bytes, int]) -> Path:
         facts = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,20 @@ MODES: tuple[Mode, ...] = ("substituted", "distcc", "emulated", "system")
 _PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 _RECORD = f"{PRIVATE}/record"
 _DISPATCH = f"{PRIVATE}/{DISPATCH}"
+VARIABLES = f"{BUILD}/run/variables"
+"""Where, inside, shell text sets the variables of phases that are not exported."""
+FIXED_VARIABLES: Mapping[str, str] = {
+    "PATH": _PATH,
+    "HOME": BUILD,
+    "USER": "builder",
+    "LOGNAME": "builder",
+    "SHELL": "/bin/sh",
+    "TERM": "dumb",
+    "LANG": "C.UTF-8",
+    "LC_ALL": "C.UTF-8",
+    "TZ": "UTC",
+}
+"""The variables that are the same for every recipe."""
 SCRATCH = ("tmp", "var/tmp", "run")
 """Directories of a root that a build can write to, besides its own."""
 
@@ -97,10 +112,18 @@ class WorkPlace:
         """The dispatcher with this build's table."""
         return self.path / "dispatcher"
 
-    @property
-    def network(self) -> Path:
-        """A layer for phases with network: how the machine looks up names. The root is read-only, and may lack it."""
-        return self.path / "network"
+    def set_variables(self, text: str) -> None:
+        """Let phases and shells find `text`, which sets variables that are not exported, at VARIABLES."""
+        file = self.scripts / Path(VARIABLES).name
+        file.write_text(text)
+        file.chmod(0o644)
+
+    def names(self, *, network: bool) -> Path:
+        """A layer that says how names are looked up: the root is read-only, and may lack it. network: the machine's."""
+        return self.path / ("network" if network else "loopback")
+
+    def _layers(self) -> list[Path]:
+        return [self.names(network=network) for network in (False, True)]
 
     def make(self) -> None:
         """Make the directories that are missing; `give_to_builder` makes them those of root and of the builder inside.
@@ -121,12 +144,15 @@ class WorkPlace:
             if not place.exists():
                 place.mkdir(parents=True)
                 place.chmod(0o1777)
-        if make_network(self.network) and self.build.lstat().st_uid == idmap.find().root[0]:
-            give_tree(0, tops=layer_of(self.network))
+        for layer in self._layers():
+            made = make_network(layer, network=layer == self.names(network=True))
+            if made and self.build.lstat().st_uid == idmap.find().root[0]:
+                give_tree(0, tops=layer_of(layer))
 
     def give_to_builder(self, *names: str) -> None:
         """Make the builder own these directories below /build, made if they are missing, and root inside the rest."""
-        tops = [self.build, self.records, *(self.scratch(name) for name in SCRATCH), *layer_of(self.network)]
+        tops = [self.build, self.records, *(self.scratch(name) for name in SCRATCH)]
+        tops += [path for layer in self._layers() for path in layer_of(layer)]
         give_tree(BUILDER, [self.build / name for name in names], tops=tops)
 
     def empty_dest(self) -> None:
@@ -229,7 +255,7 @@ def sandbox(
     cwd: inside. network: the machine's, else none but the loopback. over: directories laid over the root. step: the
     name of the step whose execs and CPU use are to be written down.
     """
-    layers = (*([place.network] if network else []), *over, *root.layers)
+    layers = (place.names(network=network), *over, *root.layers)
     mounts: list[Mount] = [Overlay(tuple(map(str, layers)), None, None), Proc(), Devices()]
     mounts.append(Bind(str(place.build), BUILD))
     mounts += [Bind(str(place.scratch(name)), f"/{name}") for name in SCRATCH]
@@ -262,30 +288,18 @@ def build_directory(recipe: Recipe) -> str:
     return f"{BUILD}/src" if in_tree else f"{BUILD}/obj"
 
 
-def fixed_variables(toolchain: Toolchain) -> dict[str, str]:
-    """The variables that are the same for every recipe."""
-    return {
-        "PATH": _PATH,
-        "HOME": BUILD,
-        "USER": "builder",
-        "LOGNAME": "builder",
-        "SHELL": "/bin/sh",
-        "TERM": "dumb",
-        "LANG": "C.UTF-8",
-        "LC_ALL": "C.UTF-8",
-        "TZ": "UTC",
-        **toolchain.identity,
-    }
+def variables(recipe: Recipe, epoch: int) -> dict[str, str]:
+    """The whole environment of the recipe's phases. epoch: seconds since 1970, for SOURCE_DATE_EPOCH."""
+    return {**FIXED_VARIABLES, "SOURCE_DATE_EPOCH": str(epoch), **recipe.env}
 
 
-def variables(recipe: Recipe, toolchain: Toolchain, *, epoch: int, jobs: int) -> dict[str, str]:
-    """The whole environment of the recipe's phases.
+def phase_variables(recipe: Recipe, toolchain: Toolchain, jobs: int) -> dict[str, str]:
+    """What the shell of a phase knows beside its environment. jobs: how many compilers may run at once.
 
-    epoch: seconds since 1970, for SOURCE_DATE_EPOCH. jobs: how many compilers may run at once.
+    Not exported: a makefile with `TARGET ?= libx.so` would take our word for the user's.
     """
     preset = load_presets()[recipe.build.preset]
     return {
-        **fixed_variables(toolchain),
         "NAME": recipe.name,
         "VERSION": recipe.version,
         "TARGET": toolchain.name,
@@ -296,7 +310,10 @@ def variables(recipe: Recipe, toolchain: Toolchain, *, epoch: int, jobs: int) ->
         "SRCDIR": f"{BUILD}/src",
         "BUILDDIR": build_directory(recipe),
         "JOBS": str(jobs),
-        "SOURCE_DATE_EPOCH": str(epoch),
         **preset.environment(recipe.build.options),
-        **recipe.env,
     }
+
+
+def assignments(values: Mapping[str, str]) -> str:
+    """Shell text that gives variables their values, one a line."""
+    return "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items())

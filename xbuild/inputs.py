@@ -12,7 +12,7 @@ from typing import Any
 from xbuild import distcc, foreign, paths, phases, process, twins
 from xbuild.digest import file_sha256, key_of
 from xbuild.dispatcher.table import Entry
-from xbuild.environment import Mode, WorkPlace, variables
+from xbuild.environment import Mode, WorkPlace, assignments, phase_variables, variables
 from xbuild.model.load import load_policy, load_presets, load_recipe, load_toolchain, toolchain_names
 from xbuild.model.phases import Phase, resolve_phases
 from xbuild.model.recipe import Recipe
@@ -233,8 +233,13 @@ class Inputs:
 
     def variables(self, epoch: int) -> dict[str, str]:
         """The environment of the phases; epoch: SOURCE_DATE_EPOCH, seconds since 1970."""
-        known = variables(self.recipe, self.toolchain, epoch=epoch, jobs=self.jobs)
+        known = variables(self.recipe, epoch)
         return {**known, **distcc.variables(known, self.options.servers, self.jobs)} if self.mode == "distcc" else known
+
+    @property
+    def assignments(self) -> str:
+        """Shell text that sets what the shell of a phase knows beside its environment."""
+        return assignments(phase_variables(self.recipe, self.toolchain, self.jobs))
 
     def command_line(self) -> str:
         """Recipe and target as on the command line, with what is not the default."""

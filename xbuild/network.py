@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from xbuild.sandbox.run import remove_tree
 
 _FILES = ("hosts", "resolv.conf")
 
+NAME = "xbuild"
+"""What the machine is called inside of a build, and in roots that are being made."""
 
-def make_network(layer: Path, name: str | None = None) -> bool:
-    """Make the directory `layer` a layer for a root with network: how the machine looks up names; False if it is one.
+_LOOPBACK = "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n"
+"""What a Debian system's /etc/hosts begins with. A root has it only if the package netbase is in it."""
 
-    name: of the sandbox, if it shall be known as an address. What is made, `layer_of` it, is for root inside to own.
+
+def names_text(name: str = NAME, known: str = "") -> str:
+    """The text of a file /etc/hosts in which localhost and `name` are this machine.
+
+    known: what another one has, which comes first.
     """
-    wanted = {file: Path("/etc", file).read_bytes() for file in _FILES if Path("/etc", file).exists()}
-    if name:
-        wanted["hosts"] = wanted.get("hosts", b"") + f"\n127.0.1.1 {name}\n".encode()
+    words = {word for line in known.splitlines() for word in line.partition("#")[0].split()[1:]}
+    begin = "" if "localhost" in words else _LOOPBACK
+    # Debian's way for a machine's own name (Debian reference, 5.1.1).
+    return f"{(begin + known).rstrip()}\n127.0.1.1 {name}\n"
+
+
+def make_network(layer: Path, name: str = NAME, *, network: bool = True) -> bool:
+    """Make the directory `layer` a layer for a root: how names are looked up; False if it is one already.
+
+    name: of the sandbox. network: as the machine looks names up; else only the loopback has one. What is made,
+    `layer_of` it, is for root inside to own.
+    """
+    machine = {file: Path("/etc", file).read_bytes() for file in _FILES if network and Path("/etc", file).exists()}
+    known = os.fsdecode(machine.get("hosts", b""))
+    wanted = {**machine, "hosts": os.fsencode(names_text(name, known))}
     folder = layer / "etc"
     if folder.is_dir() and {file.name: file.read_bytes() for file in folder.iterdir()} == wanted:
         return False

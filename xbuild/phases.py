@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import stat
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from xbuild import log, process
-from xbuild.environment import Job, Root, WorkPlace, capture, describe, run_logged
+from xbuild.environment import VARIABLES, Job, Root, WorkPlace, capture, describe, run_logged
 from xbuild.errors import PhaseError
 from xbuild.model.recipe import Recipe
 from xbuild.paths import BUILD, callers_umask
@@ -131,7 +133,8 @@ def run_phase(
         log.warn(f"{step.name} has said nothing and used no CPU for {log.human_time(seconds)}; log: {file}")
 
     started = time.monotonic()
-    command = ["sh", "-eu", f"{BUILD}/run/{script.name}"]
+    # As its own $0, by which the shell tells the lines of errors.
+    command = ["sh", "-euc", f'. {VARIABLES}; . "$0"', f"{BUILD}/run/{script.name}"]
     if deadline is not None:
         command = ["timeout", "--kill-after=10", str(deadline), *command]
     job = Job(tuple(command), env, cwd=directory_of(recipe, step), network=network, changes=True, step=name)
@@ -165,25 +168,50 @@ _APPLY = 'for patch; do patch -p1 --batch --forward -i "$patch"; done'
 def unpack(
     place: WorkPlace, fill: Callable[[Path], None], patches: Sequence[Path], root: Root, env: Mapping[str, str]
 ) -> int:
-    """Fill the source directory anew by `fill`, apply `patches`; give SOURCE_DATE_EPOCH: the newest file's time.
+    """Fill the source directory anew by `fill`, apply `patches`; give SOURCE_DATE_EPOCH, see `newest`.
 
     Raises PhaseError if a patch does not apply.
     """
     place.source.mkdir()
     fill(place.source)
-    times = [int(path.lstat().st_mtime) for path in place.source.rglob("*") if not path.is_dir()]
-    epoch = min(max(times, default=0), int(time.time()))
+    epoch = newest(place.source)
+    if epoch > time.time():
+        log.warn(f"the newest source file is dated {time.strftime('%Y-%m-%d', time.gmtime(epoch))}, in the future")
     place.give_to_builder("src", "obj", "dest")
     if patches:
-        for patch in patches:
-            shutil.copy(patch, place.scripts)
-        inside = [f"{BUILD}/run/{patch.name}" for patch in patches]
+        # Patches of two directories can have one name.
+        names = [f"patch-{number}-{patch.name}" for number, patch in enumerate(patches)]
+        for patch, name in zip(patches, names, strict=True):
+            shutil.copyfile(patch, place.scripts / name)
+            (place.scripts / name).chmod(0o644)
+        inside = [f"{BUILD}/run/{name}" for name in names]
         job = Job(("sh", "-euc", _APPLY, "sh", *inside), env, cwd=f"{BUILD}/src", changes=True)
         returncode, said = capture(root, place, job)
         if returncode != 0:
             lines = said.decode(errors="replace").splitlines()
             raise PhaseError("a patch does not apply", details=lines[-_TAIL:], hint="is it made for this version?")
     return epoch
+
+
+_LATEST = 0x7FFFFFFF
+"""2038-01-19, the last second that 32 bits hold: a program of a target may keep times in no more."""
+
+
+def newest(tree: Path) -> int:
+    """The time of the newest file or link of the source `tree`, in seconds since 1970; 0 if there is none.
+
+    The same on every day: what is dated in the future counts as well, but later than _LATEST or before 1970 it says
+    nothing. Version control's own files do not count.
+    """
+    latest = 0
+    for directory, directories, files in os.walk(tree):
+        directories[:] = [name for name in directories if name != ".git"]
+        for name in (*files, *directories):
+            status = Path(directory, name).lstat()
+            # A directory's own time says when it was unpacked; a link to one is a link.
+            if not stat.S_ISDIR(status.st_mode) and int(status.st_mtime) <= _LATEST:
+                latest = max(latest, int(status.st_mtime))
+    return latest
 
 
 def keep_copy(source: Path, destination: Path) -> Path:

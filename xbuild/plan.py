@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from xbuild.digest import key_of
-from xbuild.environment import Mode, build_directory, variables
+from xbuild.environment import Mode, build_directory, phase_variables, variables
 from xbuild.errors import UsageError
 from xbuild.model.phases import Phase
 from xbuild.model.recipe import Recipe
@@ -80,7 +80,8 @@ def artifact_value(
         "recipe": described,
         "patches": dict(patches),
         "phases": {phase.name: phase.script for phase in phases},
-        "environment": variables(recipe, toolchain, epoch=0, jobs=0),
+        "environment": variables(recipe, epoch=0),
+        "variables": phase_variables(recipe, toolchain, jobs=0),
         "target": toolchain.model_dump(mode="json", by_alias=True, include={"name", "triplet", "elf", "distribution"}),
         "mode": mode,
         "contents": dict(contents),
@@ -92,7 +93,7 @@ def steps(recipe: Recipe, phases: Sequence[Phase], value: Mapping[str, Any]) -> 
 
     value: from `artifact_value`.
     """
-    shared = {name: value[name] for name in ("environment", "target", "mode", "contents")}
+    shared = {name: value[name] for name in ("environment", "variables", "target", "mode", "contents")}
     sources = [
         source.model_dump(mode="json", include={"sha256", "into", "strip"}) for source in recipe.sources
     ]

@@ -95,6 +95,7 @@ def _recheck(builder: Builder, found: Path, *, system: bool) -> Checked:
     if number is not None:
         _make_tree(builder, steps, number)
     builder.place.make()
+    builder.place.set_variables(builder.assignments)
     builder.place.give_to_builder("src", "obj", "dest")
     root = builder.root
     if system or root.machine:

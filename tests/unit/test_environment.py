@@ -1,12 +1,23 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from xbuild.environment import Root, WorkPlace, build_directory, fixed_variables, sandbox, variables
+from xbuild.environment import (
+    FIXED_VARIABLES,
+    Root,
+    WorkPlace,
+    assignments,
+    build_directory,
+    phase_variables,
+    sandbox,
+    variables,
+)
 from xbuild.model.load import load_recipe, load_toolchain
+from xbuild.network import names_text
 from xbuild.paths import BUILDER
 from xbuild.sandbox.mounts import Bind, Mount, Overlay
 from xbuild.sandbox.run import Sandbox, Service
@@ -18,9 +29,16 @@ ROOT = Root((Path("/store/upper"), Path("/store/base")), Path("/store/private"),
 PLACE = WorkPlace(Path("/store/builds/zlib"))
 
 
-def test_variables_of_a_recipe() -> None:
+def test_only_what_every_build_expects_is_exported() -> None:
     recipe = ZLIB.model_copy(update={"env": {"CFLAGS": "-O1", "EMPTY": ""}})
-    found = variables(recipe, ARMHF, epoch=1700000000, jobs=3)
+    asked = {"SOURCE_DATE_EPOCH": "1700000000", "CFLAGS": "-O1", "EMPTY": ""}
+    assert variables(recipe, 1700000000) == {**FIXED_VARIABLES, **asked}
+    usual = {"PATH", "HOME", "USER", "LOGNAME", "SHELL", "TERM", "LANG", "LC_ALL", "TZ"}
+    assert set(FIXED_VARIABLES) == usual
+
+
+def test_variables_of_a_phase() -> None:
+    found = phase_variables(ZLIB, ARMHF, jobs=3)
     wanted = {
         "NAME": "zlib",
         "VERSION": "1.3.1",
@@ -32,30 +50,26 @@ def test_variables_of_a_recipe() -> None:
         "SRCDIR": "/build/src",
         "BUILDDIR": "/build/src",
         "JOBS": "3",
-        "SOURCE_DATE_EPOCH": "1700000000",
-        "CFLAGS": "-O1",
-        "EMPTY": "",
     }
     assert wanted.items() <= found.items()
-    others = set(found) - set(wanted) - set(fixed_variables(ARMHF))
-    assert all(name.startswith("OPT_") for name in others)
+    assert all(name.startswith("OPT_") for name in set(found) - set(wanted))
+
+
+def test_assignments_are_for_the_shell_alone() -> None:
+    values = {"A": "it's $HOME", "B": "", "OPT_LIST": "'a b' c"}
+    text = assignments(values) + 'printf "%s|" "$A" "$B" "$OPT_LIST"; env'
+    said = subprocess.run(["sh", "-euc", text], env={"PATH": "/usr/bin:/bin"}, capture_output=True, check=True).stdout
+    assert said.startswith(b"it's $HOME||'a b' c|")
+    assert b"OPT_LIST" not in said
 
 
 def test_nothing_is_inherited(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = variables(ZLIB, ARMHF, epoch=0, jobs=1)
+    before = variables(ZLIB, 0)
     for name in (*before, "CC", "MAKEFLAGS", "LD_PRELOAD_OF_USER", "DISPLAY"):
         monkeypatch.setitem(os.environ, name, "the user's")
-    after = variables(ZLIB, ARMHF, epoch=0, jobs=1)
+    after = variables(ZLIB, 0)
     assert after == before
     assert "the user's" not in after.values()
-
-
-def test_fixed_variables() -> None:
-    found = fixed_variables(ARMHF)
-    assert (found["LC_ALL"], found["TZ"], found["HOME"]) == ("C.UTF-8", "UTC", "/build")
-    assert ARMHF.identity.items() <= found.items()
-    other = fixed_variables(load_toolchain("arm64", PROJECT))
-    assert {name for name in found if found[name] != other[name]} == {"HOSTTYPE", "OSTYPE", "MACHTYPE", "MAKE_HOST"}
 
 
 @pytest.mark.parametrize(("name", "directory"), [("zlib", "/build/src"), ("brotli", "/build/obj")])
@@ -73,7 +87,7 @@ def test_sandbox_of_a_phase(tmp_path: Path) -> None:
     where = sandbox(ROOT, place, {"A": "1"}, step="02-compile")
     first, *rest = where.mounts
     assert isinstance(first, Overlay)
-    assert first.lowers == ("/store/upper", "/store/base")
+    assert first.lowers == (str(tmp_path / "loopback"), "/store/upper", "/store/base")
     assert first.upper is None
     assert not any(isinstance(mount, Overlay) for mount in rest)
     found = binds(where.mounts)
@@ -93,7 +107,9 @@ def test_sandbox_of_a_phase(tmp_path: Path) -> None:
 def test_sandbox_with_something_laid_over_the_root() -> None:
     overlay = sandbox(ROOT, PLACE, {}, over=[PLACE.dest]).mounts[0]
     assert isinstance(overlay, Overlay)
-    assert overlay.lowers == ("/store/builds/zlib/build/dest", "/store/upper", "/store/base")
+    assert overlay.lowers == tuple(
+        f"/store/{layer}" for layer in ("builds/zlib/loopback", "builds/zlib/build/dest", "upper", "base")
+    )
 
 
 def test_sandbox_with_the_network() -> None:
@@ -126,3 +142,25 @@ def test_sandbox_of_a_native_target_has_nothing_private() -> None:
     assert (where.record, where.accounts) == (None, None)
     found = binds(where.mounts)
     assert not [target for target in found if target.startswith("/.xbuild")]
+
+
+def test_names_of_a_work_place(tmp_path: Path) -> None:
+    place = WorkPlace(tmp_path)
+    place.make()
+    alone = (place.names(network=False) / "etc" / "hosts").read_text()
+    assert alone == "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n127.0.1.1 xbuild\n"
+    assert [path.name for path in (place.names(network=False) / "etc").iterdir()] == ["hosts"]
+    wide = (place.names(network=True) / "etc" / "hosts").read_text()
+    assert "localhost" in wide
+    assert wide.endswith("127.0.1.1 xbuild\n")
+
+
+@pytest.mark.parametrize(
+    ("known", "begin"),
+    [("", "127.0.0.1 localhost\n"), ("# localhost\n10.0.0.1 a", "127.0.0.1 localhost\n"), ("::1 localhost", "::1 loc")],
+)
+def test_localhost_always_has_an_address(known: str, begin: str) -> None:
+    text = names_text("me", known)
+    assert text.startswith(begin)
+    assert text.endswith("\n127.0.1.1 me\n")
+    assert known in text

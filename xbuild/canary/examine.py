@@ -14,7 +14,7 @@ from typing import Literal
 from xbuild import process
 from xbuild.canary.cases import CASES, COMPILER, Case
 from xbuild.dispatcher.table import Entry
-from xbuild.environment import Root, WorkPlace, fixed_variables, sandbox
+from xbuild.environment import FIXED_VARIABLES, Root, WorkPlace, sandbox
 from xbuild.paths import BUILD
 from xbuild.roots import Roots
 from xbuild.sandbox.run import Sandbox, remove_tree, started
@@ -66,7 +66,7 @@ def cage(roots: Roots, entries: Sequence[Entry], place: WorkPlace, layers: Seque
     dispatcher = roots.dispatcher(entries, place.dispatcher, record=False)
     registrations, shown = roots.hook(dispatcher)
     root = Root(tuple(layers) or (roots.base(),), roots.natives().private, registrations, dispatcher=shown)
-    return sandbox(root, place, fixed_variables(roots.toolchain), cwd=f"{BUILD}/obj")
+    return sandbox(root, place, FIXED_VARIABLES, cwd=f"{BUILD}/obj")
 
 
 def examine(

@@ -11,6 +11,7 @@ from xbuild import log, paths
 from xbuild.cli.arguments import COMMON, builder_of, mode_word, names, switch, words_after
 from xbuild.cli.guard import guarded
 from xbuild.doctor import require
+from xbuild.environment import VARIABLES
 from xbuild.errors import UsageError
 from xbuild.model.load import load_toolchain
 from xbuild.session.run import RunOptions
@@ -98,20 +99,19 @@ def shell(
 ) -> int:
     """Open a system of the target; for a recipe, a shell as its build has it; or run there what is after `--`."""
     log.configure(verbose=int(verbose))
-    words = _command(c.remainder)
+    words = words_after(c.remainder)
     if recipe == _NO_RECIPE:
-        return _exit_code(_system(words, target, mode, suite, root, artifact=artifact, keep=keep, bind=bind))
+        return _exit_code(_system(_command(words), target, mode, suite, root, artifact=artifact, keep=keep, bind=bind))
     if keep or bind:
         raise UsageError("--keep and --bind are for a shell without a recipe")
     builder = builder_of(_BARE if recipe == "bare" else recipe, target, mode, suite, root)
     require(native=builder.toolchain.native)
-    return builder.shell(words, artifact=artifact)
+    return builder.shell(_command(words, f". {VARIABLES}; "), artifact=artifact)
 
 
-def _command(remainder: str) -> list[str]:
-    """The words after `--`, of which a single one is shell text."""
-    words = words_after(remainder)
-    return ["sh", "-c", *words] if len(words) == 1 else words
+def _command(words: list[str], before: str = "") -> list[str]:
+    """The words after `--`, of which a single one is shell text, which `before` goes ahead of."""
+    return ["sh", "-c", before + words[0]] if len(words) == 1 else words
 
 
 def _system(

@@ -50,13 +50,9 @@ SET_BY_XBUILD = frozenset(
         "LANG",
         "LANGUAGE",
         "LC_ALL",
-        "HOSTTYPE",
-        "OSTYPE",
-        "MACHTYPE",
-        "MAKE_HOST",
     }
 )
-"""Variables of a phase's environment whose values are xbuild's business: a recipe's `env` cannot set them."""
+"""Variables of a phase whose values are xbuild's business: a recipe's `env` cannot set them."""
 
 PRIVATE_PREFIXES = ("OPT_", "XBUILD_")
 """Beginnings of variable names that belong to presets' options and to xbuild itself."""

@@ -14,6 +14,7 @@ from xbuild.debian import Tree
 from xbuild.digest import file_sha256
 from xbuild.errors import MachineError, UsageError
 from xbuild.model.toolchain import System, Toolchain
+from xbuild.network import layer_of, make_network, names_text
 from xbuild.privatetree import WORKPLACE, run_script
 from xbuild.roots import Roots
 from xbuild.sandbox.mounts import Bind, Overlay
@@ -115,17 +116,21 @@ class Parts:
             "root": dict(value),
             "packages": file_sha256(status) if status else None,
             "script": _MAKE_DISK,
+            "names": names_text(),
         }
 
         def make(staging: Path) -> None:
-            give_tree(0, tops=[staging])
+            names = staging / "loopback"
+            make_network(names, network=False)
+            give_tree(0, tops=[*layer_of(names), staging])
             mounts = (
-                Overlay(tuple(str(layer) for layer in layers), None, None, "/tmp/tree/root"),
+                Overlay(tuple(str(layer) for layer in (names, *layers)), None, None, "/tmp/tree/root"),
                 Bind(str(staging), "/tmp/made"),
             )
             with log.step("disk of the target root"):
                 run_script(self.emulator(), mounts, _MAKE_DISK, {}, "the disk could not be made")
             take_back(staging)
+            self.roots.store.discard(names)
 
         place = self.roots.store.ensure(KIND, known, f"the disk for {self.toolchain.name}", make)
         return place / "root.img"
