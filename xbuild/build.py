@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from xbuild.canary.compilers import require_same
 from xbuild.debian import Tree
 from xbuild.digest import key_of
 from xbuild.environment import VARIABLES, Job, Mode, Root, sandbox
-from xbuild.errors import CheckError, PhaseError, UsageError
+from xbuild.errors import CheckError, PhaseError, SourceError, UsageError
 from xbuild.inputs import Inputs
 from xbuild.plan import UNPACK, Step, first_step
 from xbuild.result import Result
@@ -99,6 +100,8 @@ class Builder(Inputs):
             raise UsageError(f"no phase {self.options.start!r} in this recipe{suggestion}", hint=", ".join(names))
         lock = self.store.lock(self.place.path.name, describe=f"builds {self.title}")
         with self._in_use(), lock, writing_below(self.store.root):
+            # Before anything is called up to date: the recipe's digest may be that of other files.
+            self.require_sources()
             with self._part("roots"):
                 value = self.value
             key = key_of(value)
@@ -178,6 +181,11 @@ class Builder(Inputs):
         """
         lock = self.store.lock(self.place.path.name, wait=False, describe=f"builds {self.title}")
         with self._in_use(), lock:
+            try:
+                self.require_sources()
+            except SourceError as fault:
+                # It may be this very tree that is to be looked at.
+                log.warn(f"{fault.message}; the tree here is of the older ones")
             self.place.make()
             self.place.set_variables(self.assignments)
             self.place.give_to_builder("src", "obj", "dest")
@@ -259,9 +267,7 @@ class Builder(Inputs):
             )
 
     def _fetch(self) -> list[Path]:
-        # Looking for mirrors takes its time where there is no network.
-        missing = [source for source in self.recipe.sources if source.distribution and not self._downloaded(source)]
-        context = FetchContext(self.store, self._mirrors() if missing else (), self.project)
+        context = FetchContext(self.store, cache(self._mirrors), self.project)
         return [fetch(source, context) for source in self.recipe.sources]
 
     def _mirrors(self) -> tuple[str, ...]:

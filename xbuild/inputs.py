@@ -16,12 +16,12 @@ from xbuild.environment import Mode, WorkPlace, assignments, phase_variables, va
 from xbuild.model.load import load_policy, load_presets, load_recipe, load_toolchain, toolchain_names
 from xbuild.model.phases import Phase, resolve_phases
 from xbuild.model.recipe import Recipe
-from xbuild.model.source import Source
 from xbuild.model.toolchain import Toolchain
 from xbuild.plan import UNPACK, Action, Facts, Step, artifact_value, plan, steps, work_name
 from xbuild.result import Options
 from xbuild.roots import Roots
 from xbuild.sandbox.run import remove_tree
+from xbuild.sources import downloaded, require_unchanged
 from xbuild.store import Store, diff_values
 from xbuild.system.parts import KIND, Parts
 
@@ -97,6 +97,8 @@ class Inputs:
         """The distribution packages of the build: the recipe's, its preset's, its mode's."""
         wanted = {*self.recipe.depends.packages, *load_presets()[self.recipe.build.preset].packages}
         wanted |= {distcc.PACKAGE} if self.mode == "distcc" else set()
+        # Where there is a checkout there is git, which many projects ask for their version.
+        wanted |= {"git"} if any(source.git for source in self.recipe.sources) else set()
         return sorted(wanted) if self.imported is None else self._missing(wanted, self.imported)
 
     def _missing(self, wanted: set[str], imported: foreign.Imported) -> list[str]:
@@ -177,10 +179,15 @@ class Inputs:
         return found | ({f"imported root {self.imported.name}": True} if self.imported else {})
 
     def facts(self) -> Facts:
-        """What the store holds for this build; makes nothing."""
+        """What the store holds for this build; makes nothing. Raises SourceError as `require_sources`."""
+        self.require_sources()
         things = self.things()
         done = phases.Progress(self.place).done()
-        sources = {f"source {source.sha256[:12]}": self._downloaded(source) for source in self.recipe.sources}
+        # What is of the project is at hand.
+        sources = {
+            f"source {source.sha256[:12]}": source.path is not None or bool(downloaded(source, self.store))
+            for source in self.recipe.sources
+        }
         if not all(things.values()):
             return Facts(things, sources, done)
         value = self.value
@@ -256,8 +263,10 @@ class Inputs:
         """The mode as reports call it: a native target has none of ours."""
         return "native" if self.toolchain.native else self.mode
 
-    def _downloaded(self, source: Source) -> bool:
-        return (self.store.root / "downloads" / f"sha256-{source.sha256}").exists()
+    def require_sources(self) -> None:
+        """Raise SourceError if a file or directory of the project is no longer the one that the recipe names."""
+        for source in self.recipe.sources:
+            require_unchanged(source, self.project, self.store)
 
 
 def rules_digest(entries: Iterable[Entry]) -> str:

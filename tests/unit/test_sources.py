@@ -87,7 +87,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 @pytest.fixture
 def context(tmp_path: Path) -> FetchContext:
     (tmp_path / "project").mkdir()
-    return FetchContext(Store(tmp_path / "store"), [], tmp_path / "project")
+    return FetchContext(Store(tmp_path / "store"), list, tmp_path / "project")
 
 
 def downloads(context: FetchContext) -> list[str]:
@@ -215,7 +215,7 @@ def test_distributions_copy_comes_after_the_url(server: Server, context: FetchCo
     copy = Distribution(package="zlib", file="right+dfsg.tar.gz", section="main")
     source = Source(url=f"{server.url}/none", distribution=copy, sha256=SHA256)
     mirrors = [f"{server.url}/broken", f"{server.url}/second"]
-    path = fetch(source, FetchContext(context.store, mirrors, context.project))
+    path = fetch(source, FetchContext(context.store, lambda: mirrors, context.project))
     assert path.read_bytes() == CONTENT
     file = "pool/main/z/zlib/right+dfsg.tar.gz"
     assert server.asked == ["/none", f"/broken/{file}", f"/second/{file}"]
@@ -238,7 +238,7 @@ HTML_PAGE = '<a href="/files/other.whl">o</a><a data-x href="/files/right_1-1.0.
 def test_sdist_from_an_index(server: Server, context: FetchContext, content_type: str, page: str) -> None:
     server.pages["/simple/right-1/"] = (content_type, page)
     source = Source(pypi="right.1", sha256=SHA256).completed("1.0")
-    path = fetch(source, FetchContext(context.store, [], context.project, f"{server.url}/simple/"))
+    path = fetch(source, FetchContext(context.store, list, context.project, f"{server.url}/simple/"))
     assert path.read_bytes() == CONTENT
     assert server.asked == ["/simple/right-1/", "/files/right_1-1.0.tar.gz"]
 
@@ -247,7 +247,7 @@ def test_index_without_the_file_is_told(server: Server, context: FetchContext) -
     server.pages["/simple/right-1/"] = ("text/html", HTML_PAGE)
     source = Source(pypi="right-1", sha256=SHA256).completed("2.0")
     with pytest.raises(SourceError) as caught:
-        fetch(source, FetchContext(context.store, [], context.project, f"{server.url}/simple"))
+        fetch(source, FetchContext(context.store, list, context.project, f"{server.url}/simple"))
     assert caught.value.details == (f"{server.url}/simple/right-1/: has no right-1-2.0.tar.gz",)
 
 
@@ -255,7 +255,7 @@ def test_page_that_is_no_index_is_told(server: Server, context: FetchContext) ->
     server.pages["/right-1/"] = ("application/json", "[1]")
     source = Source(pypi="right-1", sha256=SHA256).completed("2.0")
     with pytest.raises(SourceError) as caught:
-        fetch(source, FetchContext(context.store, [], context.project, server.url))
+        fetch(source, FetchContext(context.store, list, context.project, server.url))
     assert "not a page of a package index" in caught.value.details[0]
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import os
+import tarfile
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,13 +15,26 @@ from xbuild.errors import MachineError, SourceError
 from xbuild.model.source import Distribution, Source
 from xbuild.sources.archive import unpack
 from xbuild.sources.download import Failure, basename, download_file, shown
+from xbuild.sources.git import Checkout
 from xbuild.sources.index import configured_indexes, find_sdist
-from xbuild.sources.trees import archive_commit, archive_tree, tree_digest
+from xbuild.sources.trees import archive_tree, archived_records, tree_digest, tree_records
 from xbuild.store import Store, writing_below
 
-__all__ = ["FetchContext", "fetch", "lay_out", "name_of", "pool_address", "tree_digest", "unpack"]
+__all__ = [
+    "FetchContext",
+    "downloaded",
+    "fetch",
+    "lay_out",
+    "name_of",
+    "pool_address",
+    "require_unchanged",
+    "tree_digest",
+    "unpack",
+]
 
 _NETWORK_HINT = "check the network (http_proxy and https_proxy name proxies), or add mirrors to the recipe"
+_SHOWN = 10
+"""How many names of changed files a message has."""
 _DIGEST_HINT = "compare the recipe's sha256 with the one that upstream publishes: one of the two changed"
 
 
@@ -26,13 +42,14 @@ _DIGEST_HINT = "compare the recipe's sha256 with the one that upstream publishes
 class FetchContext:
     """What fetching needs beside the source.
 
-    mirror_urls: the distribution's package mirrors in order, each the directory that holds `pool/`.
+    mirrors: gives the distribution's package mirrors in order, each the directory that holds `pool/`; asked only when
+    one is wanted, since finding them takes its time where there is no network.
     project: what relative paths are relative to. index_url: a Python package index (None: those that pip is
     set to use).
     """
 
     store: Store
-    mirror_urls: Sequence[str]
+    mirrors: Callable[[], Sequence[str]]
     project: Path
     index_url: str | None = None
 
@@ -70,11 +87,10 @@ def fetch(source: Source, context: FetchContext) -> Path:
     """
     if source.path is not None:
         return _fetch_path(source, context)
-    place = context.store.directory("downloads") / f"sha256-{source.sha256}"
     lock = f"download-{source.sha256[:20]}"
     with context.store.lock(lock, describe=f"fetches {name_of(source)}"):
-        if place.exists():
-            if file_sha256(place) == source.sha256:
+        for place in downloaded(source, context.store):
+            if file_sha256(place) == place.stem.rpartition("-")[2]:
                 log.detail(f"{name_of(source)} is in the store")
                 return place
             log.warn(f"{place} is damaged: {name_of(source)} is fetched again")
@@ -82,24 +98,45 @@ def fetch(source: Source, context: FetchContext) -> Path:
         scratch = context.store.scratch(lock)
         try:
             with writing_below(context.store.root):
-                _bring(source, context, scratch)
-                scratch.rename(place)
+                name = _bring_commit(source, scratch) if source.git is not None else _bring(source, context, scratch)
+                return scratch.rename(context.store.directory("downloads") / name)
         finally:
             context.store.discard(scratch)
-    return place
 
 
-def _bring(source: Source, context: FetchContext, target: Path) -> None:
-    if source.git is not None:
+def downloaded(source: Source, store: Store) -> list[Path]:
+    """The files in the store that `source` was fetched to; their names end with their own sha256."""
+    directory = store.root / "downloads"
+    files = [directory / f"sha256-{source.sha256}", *sorted(directory.glob(f"git-{source.sha256}-*.tar"))]
+    return [file for file in files if file.exists()]
+
+
+def _bring_commit(source: Source, target: Path) -> str:
+    """Write the commit of `source` as a tar file to `target`; give the name for it."""
+    # Named as the target is, so that whoever sweeps up after a killed process finds both.
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f"{target.stem}.") as directory:
+        checkout = Checkout(source.git or "", source.commit or "", Path(directory, "tree"))
         with log.step(f"git fetch {name_of(source)}"):
-            archive_commit(source.git, source.commit or "", target)
-        _verify(source, file_sha256(target), f"git archive of {name_of(source)}")
-        return
+            checkout.make()
+            # The digest that older versions took: of what an archive has, which lacks submodules and more.
+            checkout.archive(target)
+            if file_sha256(target) == source.sha256:
+                return f"sha256-{source.sha256}"
+            checkout.fetch_history()
+            tags = checkout.proven(source.sha256)
+            if tags is None:
+                _verify(source, checkout.digest(), f"the checkout of {name_of(source)}")
+            checkout.pack(tags or (), target)
+        return f"git-{source.sha256}-{file_sha256(target)}.tar"
+
+
+def _bring(source: Source, context: FetchContext, target: Path) -> str:
+    """Write the file of `source` to `target`; give the name for it."""
     failures: list[Failure] = []
     for address in _addresses(source, context, failures):
         try:
             download_file(address, target, source.sha256)
-            return
+            return f"sha256-{source.sha256}"
         except Failure as failure:
             # What is not the named file deserves the user's eye, even if the next address has the right one.
             (log.warn if failure.wrong else log.info)(f"{failure.address}: {failure.reason}")
@@ -112,7 +149,7 @@ def _addresses(source: Source, context: FetchContext, failures: list[Failure]) -
     if source.url is not None:
         yield from (source.url, *source.mirrors)
     if source.distribution is not None:
-        yield from (pool_address(mirror, source.distribution) for mirror in context.mirror_urls)
+        yield from (pool_address(mirror, source.distribution) for mirror in context.mirrors())
     if source.pypi is not None:
         indexes = [context.index_url] if context.index_url else configured_indexes()
         file = source.file or f"{source.pypi}-{source.version}.tar.gz"
@@ -140,14 +177,42 @@ def _none_worked(source: Source, failures: Sequence[Failure]) -> SourceError | M
     return SourceError(message, details=details, hint=_NETWORK_HINT)
 
 
-def _fetch_path(source: Source, context: FetchContext) -> Path:
-    origin = context.project / str(source.path)
+def require_unchanged(source: Source, project: Path, store: Store) -> None:
+    """Raise SourceError, with the names of files, if `source` is a path of `project` that is not as the recipe says."""
+    if source.path is None:
+        return
+    origin = project / source.path
     if not origin.exists():
         raise SourceError(f"{origin}: not found", hint=f"the recipe names it: path: {source.path}")
     if origin.is_file():
         _verify(source, file_sha256(origin), str(origin))
+        return
+    if not origin.is_dir():
+        raise SourceError(f"{origin}: neither a file nor a directory", hint=f"the recipe names it: path: {source.path}")
+    packed = store.root / "downloads" / _tree_name(source)
+    digest = tree_digest(origin)
+    changes = _changes(packed, origin) if digest != source.sha256 and packed.exists() else []
+    _verify(source, digest, str(origin), changes)
+
+
+def _changes(packed: Path, origin: Path) -> list[str]:
+    """How the tree `origin` differs from the one in the tar file `packed`, some lines; [] if that cannot be read."""
+    try:
+        before = {name: rest for name, *rest in archived_records(packed)}
+    except (tarfile.TarError, OSError):
+        return []
+    after = {name: rest for name, *rest in tree_records(origin)}
+    words = {(True, True): "changed", (True, False): "removed", (False, True): "new"}
+    names = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+    lines = [f"{words[name in before, name in after]}: {os.fsdecode(name)}" for name in names[:_SHOWN]]
+    return lines + ([f"and {len(names) - _SHOWN} more"] if len(names) > _SHOWN else [])
+
+
+def _fetch_path(source: Source, context: FetchContext) -> Path:
+    require_unchanged(source, context.project, context.store)
+    origin = context.project / str(source.path)
+    if origin.is_file():
         return origin
-    _verify(source, tree_digest(origin), str(origin))
     place = context.store.directory("downloads") / _tree_name(source)
     lock = f"tree-{source.sha256[:20]}"
     with context.store.lock(lock, describe=f"packs {origin}"):
@@ -166,11 +231,11 @@ def _tree_name(source: Source) -> str:
     return f"tree-{source.sha256}.tar"
 
 
-def _verify(source: Source, digest: str, what: str) -> None:
+def _verify(source: Source, digest: str, what: str, changes: Sequence[str] = ()) -> None:
     if digest != source.sha256:
         raise SourceError(
             f"{what}: sha256 is not the one that the recipe names",
-            details=[f"recipe: {source.sha256}", f"found:  {digest}"],
+            details=[f"recipe: {source.sha256}", f"found:  {digest}", *changes],
             hint="if the change is meant, write the found value into the recipe",
         )
 
@@ -181,6 +246,4 @@ def lay_out(source: Source, archive: Path, directory: Path) -> None:
     Trees (git, and a path to a directory) lack the leading directory that archives have: nothing is stripped.
     """
     tree = source.git is not None or archive.name == _tree_name(source)
-    destination = directory / source.into
-    destination.mkdir(parents=True, exist_ok=True)
-    unpack(archive, destination, 0 if tree else source.strip, name_of(source))
+    unpack(archive, directory, 0 if tree else source.strip, name_of(source), into=source.into)

@@ -10,6 +10,7 @@ import lzma
 import os
 import shutil
 import stat
+import struct
 import tarfile
 import tempfile
 import zipfile
@@ -34,26 +35,39 @@ _NO_LINK = (errno.EINVAL, errno.ENOENT, errno.ENOTDIR)
 _CONFLICTS = (errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 """What system calls say if members do not go together, as a file and a directory of one name."""
 
+_VOLUME_LABEL = b"V"
+"""GNU tar's --label: a member that names the archive, and is no file."""
+
 _DAMAGE = (
     tarfile.TarError,
     zipfile.BadZipFile,
     zlib.error,
     lzma.LZMAError,
+    struct.error,
     EOFError,
     ValueError,
+    LookupError,
     # A time that no file can have.
     OverflowError,
+    # Of zip: a way of compression that Python does not know.
+    NotImplementedError,
+    # Thousands of headers that each say something of the next one.
+    RecursionError,
 )
 
 
-def unpack(archive: Path, destination: Path, strip: int = 1, name: str | None = None) -> None:
-    """Unpack `archive` into the directory `destination`; the files keep their mtimes.
+def unpack(
+    archive: Path, destination: Path, strip: int = 1, name: str | None = None, *, into: str = "."
+) -> None:
+    """Unpack `archive` into `into`, a directory below `destination`, which may be missing; all keep their mtimes.
 
-    strip: leading path components to drop; what has no more than these is left out. name: for messages.
-    Raises SourceError if it is damaged, holds nothing after `strip`, or a member would leave `destination`.
+    Links are made as they are, wherever they lead, as tar does; nothing is written through one that leads outside of
+    `destination`. strip: leading path components to drop; what has no more than these is left out. name: for messages.
+    Raises SourceError if it is damaged, holds nothing after `strip`, or a member would leave the directory.
     """
     what = name or str(archive)
     try:
+        destination = _directory(destination, into)
         with writing_below(destination), _as_tar(archive, destination) as tar:
             count = _extract(tar, destination, strip)
     except _Refused as error:
@@ -109,14 +123,16 @@ def _zip_to_tar(archive: Path, plain: IO[bytes]) -> None:
             mode = entry.external_attr >> 16
             member = tarfile.TarInfo(entry.filename.rstrip("/"))
             # The times in a zip archive have no zone; UTC makes them the same on every machine.
-            member.mtime = calendar.timegm((*entry.date_time, 0, 0, 0))
+            year, month, day, *clock = entry.date_time
+            # Some write no date at all, which is month 0.
+            member.mtime = calendar.timegm((year, max(month, 1), max(day, 1), *clock, 0, 0, 0))
             # Archives made without unix attributes have 0.
             member.mode = stat.S_IMODE(mode) or 0o644
             if entry.is_dir():
                 member.type = tarfile.DIRTYPE
                 tar.addfile(member)
             elif stat.S_ISLNK(mode):
-                member.type, member.linkname = tarfile.SYMTYPE, source.read(entry).decode()
+                member.type, member.linkname = tarfile.SYMTYPE, os.fsdecode(source.read(entry))
                 tar.addfile(member)
             else:
                 member.size = entry.file_size
@@ -125,7 +141,7 @@ def _zip_to_tar(archive: Path, plain: IO[bytes]) -> None:
 
 
 class _Refused(Exception):
-    """A member would lie or lead outside the destination, or is neither file, directory nor link."""
+    """A member would be written outside the destination, or is a device."""
 
 
 def _stripped(name: str, strip: int) -> str:
@@ -159,13 +175,30 @@ def _followed(base: Path, path: str) -> Path:
     return place
 
 
+def _directory(root: Path, name: str) -> Path:
+    """The directory `name` below the directory `root`, made if it is missing; not through a link that leads outside."""
+    top = root.resolve()
+    place = _followed(top, name)
+    if not place.is_relative_to(top):
+        raise _Refused(f"{name!r} leads to {str(place)!r}, which is outside the source directory")
+    _make_directory(place)
+    return place
+
+
+def _make_directory(place: Path) -> None:
+    missing = list(itertools.takewhile(lambda path: not path.is_dir(), (place, *place.parents)))
+    for path in reversed(missing):
+        path.mkdir()
+        # Whatever the umask: the build runs as another user.
+        path.chmod(0o755)
+
+
 class _Tree:
     """The directory that members are unpacked into; each sees the links that those before it have made."""
 
     def __init__(self, root: Path) -> None:
         self._root = root.resolve()
         self._mtimes: dict[Path, float] = {}
-        self._links: dict[Path, str] = {}
 
     def add(self, tar: tarfile.TarFile, member: tarfile.TarInfo, name: str, strip: int) -> None:
         """Unpack `member` as `name`; a hard link names another member, so it loses `strip` components too."""
@@ -174,26 +207,33 @@ class _Tree:
             message = f"{name!r} would be extracted to {str(place)!r}, which is outside the destination"
             raise _Refused(message)
         if member.isdir():
-            self._make_directory(place)
+            _make_directory(place)
             # Set at the end: what comes into it changes it.
             self._mtimes[place] = member.mtime
             return
-        if not (member.isreg() or member.issym() or member.islnk()):
-            raise _Refused(f"{name!r} is a special file")
-        self._make_directory(place.parent)
-        if member.issym():
-            self._make_link(place, name, member.linkname)
-        elif member.islnk():
+        if not (member.isreg() or member.issym() or member.islnk() or member.isfifo()):
+            raise _Refused(f"{name!r} is a device, or of a kind that nobody knows")
+        _make_directory(place.parent)
+        if member.islnk():
             self._make_hard_link(place, name, _stripped(member.linkname, strip))
+            return
+        # What is there can be a link, or have another name: only this name becomes the new file.
+        place.unlink(missing_ok=True)
+        if member.issym():
+            if not member.linkname:
+                raise tarfile.ReadError(f"{name!r} is a link to nothing")
+            place.symlink_to(member.linkname)
+        elif member.isfifo():
+            os.mkfifo(place)
         else:
-            _make_file(tar, member, place)
+            _write_file(tar, member, place)
+        if not member.issym():
+            mode = member.mode & 0o755 if member.mode & 0o100 else member.mode & 0o644
+            place.chmod(mode | 0o600)
+        os.utime(place, (member.mtime, member.mtime), follow_symlinks=False)
 
     def finish(self) -> None:
         """Do what can only be done when all members are there."""
-        for place, name in self._links.items():
-            # A later link can have changed where an earlier one leads.
-            if place.is_symlink():
-                self._check_link(place, name, os.fspath(place.readlink()))
         for place, mtime in self._mtimes.items():
             os.utime(place, (mtime, mtime))
 
@@ -201,61 +241,22 @@ class _Tree:
         head, _, last = name.rpartition("/")
         return _followed(self._root, name) if last == ".." else _followed(self._root, head) / last
 
-    def _make_directory(self, place: Path) -> None:
-        missing = list(itertools.takewhile(lambda path: not path.is_dir(), (place, *place.parents)))
-        for path in reversed(missing):
-            path.mkdir()
-            # Whatever the umask: the build runs as another user.
-            path.chmod(0o755)
-
-    def _check_link(self, place: Path, name: str, target: str) -> None:
-        if target.startswith("/"):
-            raise _Refused(f"{name!r} is a link to an absolute path")
-        try:
-            end = _followed(place.parent, target)
-        except OSError as error:
-            # A loop leads nowhere, and some packages' tests have one.
-            if error.errno == errno.ELOOP:
-                return
-            raise _Refused(f"{name!r} is a link to what cannot be followed: {error.strerror}") from error
-        self._check_end(name, end)
-
-    def _check_end(self, name: str, end: Path) -> None:
-        if not end.is_relative_to(self._root):
-            raise _Refused(f"{name!r} would link to {str(end)!r}, which is outside the destination")
-
-    def _make_link(self, place: Path, name: str, target: str) -> None:
-        if not target:
-            raise tarfile.ReadError(f"{name!r} is a link to nothing")
-        self._check_link(place, name, target)
-        place.unlink(missing_ok=True)
-        place.symlink_to(target)
-        self._links[place] = name
-
     def _make_hard_link(self, place: Path, name: str, target: str) -> None:
         source = self._unfollowed(target)
-        self._check_end(name, source)
-        if source.is_symlink():
-            # A relative link leads elsewhere from another directory.
-            self._check_link(place, name, os.fspath(source.readlink()))
-            self._links[place] = name
-        elif not source.is_file():
+        if not source.is_relative_to(self._root):
+            raise _Refused(f"{name!r} would link to {str(source)!r}, which is outside the destination")
+        if not source.is_symlink() and not source.is_file() and not source.is_fifo():
             raise tarfile.ReadError(f"linkname {target!r} not found")
         if source != place:
             place.unlink(missing_ok=True)
             os.link(source, place, follow_symlinks=False)
 
 
-def _make_file(tar: tarfile.TarFile, member: tarfile.TarInfo, place: Path) -> None:
-    # What is there can be a link, or have another name: only this name gets the new contents.
-    place.unlink(missing_ok=True)
+def _write_file(tar: tarfile.TarFile, member: tarfile.TarInfo, place: Path) -> None:
     contents = tar.extractfile(member)
     assert contents is not None
     with contents, place.open("xb") as stream:
         shutil.copyfileobj(contents, stream)
-    mode = member.mode & 0o755 if member.mode & 0o100 else member.mode & 0o644
-    place.chmod(mode | 0o600)
-    os.utime(place, (member.mtime, member.mtime))
 
 
 def _extract(tar: tarfile.TarFile, destination: Path, strip: int) -> int:
@@ -263,7 +264,8 @@ def _extract(tar: tarfile.TarFile, destination: Path, strip: int) -> int:
     tree = _Tree(destination)
     count = 0
     for member in tar:
-        if name := _stripped(member.name, strip):
+        name = _stripped(member.name, strip)
+        if name and member.type != _VOLUME_LABEL:
             tree.add(tar, member, name, strip)
             count += 1
     tree.finish()
