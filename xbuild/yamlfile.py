@@ -7,6 +7,9 @@ before they are validated, and an error still names the line that the user wrote
 from __future__ import annotations
 
 import difflib
+import os
+import re
+import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +23,15 @@ from xbuild.errors import RecipeError
 
 M = TypeVar("M", bound=BaseModel)
 Location = tuple[str | int, ...]
+
+_TEXT = "tag:yaml.org,2002:str"
+_LONGEST = 1 << 20
+"""Bytes of a file: PyYAML reads some 100 kB in a second, and a recipe of a thousand sources has some 200 kB."""
+_DEEPEST = 50
+"""Levels of a document; our formats have 6."""
+_BITS = 64
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
+"""NUL ends a file name and an argument; halves of surrogate pairs, which YAML can write, have no bytes."""
 
 CLOSE = 0.6
 """Similarity from which a name is suggested, 0 to 1: the default of `difflib.get_close_matches`."""
@@ -152,15 +164,12 @@ def read_tree(path: Path) -> Node:
     """The one document in the YAML file `path` as a tree.
 
     Raises RecipeError when the file cannot be read, is not YAML, gives a key twice, has a key that is not
-    text, or uses anchors (which would make a short file mean a huge one, and positions ambiguous).
+    text, or has what no recipe needs: anchors (which would make a short file mean a huge one, and positions
+    ambiguous), tags, more than _DEEPEST levels, numbers of more than 64 bits, characters that no file name can have.
     """
-    try:
-        text = path.read_bytes().decode()
-    except OSError as error:
-        raise RecipeError(f"{shown(path)}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise RecipeError(f"{shown(path)}: is not UTF-8 text: byte {error.start}: {error.reason}") from error
+    text = _read(path)
     problems: list[Problem] = []
+    loader = None
     try:
         loader = _Loader(text)
         document = loader.get_single_node()
@@ -171,23 +180,62 @@ def read_tree(path: Path) -> Node:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         raise file_error(path, [Problem(line, column, "", f"not YAML: {error.problem}")]) from error
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{shown(path)}: not YAML: {error}") from error
+    except yaml.reader.ReaderError as error:
+        reason = f"not YAML: character #x{int(error.character):04x}: {error.reason}"
+        raise _at(path, text[: error.position], reason) from error
+    except (ValueError, OverflowError) as error:
+        # An escape such as "\UFFFFFFFF", which PyYAML does not look at before it converts it.
+        position = loader.index if loader else 0
+        raise _at(path, text[:position], f"not YAML: {error}") from error
     if problems:
         raise file_error(path, problems)
     return tree
 
 
+def _read(path: Path) -> str:
+    try:
+        # A fifo would be waited for.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:  # noqa: PTH123
+            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+                raise RecipeError(f"{shown(path)}: cannot be read: is not a file")
+            data = stream.read(_LONGEST + 1)
+    except OSError as error:
+        raise RecipeError(f"{shown(path)}: cannot be read: {error.strerror}") from error
+    if len(data) > _LONGEST:
+        raise RecipeError(f"{shown(path)}: cannot be read: has more than {_LONGEST} bytes")
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        before = data[: error.start].decode()
+        raise _at(path, before, f"is not UTF-8 text: byte {error.start}: {error.reason}") from error
+
+
+def _at(path: Path, before: str, text: str) -> RecipeError:
+    """The error `text` right behind the text `before` of the file `path`."""
+    line = before.count("\n")
+    return file_error(path, [Problem(line + 1, len(before) - before.rfind("\n"), "", text)])
+
+
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader without anchors."""
+    """PyYAML's safe loader without anchors and tags, and with an end to its depth."""
+
+    depth = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         event = self.peek_event()  # type: ignore[no-untyped-call]
+        wrong = None
         if getattr(event, "anchor", None) is not None:
-            raise yaml.MarkedYAMLError(
-                problem="anchors and aliases (& and *) are not supported", problem_mark=event.start_mark
-            )
-        return super().compose_node(parent, index)
+            wrong = "anchors and aliases (& and *) are not supported"
+        elif getattr(event, "tag", None) not in (None, "!", _TEXT):
+            wrong = "tags (!) are not supported"
+        elif self.depth == _DEEPEST:
+            wrong = f"more than {_DEEPEST} levels"
+        if wrong:
+            raise yaml.MarkedYAMLError(problem=wrong, problem_mark=event.start_mark)
+        self.depth += 1
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
 
 def _tree(loader: _Loader, node: yaml.Node, problems: list[Problem], mark: yaml.Mark | None = None) -> Node:
@@ -201,9 +249,20 @@ def _tree(loader: _Loader, node: yaml.Node, problems: list[Problem], mark: yaml.
     else:
         try:
             value = loader.construct_object(node)
-        except ValueError as error:  # a date such as 2024-13-45
+        except (ValueError, ArithmeticError) as error:  # a date such as 2024-13-45
             raise yaml.MarkedYAMLError(problem=f"{error}: quote it", problem_mark=node.start_mark) from error
+        if wrong := _wrong(value):
+            problems.append(Problem(at.line + 1, at.column + 1, "", wrong))
     return Node(value, at.line + 1, at.column + 1)
+
+
+def _wrong(value: Any) -> str | None:
+    """Why a scalar is one that nothing here can mean."""
+    if isinstance(value, int) and value.bit_length() >= _BITS:
+        return "a number of more than 64 bits: quote it"
+    if isinstance(value, str) and _NO_TEXT.search(value):
+        return "has a character that no text of a recipe can have (NUL, or half of a surrogate pair)"
+    return None
 
 
 def _entries(loader: _Loader, node: yaml.MappingNode, problems: list[Problem]) -> dict[str, Node]:
@@ -211,9 +270,11 @@ def _entries(loader: _Loader, node: yaml.MappingNode, problems: list[Problem]) -
     for key, value in node.value:
         line, column = key.start_mark.line + 1, key.start_mark.column + 1
         name = key.value
-        if key.tag != "tag:yaml.org,2002:str":
+        if key.tag != _TEXT:
             written = f" {name!r}" if isinstance(name, str) else ""
             problems.append(Problem(line, column, "", f"key{written} must be text: quote it"))
+        elif wrong := _wrong(name):
+            problems.append(Problem(line, column, "", f"key {wrong}"))
         elif name in entries:
             problems.append(
                 Problem(line, column, "", f"key {name!r} given twice (first on line {entries[name].line})")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from xbuild import phases
 from xbuild.environment import WorkPlace
 from xbuild.errors import EXIT_MACHINE, MachineError
-from xbuild.phases import Progress, hint_for, keep_copy, last_lines, step_name
+from xbuild.phases import Progress, hint_for, keep_copy, last_lines, newest, step_name
 from xbuild.plan import Done, Step
 
 
@@ -150,6 +151,26 @@ def test_last_lines_of_little_and_of_much(tmp_path: Path) -> None:
 def test_logs_sort_in_the_order_of_the_phases() -> None:
     names = [step_name(number, Step(name, "")) for number, name in enumerate(("unpack", "configure", "compile"))]
     assert names == ["00-unpack", "01-configure", "02-compile"] == sorted(names)
+
+
+def test_newest_says_the_same_on_any_day(tmp_path: Path) -> None:
+    def at(seconds: int, name: str) -> None:
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (seconds, seconds))
+
+    assert newest(tmp_path) == 0
+    at(-1, "early")
+    assert newest(tmp_path) == 0
+    at(1000, "old")
+    # The link is made now, and so is what it leads to.
+    for name, target in (("link", "old"), ("up", "."), ("out", "/usr"), ("gone", "none")):
+        (tmp_path / name).symlink_to(target)
+        os.utime(tmp_path / name, (2000, 2000), follow_symlinks=False)
+    assert newest(tmp_path) == 2000
+    at(0x7FFFFFFF, "tomorrow")
+    at(0x80000000, "never")
+    (tmp_path / ".git").mkdir()
+    assert newest(tmp_path) == 0x7FFFFFFF
 
 
 def test_keep_copy(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import base64
+import contextlib
 import hashlib
 import http.server
 import json
@@ -13,8 +14,8 @@ import pytest
 from xbuild.errors import MachineError, SourceError
 from xbuild.model.source import Distribution, Source
 from xbuild.sources import FetchContext, fetch, name_of, pool_address
-from xbuild.sources.download import shown
-from xbuild.sources.index import configured_indexes
+from xbuild.sources.download import Failure, download_file, shown
+from xbuild.sources.index import configured_indexes, find_sdist
 from xbuild.store import Store
 
 CONTENT = b"x" * 1000
@@ -23,7 +24,7 @@ WRONG = b"y" * 1000
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """/right, /wrong, /cut, /flaky (500 once), /moved, /secret (wants a login), server.pages; else 404."""
+    """/right, /wrong, /cut, /flaky (500 once), /moved, /secret (with a login), /endless, /slow, server.pages, or 404."""
 
     server: "Server"
 
@@ -46,8 +47,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
         elif last == "secret":
             login = "Basic " + base64.b64encode(b"me:p@ss").decode()
             self.answer(200 if self.headers["Authorization"] == login else 401, CONTENT)
+        elif last in ("endless", "slow") or self.path.startswith("/x/endless"):
+            self.without_end(b"x" * 50000 if last != "slow" else b"x")
         else:
             self.answer(404, b"")
+
+    def without_end(self, part: bytes) -> None:
+        self.send_response(200)
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            while not self.server.closing.wait(0.02):
+                self.wfile.write(part)
 
     def answer(self, code: int, body: bytes, headers: dict[str, str] | None = None, length: int = -1) -> None:
         self.send_response(code)
@@ -68,6 +78,7 @@ class Server(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.asked: list[str] = []
         self.pages: dict[str, tuple[str, str]] = {}
+        self.closing = threading.Event()
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
 
 
@@ -80,6 +91,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         thread = threading.Thread(target=running.serve_forever, args=(0.02,))
         thread.start()
         yield running
+        running.closing.set()
         running.shutdown()
         thread.join()
 
@@ -190,6 +202,76 @@ def test_file_addresses(context: FetchContext, tmp_path: Path) -> None:
     with pytest.raises(SourceError) as caught:
         fetch(Source(url=f"file://{tmp_path}/none", sha256="0" * 64), context)
     assert caught.value.details == (f"file://{tmp_path}/none: no such file",)
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "value", "reason"),
+    [
+        ("endless", "_MOST", 100000, "more than 100000 bytes came, and no end of them"),
+        ("slow", "_TIMEOUT", 0.3, "less than 1000 bytes a second"),
+        ("right", "_LEFT", 1 << 62, "has 1000 bytes, and there is room for 0"),
+    ],
+)
+def test_what_would_not_end_is_ended(
+    server: Server,
+    context: FetchContext,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    setting: str,
+    value: float,
+    reason: str,
+) -> None:
+    monkeypatch.setattr(f"xbuild.sources.download.{setting}", value)
+    with pytest.raises((SourceError, MachineError), match="could not be fetched") as caught:
+        fetch(Source(url=f"{server.url}/{name}", sha256=SHA256), context)
+    assert caught.value.details == (f"{server.url}/{name}: {reason}",)
+    assert downloads(context) == []
+
+
+def test_an_endless_index_is_ended(server: Server, context: FetchContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xbuild.sources.index._PAGE_LIMIT", 100000)
+    with pytest.raises(Failure, match="more than 100000 bytes came"):
+        find_sdist(f"{server.url}/x", "endless/..", "f")
+
+
+def test_a_name_that_no_machine_can_have_is_told(tmp_path: Path) -> None:
+    with pytest.raises(Failure, match="not an address: "):
+        download_file(f"http://{'a' * 70}.invalid/x", tmp_path / "file", SHA256)
+
+
+@pytest.mark.parametrize("odd", ["fifo", "/dev/zero", "."])
+def test_only_files_are_fetched_by_file_addresses(context: FetchContext, tmp_path: Path, odd: str) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(SourceError) as caught:
+        fetch(Source(url=f"file://{tmp_path / odd}", sha256=SHA256), context)
+    assert caught.value.details[0].endswith(": not a file")
+
+
+@pytest.mark.parametrize("href", ["http://[::1/right-1-1.0.tar.gz", "//[/right-1-1.0.tar.gz", "http://[::1/x"])
+def test_an_odd_link_of_an_index_is_told(server: Server, context: FetchContext, href: str) -> None:
+    server.pages["/right-1/"] = ("text/html", f'<a href="{href}">x</a>')
+    with pytest.raises(SourceError) as caught:
+        fetch(
+            Source(pypi="right-1", sha256=SHA256).completed("1.0"),
+            FetchContext(context.store, list, context.project, server.url),
+        )
+    assert caught.value.details[0].startswith(f"{server.url}/right-1/: ")
+
+
+def test_a_damaged_copy_of_the_distributions_is_fetched_again(server: Server, context: FetchContext) -> None:
+    asked: list[str] = []
+
+    def mirrors() -> list[str]:
+        asked.append(server.url)
+        return asked
+
+    source = Source(distribution=Distribution(package="zlib", file="right.tar.gz"), sha256=SHA256)
+    late = FetchContext(context.store, mirrors, context.project)
+    path = fetch(source, late)
+    assert fetch(source, late) == path
+    assert len(asked) == 1, "looking for mirrors takes its time"
+    path.write_bytes(b"damaged")
+    assert fetch(source, late).read_bytes() == CONTENT
 
 
 def test_two_fetches_at_once_ask_once(server: Server, context: FetchContext) -> None:

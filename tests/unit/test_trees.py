@@ -13,7 +13,7 @@ import pytest
 
 from xbuild.errors import SourceError
 from xbuild.model.source import Source
-from xbuild.sources import FetchContext, fetch, lay_out, tree_digest
+from xbuild.sources import FetchContext, fetch, lay_out, require_unchanged, tree_digest
 from xbuild.sources.git import _resolved
 from xbuild.store import Store
 
@@ -208,8 +208,9 @@ def test_a_submodule_that_cannot_be_had_is_told(context: FetchContext, tmp_path:
     git(path, "update-index", "--add", "--cacheinfo", f"160000,{'1' * 40},lib")
     git(path, "add", ".gitmodules")
     git(path, "commit", "--quiet", "--message", "one")
+    commit = git(path, "rev-parse", "HEAD").decode().strip()
     with pytest.raises(SourceError, match=f"/none: cannot get commit {'1' * 40}"):
-        found(context, path, git(path, "rev-parse", "HEAD").decode().strip())
+        fetch(Source(git=f"file://{path}", commit=commit, sha256="0" * 64), context)
 
 
 @pytest.mark.parametrize(
@@ -264,6 +265,38 @@ def test_path_to_an_archive(context: FetchContext, tmp_path: Path) -> None:
     assert (tmp_path / "src" / "f").read_bytes() == b"1"
     with pytest.raises(SourceError, match="not found"):
         fetch(Source(path="none", sha256="0" * 64), context)
+
+
+def test_a_changed_path_is_told_by_the_names_of_files(context: FetchContext) -> None:
+    tree = context.project / "own"
+    tree.mkdir()
+    for name in ("kept", "gone", "edited", *(f"many{number}" for number in range(20))):
+        (tree / name).write_text(name)
+    source = Source(path="own", sha256=tree_digest(tree))
+    require_unchanged(source, context.project, context.store)
+    fetch(source, context)
+    (tree / "edited").write_text("other")
+    (tree / "gone").unlink()
+    (tree / "new").touch()
+
+    def told() -> tuple[str, ...]:
+        with pytest.raises(SourceError, match="own: sha256 is not the one that the recipe names") as caught:
+            require_unchanged(source, context.project, context.store)
+        return caught.value.details
+
+    lines = (f"recipe: {source.sha256}", f"found:  {tree_digest(tree)}")
+    assert told() == (*lines, "changed: edited", "removed: gone", "new: new")
+    for number in range(20):
+        (tree / f"many{number}").chmod(0o755)
+    assert told()[2:4] == ("changed: edited", "removed: gone")
+    assert told()[-1] == "and 13 more"
+    (packed,) = context.store.directory("downloads").iterdir()
+    packed.write_bytes(b"damaged")
+    assert told() == (lines[0], f"found:  {tree_digest(tree)}")
+    shutil.rmtree(tree)
+    os.mkfifo(tree)
+    with pytest.raises(SourceError, match="neither a file nor a directory"):
+        require_unchanged(source, context.project, context.store)
 
 
 def test_tree_digest_sees_what_counts(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -98,16 +99,16 @@ def test_two_documents_are_refused(file: Path) -> None:
 
 def test_unsafe_tags_are_refused(file: Path) -> None:
     (line,) = errors(file, "version: !!python/object/apply:os.getcwd []\n")
-    assert "version: must be text" in line
+    assert line == "sample.yml:1:10: not YAML: tags (!) are not supported"
 
 
 def test_unknown_scalar_tag_is_refused(file: Path) -> None:
     (line,) = errors(file, "version: !secret x\n")
-    assert line.startswith("sample.yml:1:10: not YAML: could not determine a constructor")
+    assert line == "sample.yml:1:10: not YAML: tags (!) are not supported"
 
 
 def test_not_utf8_and_not_there(file: Path) -> None:
-    assert errors(file, b"version: \xff\n") == ["sample.yml: is not UTF-8 text: byte 9: invalid start byte"]
+    assert errors(file, b"version: \xff\n") == ["sample.yml:1:10: is not UTF-8 text: byte 9: invalid start byte"]
     file.unlink()
     with pytest.raises(RecipeError, match=r"^sample.yml: cannot be read: No such file"):
         read_tree(file)
@@ -158,3 +159,38 @@ def test_did_you_mean() -> None:
 def test_shown_is_relative_only_below_the_working_directory(file: Path) -> None:
     assert shown(file) == "sample.yml"
     assert shown(file.parent.parent / "other.yml") == str(file.parent.parent / "other.yml")
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("version: " + "[" * 3000, "1:59: not YAML: more than 50 levels"),
+        ("version:\n" + "- " * 3000 + "x", "2:99: not YAML: more than 50 levels"),
+        ("a: x\nversion: 0x" + "f" * 5000, "2:1: a number of more than 64 bits: quote it"),
+        ("version: " + "1" * 5000, "1:10: not YAML: Exceeds the limit"),
+        ("version: " + "1:" * 400 + "1.5", "1:10: not YAML: int too large to convert to float: quote it"),
+        ('version: "a\\0b"', "1:1: has a character that no text"),
+        ('"a\\0b": x', "1:1: key has a character that no text"),
+        ('version: "\\ud800"', "1:1: has a character that no text"),
+        ('a: b\nversion: "\\UFFFFFFFF"', "2:13: not YAML: "),
+        ("a: b\nversion: \0", "2:10: not YAML: character #x0000"),
+        ("%YAML " + "1" * 5000 + ".1\n--- a", "1:7: not YAML: Exceeds the limit"),
+        ("version: !!int ''", "1:10: not YAML: tags (!) are not supported"),
+        ("a: &a [x]\nb: [*a, *a]", "1:4: not YAML: anchors and aliases"),
+    ],
+)
+def test_what_no_recipe_needs_is_told_with_its_place(file: Path, text: str, error: str) -> None:
+    (line,) = errors(file, text)
+    assert line.startswith(f"sample.yml:{error}"), line
+
+
+def test_only_files_are_read(file: Path) -> None:
+    os.mkfifo(file)
+    for path in (file, Path(os.devnull), file.parent):
+        with pytest.raises(RecipeError, match=r"cannot be read: (is not a file|Is a directory)"):
+            read_tree(path)
+    file.unlink()
+    with file.open("wb") as stream:
+        stream.truncate(1 << 40)
+    with pytest.raises(RecipeError, match="has more than 1048576 bytes"):
+        read_tree(file)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import urllib.parse
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictInt
@@ -12,8 +14,11 @@ from pydantic_core import PydanticCustomError
 SCHEMA = 1
 """The version of the file formats that this xbuild reads."""
 
-DURATION = r"[1-9][0-9]*[smh]"
-"""A whole number of seconds, minutes or hours: 90s, 30m, 2h."""
+DURATION = r"[1-9][0-9]{0,5}[smh]"
+"""A whole number of seconds, minutes or hours: 90s, 30m, 2h. A century is more than any clock call takes."""
+
+_LONGEST_PATH = 2048
+"""Bytes: half of what Linux takes (PATH_MAX), for what comes before; and each part may have 255 (NAME_MAX)."""
 
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 
@@ -66,6 +71,21 @@ def _seconds(value: Any) -> int:
 def _inside(value: str) -> str:
     if not value or value.startswith("/") or ".." in value.split("/"):
         raise fault("relative_path", f"must be a relative path without '..', not {value!r}")
+    if len(os.fsencode(value)) > _LONGEST_PATH or any(len(os.fsencode(part)) > 255 for part in value.split("/")):
+        raise fault("relative_path", "is longer than a path can be")
+    return value
+
+
+def _address(value: str) -> str:
+    try:
+        parts = urllib.parse.urlsplit(value)
+        name = parts.hostname or ""
+        name.encode("idna")
+        _ = parts.port
+    except ValueError as error:
+        raise fault("address", f"must be an address such as https://site/file: {error}") from error
+    if not name and parts.scheme != "file":
+        raise fault("address", "must be an address such as https://site/file: it names no machine")
     return value
 
 
@@ -90,16 +110,19 @@ _SCHEMA_JSON = JsonSchema({"type": "integer", "const": SCHEMA})
 
 SchemaVersion = Annotated[StrictInt, AfterValidator(_readable), _SCHEMA_JSON]
 
-Name = Annotated[str, *text_like(r"[a-z0-9][a-z0-9+._-]*", "lower-case letters, digits and + . _ -")]
+# Names and versions become names of files, with target, mode and more behind them: 255 bytes in all (NAME_MAX).
+Name = Annotated[str, *text_like(r"[a-z0-9][a-z0-9+._-]{0,79}", "lower-case letters, digits and + . _ -, 80 at most")]
 OptionName = Annotated[str, *text_like(r"[a-z][a-z0-9-]*", "lower-case letters, digits and -")]
 Package = Annotated[str, *text_like(r"[a-z0-9][a-z0-9+.-]+", "the name of a distribution package")]
-Version = Annotated[str, *text_like(r"[0-9A-Za-z][0-9A-Za-z.+~_-]*", 'a version such as "1.2.3"')]
+Version = Annotated[str, *text_like(r"[0-9A-Za-z][0-9A-Za-z.+~_-]{0,79}", 'a version such as "1.2.3"')]
 Sha256 = Annotated[str, *text_like(r"[0-9a-f]{64}", "64 lower-case hex digits")]
 Commit = Annotated[str, *text_like(r"[0-9a-f]{40}", "the 40 hex digits of a git commit")]
 Url = Annotated[
     str,
     # Published for files as written, where a template may have blanks between its braces.
-    *text_like(r"(https?|ftp|file)://(\{\{[^{}]*\}\}|\S)+", "an address such as https://site/file"),
+    # A part matches in one way only: with two, a long address that fails would be tried in 2^n ways.
+    *text_like(r"(https?|ftp|file)://(\{\{[^{}]*\}\}|(?!\{\{)\S)+", "an address such as https://site/file"),
+    AfterValidator(_address),
 ]
 Project = Annotated[str, *text_like(r"[A-Za-z0-9][A-Za-z0-9._-]*", "the name of a Python project")]
 VariableName = Annotated[str, *text_like(r"[A-Za-z_][A-Za-z0-9_]*", "letters, digits and _")]

@@ -6,6 +6,8 @@ import base64
 import contextlib
 import hashlib
 import http.client
+import re
+import shutil
 import ssl
 import time
 import urllib.error
@@ -24,6 +26,12 @@ _TRIES = 2
 _PAUSE = 0.5
 """Seconds between two tries."""
 _CHUNK = 1 << 18
+_SLOWEST = 1000
+"""Bytes a second, on average over _TIMEOUT, below which an address counts as dead: git's limit here too."""
+_MOST = 16 << 30
+"""Bytes of one file. The largest source packages of Debian have some 2 GB."""
+_LEFT = 256 << 20
+"""Bytes of the disk that no download takes."""
 _SCHEMES = ("http", "https", "ftp", "file")
 _AGENT = "xbuild"
 
@@ -54,13 +62,13 @@ class Failure(Exception):
 
 def shown(address: str) -> str:
     """`address` without a user name and password, for messages."""
-    parts = urllib.parse.urlsplit(address)
-    return urllib.parse.urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    return re.sub(r"(?<=//)[^/?#]*@", "", address, count=1)
 
 
 def basename(address: str) -> str:
     """The file name at the end of `address`."""
-    return urllib.parse.unquote(urllib.parse.urlsplit(address).path).rstrip("/").rpartition("/")[2]
+    path = re.sub(r"^[^/?#]*//[^/?#]*", "", re.split(r"[?#]", address, maxsplit=1)[0])
+    return urllib.parse.unquote(path).rstrip("/").rpartition("/")[2]
 
 
 def _request(address: str, headers: dict[str, str]) -> urllib.request.Request:
@@ -68,6 +76,11 @@ def _request(address: str, headers: dict[str, str]) -> urllib.request.Request:
     if parts.scheme not in _SCHEMES:
         reason = f"its scheme is not one of {', '.join(_SCHEMES)}"
         raise Failure(shown(address), reason)
+    if parts.scheme == "file":
+        # A fifo would be waited for, and a device may give bytes without end.
+        place = Path(urllib.parse.unquote(parts.path))
+        if place.exists() and not place.is_file():
+            raise Failure(shown(address), "not a file")
     path, query = (urllib.parse.quote(part, safe="/%:@!$&'()*+,;=~?") for part in (parts.path, parts.query))
     bare = shown(urllib.parse.urlunsplit(parts._replace(path=path, query=query, fragment="")))
     request = urllib.request.Request(bare)
@@ -101,6 +114,27 @@ def opened(address: str, headers: dict[str, str]) -> Iterator[tuple[IO[bytes], M
     except (http.client.HTTPException, ConnectionError, TimeoutError, ssl.SSLError) as error:
         reason = str(error) or type(error).__name__
         raise Failure(where, reason, unreachable=True, passing=True) from error
+    except ValueError as error:
+        # Of an address that was found on the way, or a name of a machine that cannot be one.
+        raise Failure(where, f"not an address: {error}") from error
+
+
+def read_in_parts(answer: IO[bytes], address: str, most: int) -> Iterator[bytes]:
+    """What `answer`, opened at `address`, gives, as it comes.
+
+    Raises Failure if it is more than `most` bytes, or so slow that it may never end.
+    """
+    done, since, before = 0, time.monotonic(), 0
+    # What is there, not as much as was asked for: a server can take its time over that.
+    while chunk := getattr(answer, "read1", answer.read)(_CHUNK):
+        done += len(chunk)
+        if done > most:
+            raise Failure(shown(address), f"more than {most} bytes came, and no end of them")
+        yield chunk
+        if (now := time.monotonic()) > since + _TIMEOUT:
+            if done - before < _SLOWEST * (now - since):
+                raise Failure(shown(address), f"less than {_SLOWEST} bytes a second", unreachable=True, passing=True)
+            since, before = now, done
 
 
 def download_file(address: str, target: Path, sha256: str) -> None:
@@ -121,9 +155,13 @@ def _attempt(address: str, target: Path, sha256: str) -> None:
     digest = hashlib.sha256()
     with opened(address, {}) as (answer, headers, _), target.open("wb") as stream:
         length = headers.get("Content-Length", "")
-        total = int(length) if length.isdigit() else None
+        total = int(length) if re.fullmatch(r"[0-9]{1,18}", length) else None
+        # Of the disk, so much is left to others.
+        most = min(_MOST, max(0, shutil.disk_usage(target.parent).free - _LEFT))
+        if (total or 0) > most:
+            raise Failure(shown(address), f"has {total} bytes, and there is room for {most}")
         with log.progress(basename(address), total) as transfer:
-            while chunk := answer.read(_CHUNK):
+            for chunk in read_in_parts(answer, address, most):
                 stream.write(chunk)
                 digest.update(chunk)
                 transfer.advance(len(chunk))

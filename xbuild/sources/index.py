@@ -15,7 +15,7 @@ from html.parser import HTMLParser
 
 from xbuild import process
 from xbuild.errors import MachineError
-from xbuild.sources.download import Failure, basename, opened, shown
+from xbuild.sources.download import Failure, basename, opened, read_in_parts, shown
 
 # PEP 691 (JSON) first, PEP 503 (HTML) for indexes that only know that.
 _ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
@@ -89,15 +89,19 @@ def find_sdist(index: str, project: str, file: str) -> str:
     if page_address.startswith("file:"):
         page_address += "index.html"
     with opened(page_address, {"Accept": _ACCEPT}) as (answer, headers, address):
-        page, content_type = answer.read(_PAGE_LIMIT), headers.get("Content-Type", "")
+        page = b"".join(read_in_parts(answer, page_address, _PAGE_LIMIT))
+        content_type = headers.get("Content-Type", "")
     try:
         links = _links(page, content_type)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise Failure(shown(page_address), f"not a page of a package index: {error}") from error
     exact = [link for link in links if basename(link) == file]
     similar = [link for link in links if _normalised(basename(link)) == _normalised(file)]
     for link in (*exact, *similar):
-        return _with_login(urllib.parse.urljoin(address, link), page_address)
+        try:
+            return _with_login(urllib.parse.urljoin(address, link), page_address)
+        except ValueError as error:
+            raise Failure(shown(page_address), f"names {link!r}: {error}") from error
     raise Failure(shown(page_address), f"has no {file}")
 
 
