@@ -181,21 +181,25 @@ class Builder(Inputs):
         """
         lock = self.store.lock(self.place.path.name, wait=False, describe=f"builds {self.title}")
         with self._in_use(), lock:
-            try:
-                self.require_sources()
-            except SourceError as fault:
-                # It may be this very tree that is to be looked at.
-                log.warn(f"{fault.message}; the tree here is of the older ones")
             self.place.make()
             self.place.set_variables(self.assignments)
             self.place.give_to_builder("src", "obj", "dest")
             progress = phases.Progress(self.place)
+            if progress.records:
+                self._tell_changed()
             env = {**self.variables(progress.epoch), "TERM": os.environ.get("TERM", "dumb")}
             over = (self.unpacked_artifact(),) if artifact else ()
             code = self._in_shell(Job(tuple(command), env, over=over, changes=True))
             if not progress.records and command:
                 self.store.discard(self.place.path)
             return code if code >= 0 else 128 - code
+
+    def _tell_changed(self) -> None:
+        try:
+            self.require_sources()
+        except SourceError as fault:
+            # No reason not to look at the tree that is there.
+            log.warn(f"{fault.message}; the tree here is of the older ones")
 
     def _run_canaries(self) -> None:
         with self._part("canaries"):

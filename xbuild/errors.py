@@ -49,6 +49,12 @@ class SourceError(XbuildError):
     exit_code = EXIT_PHASE
 
 
+class ProjectSourceError(SourceError):
+    """A source that is a file or directory of the project is not what the recipe names."""
+
+    exit_code = EXIT_USAGE
+
+
 class PhaseError(XbuildError):
     """A phase of a build failed."""
 

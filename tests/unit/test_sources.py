@@ -24,7 +24,7 @@ WRONG = b"y" * 1000
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """/right, /wrong, /cut, /flaky (500 once), /moved, /secret (with a login), /endless, /slow, server.pages, or 404."""
+    """/right, /wrong, /cut, /flaky (500 once), /moved, /secret (login), /endless, /slow, server.pages, or 404."""
 
     server: "Server"
 

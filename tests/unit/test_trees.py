@@ -282,6 +282,7 @@ def test_a_changed_path_is_told_by_the_names_of_files(context: FetchContext) -> 
     def told() -> tuple[str, ...]:
         with pytest.raises(SourceError, match="own: sha256 is not the one that the recipe names") as caught:
             require_unchanged(source, context.project, context.store)
+        assert caught.value.exit_code == 2
         return caught.value.details
 
     lines = (f"recipe: {source.sha256}", f"found:  {tree_digest(tree)}")

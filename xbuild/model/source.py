@@ -48,7 +48,7 @@ class Source(Model):
     commit: Commit | None = Field(None, description="The commit of the git repository")
     path: RelativePath | None = Field(None, description="A file or directory of this project")
     sha256: Sha256 = Field(
-        description="Digest of the file; for git of `git archive --format=tar`, for a directory of its tree"
+        description="Digest of the file; for a directory of its tree, for git of the checkout"
     )
     into: RelativePath = Field(".", description="Directory below the source directory to unpack into")
     strip: StrictInt = Field(1, ge=0, description="Leading path components to drop when unpacking")

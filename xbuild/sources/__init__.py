@@ -11,7 +11,7 @@ from pathlib import Path
 
 from xbuild import log
 from xbuild.digest import file_sha256
-from xbuild.errors import MachineError, SourceError
+from xbuild.errors import MachineError, ProjectSourceError, SourceError
 from xbuild.model.source import Distribution, Source
 from xbuild.sources.archive import unpack
 from xbuild.sources.download import Failure, basename, download_file, shown
@@ -178,21 +178,21 @@ def _none_worked(source: Source, failures: Sequence[Failure]) -> SourceError | M
 
 
 def require_unchanged(source: Source, project: Path, store: Store) -> None:
-    """Raise SourceError, with the names of files, if `source` is a path of `project` that is not as the recipe says."""
+    """Raise ProjectSourceError, which names files, if `source` is a path of `project` and not as the recipe says."""
     if source.path is None:
         return
-    origin = project / source.path
+    origin, hint = project / source.path, f"the recipe names it: path: {source.path}"
     if not origin.exists():
-        raise SourceError(f"{origin}: not found", hint=f"the recipe names it: path: {source.path}")
+        raise ProjectSourceError(f"{origin}: not found", hint=hint)
     if origin.is_file():
-        _verify(source, file_sha256(origin), str(origin))
+        _verify(source, file_sha256(origin), str(origin), ProjectSourceError)
         return
     if not origin.is_dir():
-        raise SourceError(f"{origin}: neither a file nor a directory", hint=f"the recipe names it: path: {source.path}")
+        raise ProjectSourceError(f"{origin}: neither a file nor a directory", hint=hint)
     packed = store.root / "downloads" / _tree_name(source)
     digest = tree_digest(origin)
     changes = _changes(packed, origin) if digest != source.sha256 and packed.exists() else []
-    _verify(source, digest, str(origin), changes)
+    _verify(source, digest, str(origin), ProjectSourceError, changes)
 
 
 def _changes(packed: Path, origin: Path) -> list[str]:
@@ -231,9 +231,11 @@ def _tree_name(source: Source) -> str:
     return f"tree-{source.sha256}.tar"
 
 
-def _verify(source: Source, digest: str, what: str, changes: Sequence[str] = ()) -> None:
+def _verify(
+    source: Source, digest: str, what: str, error: type[SourceError] = SourceError, changes: Sequence[str] = ()
+) -> None:
     if digest != source.sha256:
-        raise SourceError(
+        raise error(
             f"{what}: sha256 is not the one that the recipe names",
             details=[f"recipe: {source.sha256}", f"found:  {digest}", *changes],
             hint="if the change is meant, write the found value into the recipe",
