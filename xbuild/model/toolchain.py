@@ -111,7 +111,7 @@ class Toolchain(Model):
     )
     multiarch: StrictBool = Field(True, description="Libraries lie in /usr/lib/TRIPLET, else in /usr/lib")
     identity: dict[VariableName, str] = Field(
-        description="Variables with which native tools answer about the machine as the target's own do"
+        description="What variables of bash and make say of the machine: native twins are changed to say it too"
     )
     uname_machine: str = Field(description="What `uname -m` says")
     platform: Platform | None = Field(None, description="What container images call it; needed for `export`")
