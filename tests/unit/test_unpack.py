@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from xbuild.errors import SourceError
@@ -159,7 +159,8 @@ MEMBERS = tar_of({"p/f": b"1", "p/" + "n" * 200: b"2"}, link("p/l", "f"))
 ARCHIVES = [MEMBERS, gzip.compress(MEMBERS), zip_of({"p/f": b"1", "p/g": b"2" * 50})]
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
+@example(ARCHIVES[2], [(6868, 1)])
 @given(st.sampled_from(ARCHIVES), st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), max_size=4))
 def test_any_damage_is_told(
     tmp_path_factory: pytest.TempPathFactory, archive: bytes, damage: list[tuple[int, int]]

@@ -32,8 +32,8 @@ _MAX_LINKS = 40
 _NO_LINK = (errno.EINVAL, errno.ENOENT, errno.ENOTDIR)
 """What readlink(2) says of what is there but no link, and of what is not there."""
 
-_CONFLICTS = (errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
-"""What system calls say if members do not go together, as a file and a directory of one name."""
+_CONFLICTS = (errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL)
+"""What system calls say if members do not go together, as a file and a directory of one name; or lie at no place."""
 
 _VOLUME_LABEL = b"V"
 """GNU tar's --label: a member that names the archive, and is no file."""
@@ -67,22 +67,28 @@ def unpack(
     """
     what = name or str(archive)
     try:
-        destination = _directory(destination, into)
-        with writing_below(destination), _as_tar(archive, destination) as tar:
-            count = _extract(tar, destination, strip)
+        with writing_below(destination):
+            count = _unpacked(archive, destination, into, strip)
     except _Refused as error:
         hint = "an honest archive has no such member: check where it came from"
         raise SourceError(f"{what}: refused: {error}", hint=hint) from error
     except _DAMAGE as error:
         raise _damaged(what, error) from error
-    except OSError as error:
-        # gzip and bz2 tell damage by an OSError without a number.
-        if error.errno is not None and error.errno not in _CONFLICTS:
-            raise
-        raise _damaged(what, error) from error
     if not count:
         hint = "lower the source's strip in the recipe"
         raise SourceError(f"{what}: nothing is left without its {strip} leading path components", hint=hint)
+
+
+def _unpacked(archive: Path, destination: Path, into: str, strip: int) -> int:
+    try:
+        place = _directory(destination, into)
+        with _as_tar(archive, place) as tar:
+            return _extract(tar, place, strip)
+    except OSError as error:
+        # gzip and bz2 tell damage by an OSError without a number.
+        if error.errno is None or error.errno in _CONFLICTS:
+            raise tarfile.ReadError(str(error)) from error
+        raise
 
 
 def _damaged(what: str, error: Exception) -> SourceError:
