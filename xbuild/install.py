@@ -40,6 +40,8 @@ _LOCKED = re.compile(r"Could not get lock.*|cannot lock /etc/.*")
 _STALE = re.compile(r"Unable to locate package|has no installation candidate|404 +Not Found|Failed to fetch")
 """What apt-get says where its lists are old, or lack a part."""
 
+_UPDATE = ["apt-get", "update"]
+
 _HINTS = (
     (r"dpkg was interrupted", "an earlier installation was cut off: as root, dpkg --configure -a"),
     (
@@ -135,11 +137,14 @@ class Lack:
 
     def commands(self) -> list[list[str]]:
         """What root has to run, without sudo. Raises MachineError if no range of ids is free."""
-        found = [apt_words(self.packages)] if self.packages else []
+        # A new machine or container has no package lists yet.
+        found = [_UPDATE] if self.packages and not any(LISTS.glob("*_Packages*")) else []
+        found += [apt_words(self.packages)] if self.packages else []
         if self.ids:
             # usermod takes no option for a file that is not there.
             absent = [str(file) for file in (SUBUID, SUBGID) if not file.exists()]
-            found += [["touch", *absent]] if absent else []
+            # Not touch: sudo adds the user's umask to its own.
+            found += [["install", "-m", "644", "/dev/null", file] for file in absent]
             found.append(subordinate_command())
         return found
 
@@ -206,26 +211,16 @@ def set_up(*, assume_yes: bool = False) -> None:
 
 
 def _mend(lacking: Lack) -> None:
+    lists = ""
     for words in lacking.commands():
-        lists = ""
-        if words[0] == "apt-get" and not any(LISTS.glob("*_Packages*")):
-            # A new machine or container has none yet.
-            lists = _update()
         code, said = _run(words)
-        if code != 0 and not lists and _STALE.search(said):
-            lists = _update()
+        if code != 0 and not lists and words != _UPDATE and _STALE.search(said):
+            # It ends with 0 even if some lists could not be had; what it says of them is the reason then.
+            lists = _run(_UPDATE)[1]
             code, said = _run(words)
         if code != 0:
             raise _failure(words, code, said, lists)
-
-
-def _update() -> str:
-    """Fetch apt's package lists; what was said. apt-get ends with 0 even if some could not be had."""
-    words = ["apt-get", "update"]
-    code, said = _run(words)
-    if code != 0:
-        raise _failure(words, code, said)
-    return said
+        lists = said if words == _UPDATE else lists
 
 
 def _run(words: Sequence[str]) -> tuple[int, str]:

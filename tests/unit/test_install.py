@@ -20,7 +20,7 @@ class Terminal(io.StringIO):
 
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """PATH with nothing but apt-get, usermod, touch and sudo, which write down how they were called.
+    """PATH with nothing but apt-get, usermod, install and sudo, which write down how they were called.
 
     Each program says and ends as the next line of the file NAME.answers has it (`CODE WORDS`), then with 0.
     """
@@ -41,7 +41,7 @@ if answers.exists() and "--help" not in words:
 print(said, file=sys.stderr)
 sys.exit(int(code or 0))
 """
-    for name in ("apt-get", "usermod", "touch", "sudo"):
+    for name in ("apt-get", "usermod", "install", "sudo"):
         program = tmp_path / name
         program.write_text(script.format(python=sys.executable, place=tmp_path))
         program.chmod(0o755)
@@ -145,8 +145,8 @@ def test_a_user_without_a_terminal_installs_by_sudo(machine: Path, capfd: pytest
     install.SUBUID.unlink()
     install.set_up(assume_yes=True)
     own = "usermod --add-subuids 165536-231071 --add-subgids 165536-231071 54321"
-    tried = [f"sudo -n {name} --help" for name in ("apt-get", "touch", "usermod")]
-    done = [f"sudo -n {line}" for line in (INSTALL, f"touch {install.SUBUID}", own)]
+    tried = [f"sudo -n {name} --help" for name in ("apt-get", "install", "usermod")]
+    done = [f"sudo -n {line}" for line in (INSTALL, f"install -m 644 /dev/null {install.SUBUID}", own)]
     assert calls(machine) == [*tried, *done]
     told = capfd.readouterr().err.splitlines()
     assert told[0].endswith("packages zstd, tool; subordinate ids 165536-231071 for 54321")
@@ -157,7 +157,7 @@ def test_the_administrator_gets_one_line(machine: Path) -> None:
     install.SUBUID.write_text("")
     line = f"as root: {INSTALL} && usermod --add-subuids 165536-231071 --add-subgids 165536-231071 54321"
     (machine / "sudo").write_text("#!/bin/sh\necho 'sudo: a password is required' >&2; exit 1\n")
-    with pytest.raises(MachineError, match="without a password .sudo: a password is required") as caught:
+    with pytest.raises(MachineError, match=r"without a password \(sudo: a password is required\)") as caught:
         install.set_up(assume_yes=True)
     assert (caught.value.exit_code, caught.value.hint) == (EXIT_MACHINE, line)
     (machine / "sudo").unlink()

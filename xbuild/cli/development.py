@@ -15,8 +15,6 @@ from xbuild import install, log, paths, process
 from xbuild.cli.guard import guarded
 from xbuild.errors import MachineError, UsageError
 
-_CHECKOUT = paths.PACKAGE.parent
-
 _NO_TESTS = 5
 """pytest: nothing was collected, such as where no name in a suite matches."""
 
@@ -28,7 +26,7 @@ _SUITES = {"unit": ["-n", "auto", "tests/unit"], "integration": ["tests/integrat
 
 
 def _run(*command: str | Path) -> int:
-    return process.run(command, cwd=_CHECKOUT, check=False).returncode
+    return process.run(command, cwd=paths.checkout(), check=False).returncode
 
 
 @task(
@@ -48,6 +46,8 @@ def run_tests(
 ) -> int:
     """Run the tests."""
     log.configure()
+    # Before anything is installed for the tests that are not there.
+    paths.checkout()
     try:
         import pytest  # noqa: F401
     except ImportError as error:
