@@ -248,7 +248,8 @@ def _failure(words: Sequence[str], code: int, said: str, before: str = "") -> Ma
     """What to tell of a command that failed. before: what was said earlier, and may be the reason."""
     hint = next((hint for pattern, hint in _HINTS if re.search(pattern, before + said)), None)
     complaint = f"{process.show(as_root(words))}: {process.describe_exit(code)}"
-    return MachineError(complaint, details=said.splitlines()[-20:], hint=hint)
+    lines = [line for line in said.splitlines() if not line.startswith("(Reading database ...")]
+    return MachineError(complaint, details=lines[-20:], hint=hint)
 
 
 @contextlib.contextmanager
