@@ -221,6 +221,20 @@ def test_commands_in_hints_are_what_was_called(monkeypatch: pytest.MonkeyPatch) 
         assert (called(hint), UsageError("x", hint=hint).hint) == (shown, shown)
 
 
+@pytest.mark.parametrize(
+    ("words", "wanted"), [([], [False]), (["--yes"], [True]), (["--suite", "unit", "--yes"], [])]
+)
+def test_tests_set_the_machine_up(
+    xbuild: Run, monkeypatch: pytest.MonkeyPatch, words: list[str], wanted: list[bool]
+) -> None:
+    """Before the first suite; the unit tests need nothing."""
+    done: list[object] = []
+    monkeypatch.setattr("xbuild.install.set_up", lambda *, assume_yes: done.append(assume_yes))
+    monkeypatch.setattr("xbuild.cli.development._run", lambda *_command: done.append("suite") or 0)
+    assert xbuild("test", *words).code == 0
+    assert done == [*wanted, *["suite"] * (1 if "unit" in words else 3)]
+
+
 def test_version(xbuild: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     number = version("xbuild")
     # The commit, where this is a checkout that git knows.
