@@ -244,14 +244,21 @@ def test_a_lock_is_waited_for(
 def test_a_signal_does_not_cut_an_installation_off(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It comes when all commands have ended."""
     become(monkeypatch, 0)
-    came: list[list[str]] = []
-    monkeypatch.setattr(signal, "raise_signal", lambda number: came.append([str(number), *calls(machine)]))
     program = (machine / "apt-get").read_text()
-    (machine / "apt-get").write_text(f"{program.replace('sys.exit', 'os.kill(os.getppid(), 15); sys.exit')}")
-    before = signal.getsignal(signal.SIGTERM)
-    install.set_up(assume_yes=True)
-    assert came == [["15", INSTALL]]
-    assert signal.getsignal(signal.SIGTERM) is before
+    late = "import time; os.kill(os.getppid(), 15); time.sleep(0.5); (place / 'calls').open('a').write('ended'); "
+    (machine / "apt-get").write_text(program.replace("sys.exit", f"{late}sys.exit"))
+    came: list[list[str]] = []
+
+    def hear(number: int, _frame: object) -> None:
+        came.append([str(number), *calls(machine)])
+
+    former = signal.signal(signal.SIGTERM, hear)
+    try:
+        install.set_up(assume_yes=True)
+        assert came == [["15", INSTALL, "ended"]]
+        assert signal.getsignal(signal.SIGTERM) is hear
+    finally:
+        signal.signal(signal.SIGTERM, former)
 
 
 def test_nothing_to_install(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
