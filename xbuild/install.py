@@ -219,7 +219,8 @@ def _mend(lacking: Lack) -> None:
             lists = _run(_UPDATE)[1]
             code, said = _run(words)
         if code != 0:
-            raise _failure(words, code, said, lists)
+            # sudo's refusal above all has no other remedy.
+            raise _failure(words, code, said, lists, otherwise=lacking.line(sudo=False))
         lists = said if words == _UPDATE else lists
 
 
@@ -244,9 +245,9 @@ def _run(words: Sequence[str]) -> tuple[int, str]:
         time.sleep(LOCK_STEP)
 
 
-def _failure(words: Sequence[str], code: int, said: str, before: str = "") -> MachineError:
-    """What to tell of a command that failed. before: what was said earlier, and may be the reason."""
-    hint = next((hint for pattern, hint in _HINTS if re.search(pattern, before + said)), None)
+def _failure(words: Sequence[str], code: int, said: str, before: str, *, otherwise: str) -> MachineError:
+    """What to tell of a command that failed. before: what was said earlier, and may be the reason. otherwise: a hint."""
+    hint = next((hint for pattern, hint in _HINTS if re.search(pattern, before + said)), otherwise)
     complaint = f"{process.show(as_root(words))}: {process.describe_exit(code)}"
     lines = [line for line in said.splitlines() if not line.startswith("(Reading database ...")]
     return MachineError(complaint, details=lines[-20:], hint=hint)

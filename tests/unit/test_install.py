@@ -168,6 +168,15 @@ def test_the_administrator_gets_one_line(machine: Path) -> None:
     assert calls(machine) == []
 
 
+def test_sudo_refuses_at_a_terminal(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (machine / "sudo").write_text("#!/bin/sh\necho '54321 is not in the sudoers file.' >&2; exit 1\n")
+    monkeypatch.setattr("sys.stdin", Terminal(""))
+    monkeypatch.setattr("sys.stderr", Terminal())
+    with pytest.raises(MachineError, match=f"sudo {INSTALL}: exit code 1") as caught:
+        install.set_up(assume_yes=True)
+    assert caught.value.hint == f"as root: {INSTALL}"
+
+
 def test_another_distribution(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     become(monkeypatch, 0)
     (machine / "apt-get").unlink()
