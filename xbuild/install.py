@@ -246,7 +246,7 @@ def _run(words: Sequence[str]) -> tuple[int, str]:
 
 
 def _failure(words: Sequence[str], code: int, said: str, before: str, *, otherwise: str) -> MachineError:
-    """What to tell of a command that failed. before: what was said earlier, and may be the reason. otherwise: a hint."""
+    """What to tell of a command that failed. before: what was said earlier. otherwise: the hint if none is known."""
     hint = next((hint for pattern, hint in _HINTS if re.search(pattern, before + said)), otherwise)
     complaint = f"{process.show(as_root(words))}: {process.describe_exit(code)}"
     lines = [line for line in said.splitlines() if not line.startswith("(Reading database ...")]
