@@ -206,7 +206,7 @@ def set_up(*, assume_yes: bool = False) -> None:
     if not consented(assume_yes):
         log.info(lacking.line())
     if confirm("run this now?", assume_yes=assume_yes):
-        with log.paused(), _held_signals():
+        with log.paused():
             _mend(lacking)
 
 
@@ -234,7 +234,8 @@ def _run(words: Sequence[str]) -> tuple[int, str]:
     env = {**os.environ, "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"}
     until, told = time.monotonic() + LOCK_SECONDS, False
     while True:
-        done = process.run(command, env=env, capture=True, check=False)
+        with _held_signals():
+            done = process.run(command, env=env, capture=True, check=False)
         said = (done.stdout + done.stderr).decode(errors="replace")
         locked = _LOCKED.search(said)
         if done.returncode == 0 or locked is None or time.monotonic() >= until:

@@ -251,7 +251,7 @@ def test_a_lock_is_waited_for(
 
 
 def test_a_signal_does_not_cut_an_installation_off(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It comes when all commands have ended."""
+    """It comes when the command has ended; a wait for a lock it ends at once."""
     become(monkeypatch, 0)
     program = (machine / "apt-get").read_text()
     late = "import time; os.kill(os.getppid(), 15); time.sleep(0.5); (place / 'calls').open('a').write('ended'); "
@@ -266,6 +266,13 @@ def test_a_signal_does_not_cut_an_installation_off(machine: Path, monkeypatch: p
         install.set_up(assume_yes=True)
         assert came == [["15", INSTALL, "ended"]]
         assert signal.getsignal(signal.SIGTERM) is hear
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        monkeypatch.setattr("time.sleep", lambda _seconds: os.kill(os.getpid(), 15))
+        (machine / "apt-get.answers").write_text("100 E: Could not get lock /x\n" * 9)
+        (machine / "apt-get").write_text(program)
+        with pytest.raises(KeyboardInterrupt):
+            install.set_up(assume_yes=True)
+        assert len((machine / "apt-get.answers").read_text().splitlines()) == 8
     finally:
         signal.signal(signal.SIGTERM, former)
 
