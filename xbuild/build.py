@@ -18,7 +18,7 @@ from xbuild.canary.compilers import require_same
 from xbuild.debian import Tree
 from xbuild.digest import key_of
 from xbuild.environment import VARIABLES, Job, Mode, Root, sandbox
-from xbuild.errors import CheckError, PhaseError, SourceError, UsageError
+from xbuild.errors import CheckError, PhaseError, SourceError, UsageError, called
 from xbuild.inputs import Inputs
 from xbuild.plan import UNPACK, Step, first_step
 from xbuild.result import Result
@@ -158,7 +158,7 @@ class Builder(Inputs):
                 progress.epoch = phases.unpack(
                     self.place,
                     lambda place: self._unpack(archives, place),
-                    [self.project / "recipes" / name for name in self.recipe.patches],
+                    [self.patches / name for name in self.recipe.patches],
                     self.root,
                     self.variables(0),
                 )
@@ -244,7 +244,8 @@ class Builder(Inputs):
 
     def _ways_out(self) -> list[str]:
         words = self.command_line()
-        return [f"shell:  invoke shell {words}", f"retry:  invoke build {words}    (resumes at this phase)"]
+        ways = [f"shell:  invoke shell {words}", f"retry:  invoke build {words}    (resumes at this phase)"]
+        return [called(way) for way in ways]
 
     def _tell_refused(self) -> None:
         for refused in self.pairs.refused:
@@ -265,9 +266,10 @@ class Builder(Inputs):
             return
         odd = [refused for refused in self.pairs.refused if "native root" in refused.reason]
         if odd:
+            remedy = called("(--verbose lists them; if one root is older, `invoke clean --roots` makes both anew)")
             log.warn(
                 f"{len(odd)} tools run emulated because native and target root differ, e.g. {odd[0].path}: "
-                f"{odd[0].reason} (--verbose lists them; if one root is older, `invoke clean --roots` makes both anew)"
+                f"{odd[0].reason} {remedy}"
             )
 
     def _fetch(self) -> list[Path]:

@@ -23,7 +23,7 @@ from typing import Any
 
 from xbuild import log, process
 from xbuild.digest import canonical_json, key_of
-from xbuild.errors import MachineError
+from xbuild.errors import MachineError, called
 from xbuild.ownership import check_own
 from xbuild.sandbox import idmap
 
@@ -185,7 +185,8 @@ class Store:
     def _tell_older(self, kind: str) -> None:
         if not self._told and kind in _WITH_LAYOUT and self.older(kind):
             self._told = True
-            log.info(f"{self.root} holds what another xbuild has made, which is not used; `invoke clean` removes it")
+            remedy = called("`invoke clean` removes it")
+            log.info(f"{self.root} holds what another xbuild has made, which is not used; {remedy}")
 
     @contextlib.contextmanager
     def lock(

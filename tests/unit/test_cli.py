@@ -2,21 +2,23 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
 from invoke.program import Program
 
-from xbuild import log
-from xbuild.cli.program import XbuildProgram, help_first
+from xbuild import log, paths
+from xbuild.cli.program import XbuildProgram, help_first, own_version
 from xbuild.cli.tasks import namespace
-from xbuild.errors import MachineError, XbuildError
+from xbuild.errors import MachineError, UsageError, XbuildError, called
 
 PROJECT = Path(__file__).parents[2]
 
@@ -204,11 +206,42 @@ def test_list(xbuild: Run, invoke: Run, no_process: None, cache: Path) -> None:
     for program in (xbuild, invoke):
         ended = program("list", "--json")
         assert (ended.code, ended.err) == (0, "")
-        assert {"name": "zlib", "version": "1.3.1"} in ended.value["recipes"]
+        file = str(paths.checkout() / "recipes" / "zlib.yml")
+        assert {"name": "zlib", "version": "1.3.1", "file": file} in ended.value["recipes"]
         assert {"armhf", "arm64", "amd64"} <= set(ended.value["targets"])
     text = xbuild("list").out
-    assert "zlib     1.3.1" in text
+    assert "zlib     1.3.1    xbuild  " in text
     assert not cache.exists()
+
+
+def test_commands_in_hints_are_what_was_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    hint = "`invoke clean --roots`, or invoke build zlib"
+    for program, shown in (("/x/xbuild", "`xbuild clean --roots`, or xbuild build zlib"), ("invoke", hint)):
+        monkeypatch.setattr("sys.argv", [program, "list"])
+        assert (called(hint), UsageError("x", hint=hint).hint) == (shown, shown)
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"), [([], [False]), (["--yes"], [True]), (["--suite", "unit", "--yes"], [])]
+)
+def test_tests_set_the_machine_up(
+    xbuild: Run, monkeypatch: pytest.MonkeyPatch, words: list[str], wanted: list[bool]
+) -> None:
+    """Before the first suite; the unit tests need nothing."""
+    done: list[object] = []
+    monkeypatch.setattr("xbuild.install.set_up", lambda *, assume_yes: done.append(assume_yes))
+    monkeypatch.setattr("xbuild.cli.development._run", lambda *_command: done.append("suite") or 0)
+    assert xbuild("test", *words).code == 0
+    assert done == [*wanted, *["suite"] * (1 if "unit" in words else 3)]
+
+
+def test_version(xbuild: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    number = version("xbuild")
+    # The commit, where this is a checkout that git knows.
+    assert re.fullmatch(rf"xbuild {re.escape(number)}( \([\w.-]+\))?\n", xbuild("--version").out)
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    monkeypatch.setattr(paths, "PACKAGE", tmp_path / "venv" / "xbuild")
+    assert own_version() == number
 
 
 def test_binfmt_render(xbuild: Run, invoke: Run, no_process: None) -> None:

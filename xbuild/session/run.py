@@ -12,7 +12,7 @@ from pathlib import Path
 
 from xbuild import libraries, log, paths, record
 from xbuild.debian import Tree
-from xbuild.errors import UsageError
+from xbuild.errors import UsageError, called
 from xbuild.foreign import Imported
 from xbuild.inputs import open_store
 from xbuild.model.load import load_policy, load_toolchain, toolchain_names
@@ -157,10 +157,11 @@ def _tell_missing(found: program.Found, toolchain: Toolchain, view: files.View) 
     for name, needed_by in missing:
         log.warn(f"there is no {name} for {toolchain.name}, which {needed_by} needs")
     if missing:
-        log.info(
+        ways = (
             f"LD_LIBRARY_PATH, --sysroot DIR, or apt in `invoke shell --target {toolchain.name} --keep NAME` and then "
             "`invoke run --keep NAME -- ...` bring libraries"
         )
+        log.info(called(ways))
 
 
 _WAYS = {

@@ -12,6 +12,7 @@ from pathlib import PurePosixPath
 from xbuild.debian import Tree
 from xbuild.dispatcher.table import Entry
 from xbuild.environment import Mode
+from xbuild.errors import called
 from xbuild.model.policy import Policy, Tool, filled
 from xbuild.model.toolchain import Toolchain
 from xbuild.record import Verdict
@@ -139,7 +140,7 @@ def _refused(path: str, around: Surroundings) -> Explanation:
         return Explanation(Why.REMOVED, reason)
     if names & around.removed:
         return Explanation(Why.REMOVED, reason, "take it out of the recipe's `twins: {remove: [...]}`")
-    remedy = "`invoke clean --roots` makes both roots anew" if "native root" in reason else None
+    remedy = called("`invoke clean --roots` makes both roots anew") if "native root" in reason else None
     return Explanation(Why.REFUSED, reason, remedy)
 
 
