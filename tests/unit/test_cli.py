@@ -292,7 +292,7 @@ def test_a_fault_of_the_machine(xbuild: Run, monkeypatch: pytest.MonkeyPatch) ->
     failing(monkeypatch, raising(MachineError("no\x1b[2J disk", details=["a"], hint="buy one")))
     ended = xbuild("list", "--json")
     assert (ended.code, ended.out) == (4, "")
-    assert ended.err.split("\n")[:3] == ["error: no disk", "  a", "  hint: buy one"]
+    assert ended.err.split("\n")[:3] == ["error: no\\x1b[2J disk", "  a", "  hint: buy one"]
 
 
 def test_a_bug_shows_where(xbuild: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -155,7 +155,7 @@ def test_plain_mode_writes_output_and_no_json(capsys: pytest.CaptureFixture[str]
 
 def test_table_is_aligned_by_what_is_seen(capsys: pytest.CaptureFixture[str]) -> None:
     log.table(["name", "size"], [["zlib", 3], ["日本", "a\nb"]])
-    assert capsys.readouterr().out == "name  size\nzlib  3\n日本  a b\n"
+    assert capsys.readouterr().out == "name  size\nzlib  3\n日本  a\\nb\n"
 
 
 def test_empty_table_shows_its_columns(capsys: pytest.CaptureFixture[str]) -> None:
