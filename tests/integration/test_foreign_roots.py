@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from foreign_sources import DATA, ROOT, SHELL, Member, disk, oci, saved, special, tar
+from foreign_sources import DATA, ROOT, SHELL, Member, disk, file_system, incremental, oci, saved, special, tar
 
 from xbuild import foreign, paths
 from xbuild.errors import UsageError
@@ -111,11 +111,10 @@ def test_directories(store: Store, folder: Path) -> None:
     (top / "bin/two").hardlink_to(top / "bin/sh")
     (top / "link").symlink_to("/etc/shadow")
     os.mkfifo(top / "pipe")
-    root, told = brought(store, top)
+    root, _ = brought(store, top)
     assert (root.tree / "bin/two").samefile(root.tree / "bin/sh")
     assert (root.tree / "link").readlink() == Path("/etc/shadow")
-    assert not (root.tree / "pipe").exists()
-    assert "pipe" in told
+    assert (root.tree / "pipe").is_fifo()
     again, _ = brought(store, top, "other")
     assert again.key == root.key
     (top / "more").touch()
@@ -179,15 +178,71 @@ def test_devices_and_rights(store: Store, folder: Path) -> None:
         folder,
         special("dev/sda", tarfile.BLKTYPE, devmajor=8),
         special("dev/null", tarfile.CHRTYPE, devmajor=1, devminor=3),
-        special("pipe", tarfile.FIFOTYPE),
+        special("pipe", tarfile.FIFOTYPE, mode=0o620),
+        special("label", b"V"),
         special("bin/su", tarfile.REGTYPE, mode=0o4755, size=3),
         special("far", tarfile.REGTYPE, uid=4_000_000, size=1),
     )
     root, told = brought(store, path)
     assert list((root.tree / "dev").iterdir()) == []
     assert (root.tree / "bin/su").stat().st_mode & 0o7777 == 0o755
+    assert (root.tree / "pipe").is_fifo()
+    assert (root.tree / "pipe").stat().st_mode & 0o7777 == 0o620
     for words in ("/dev/sda", "set-user-id", "/bin/su", "owners"):
         assert words in told
+    assert "label" not in told
+
+
+def test_incremental_archives(store: Store, folder: Path) -> None:
+    """GNU tar has times where others have the beginning of a name, and a kind of its own for directories."""
+    path = folder / "root.tar"
+    path.write_bytes(incremental(("./", None), ("./bin/", None), ("./bin/sh", SHELL), ("./bin/ls", "sh")))
+    root, told = brought(store, path)
+    assert (root.tree / "bin/ls").read_bytes() == SHELL
+    assert (root.tree / "bin").stat().st_mode & 0o7777 == 0o750
+    assert told == ""
+
+
+def test_volumes(store: Store, folder: Path) -> None:
+    assert "one volume of several" in refused(store, archive(folder, special("rest", b"M")))
+
+
+def test_incremental_archives_of_tar_itself(store: Store, folder: Path) -> None:
+    tree = rpi_tree(folder)
+    command = ["tar", "-C", tree, f"--listed-incremental={folder}/snapshot", "-cf", folder / "root.tar", "."]
+    subprocess.run(command, check=True)
+    root, _ = brought(store, folder / "root.tar")
+    assert (root.tree / "usr/bin/two").samefile(root.tree / "usr/bin/sh")
+    assert sorted(path.name for path in (root.tree / "usr").iterdir()) == ["bin"]
+
+
+@pytest.mark.parametrize(
+    ("links", "shell"),
+    [
+        ((("./usr/bin", "/bin"),), "./bin/sh"),
+        ((("./usr/bin", "../bin"),), "./bin/sh"),
+        ((("./bin", "usr/bin"), ("./usr/sbin", "bin"), ("./sbin", "usr/sbin")), "./usr/bin/sh"),
+        ((("./usr/bin", "../../../../../bin"),), "./bin/sh"),
+    ],
+)
+def test_links_to_directories(store: Store, folder: Path, links: Sequence[Member], shell: str) -> None:
+    path = archive(folder, root=(("./usr", None), *links, (shell, SHELL)))
+    root, _ = brought(store, path)
+    for name in ("bin", "usr/bin", "usr/sbin", "sbin"):
+        place = root.tree / name
+        if place.is_symlink():
+            assert place.resolve().is_relative_to(root.tree.resolve())
+            assert (place / "sh").read_bytes() == SHELL
+
+
+def test_pipes_in_the_place_of_files(store: Store, folder: Path) -> None:
+    """Whoever reads such a root must not wait for a writer."""
+    for name in ("./var/lib/dpkg/status", "./lib/apk/db/installed"):
+        assert "xbuild needs a file there" in refused(store, archive(folder, special(name, tarfile.FIFOTYPE)))
+    shell = special("./bin/sh", tarfile.FIFOTYPE, mode=0o755)
+    assert "it has no /bin/sh" in refused(store, archive(folder, root=(shell,)))
+    path = archive(folder, special("./etc/os-release", tarfile.FIFOTYPE), root=(ROOT[0], ROOT[1]))
+    assert brought(store, path)[0].facts.distribution == "unknown"
 
 
 @pytest.mark.parametrize(
@@ -303,7 +358,7 @@ def test_disk_images(store: Store, folder: Path) -> None:
     image = disk(folder / "disk.img", rpi_tree(folder))
     root, told = brought(store, image)
     assert "partition 2 (ext4)" in told
-    assert "/pipe" in told
+    assert (root.tree / "pipe").is_fifo()
     assert (root.tree / "usr/bin/two").samefile(root.tree / "usr/bin/sh")
     assert (root.tree / "usr/bin/su").stat().st_mode & 0o7777 == 0o755
     assert (root.tree / 'a "quoted" name').read_text() == "x"
@@ -311,6 +366,59 @@ def test_disk_images(store: Store, folder: Path) -> None:
         packed = folder / f"disk.img.{ending}"
         packed.write_bytes(PACKED[f"tar.{ending}"](image.read_bytes()))
         assert (brought(store, packed, ending)[0].tree / "bin/sh").read_bytes() == SHELL
+
+
+FEATURES = {
+    "ext4": (),
+    "ext3": (),
+    "ext2": (),
+    "inline": ("inline_data", "64bit", "metadata_csum"),
+    "bigalloc": ("^has_journal", "bigalloc"),
+    "big inodes": ("inline_data", "ea_inode", "casefold", "verity"),
+}
+
+
+@pytest.mark.parametrize("name", FEATURES)
+def test_images_without_a_table(store: Store, folder: Path, name: str) -> None:
+    """Whatever the file system keeps files in, they come over whole."""
+    tree = rpi_tree(folder)
+    sizes = (0, 1, 59, 60, 61, 100, 160, 5000)
+    texts = {str(size): (bytes(range(256)) * 20)[:size] for size in sizes}
+    (tree / "few").mkdir()
+    for file, text in texts.items():
+        (tree / "few" / file).write_bytes(text)
+    with (tree / "hole").open("wb") as stream:
+        stream.truncate(5 << 20)
+    (tree / "long").symlink_to("x" * 100)
+    kind = name if name.startswith("ext") else "ext4"
+    root, told = brought(store, file_system(folder / "disk.img", tree, *FEATURES[name], kind=kind))
+    assert f"the whole image ({kind})" in told
+    assert {file: (root.tree / "few" / file).read_bytes() for file in texts} == texts
+    assert (root.tree / "hole").read_bytes() == bytes(5 << 20)
+    assert str((root.tree / "long").readlink()) == "x" * 100
+    assert (root.tree / "bin/two").read_bytes() == SHELL
+
+
+def changed(image: Path, *commands: str) -> Path:
+    """`image`, after debugfs has written to it."""
+    for command in commands:
+        subprocess.run(["/sbin/debugfs", "-w", "-R", command, image], check=True, capture_output=True)
+    return image
+
+
+def test_files_that_debugfs_cannot_read(store: Store, folder: Path) -> None:
+    tree = rpi_tree(folder)
+    (tree / "text").write_text("text" * 5000)
+    image = file_system(folder / "disk.img", tree)
+    # A directory whose entry for a file tells an inode that is none.
+    assert refused(store, changed(image, "clri /text"))
+    image = file_system(folder / "two.img", tree, "encrypt")
+    assert brought(store, image)[0].facts.machine == "ARM"
+    said = refused(Store(folder / "other", remove_tree), changed(image, "set_inode_field /text flags 0x80800"))
+    assert "/text is encrypted" in said
+    (tree / "two\nlines").write_text("x")
+    said = refused(Store(folder / "third", remove_tree), file_system(folder / "three.img", tree))
+    assert "'two\\nlines' has several lines" in said
 
 
 def test_disk_images_without_a_root(store: Store, folder: Path) -> None:

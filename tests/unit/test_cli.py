@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -302,6 +303,75 @@ def test_a_bug_shows_where(xbuild: Run, monkeypatch: pytest.MonkeyPatch) -> None
     assert "Traceback" in ended.err
     assert "RuntimeError: what?" in ended.err
     assert "this is a bug in xbuild" in ended.err
+
+
+class Loop:
+    """What has no end."""
+
+    def __repr__(self) -> str:
+        return repr(self)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied", "/store/x"), 4, "error: /store/x: Permission denied\n"),
+        (OSError(errno.ENOSPC, "No space left on device"), 4, "hint: free some space"),
+        (OSError(errno.EMFILE, "Too many open files"), 4, "(ulimit -n)"),
+        (OSError(errno.EFBIG, "File too large"), 4, "(ulimit -f)"),
+        (OSError(errno.EROFS, "Read-only file system", "/x"), 4, "XBUILD_CACHE"),
+        (FileExistsError(errno.EEXIST, "File exists", "/a\ne: b", None, "/c"), 4, "error: /a\\ne: b -> /c: File"),
+        (IsADirectoryError(errno.EISDIR, "Is a directory", str(Path.cwd() / "list")), 2, "list: Is a directory"),
+        (MemoryError(), 4, "not enough memory"),
+        (RecursionError("maximum"), 2, "nested too deeply"),
+        (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"), 2, "not in the encoding"),
+        (RuntimeError("Symlink loop from '/x'"), 2, "Symlink loop from '/x'"),
+        (OSError(errno.EBADF, "Bad file descriptor"), 1, "this is a bug in xbuild"),
+        (OSError("of no number"), 1, "this is a bug in xbuild"),
+        (KeyError("x"), 1, "this is a bug in xbuild"),
+    ],
+    ids=lambda value: repr(value)[:30],
+)
+def test_whose_fault_it_is(
+    xbuild: Run, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, said: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["xbuild", "list"])
+    failing(monkeypatch, raising(error))
+    ended = xbuild("list")
+    assert ended.code == code
+    assert said in ended.err
+    assert ("Traceback" in ended.err) == (code == 1)
+
+
+def test_real_faults(xbuild: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    failing(monkeypatch, lambda: repr(Loop()))  # type: ignore[arg-type, return-value]
+    assert xbuild("list").code == 2
+    failing(monkeypatch, lambda: "x" * sys.maxsize)  # type: ignore[arg-type, return-value]
+    assert xbuild("list").code == 4
+    failing(monkeypatch, lambda: os.open("/nowhere", os.O_RDONLY))  # type: ignore[arg-type, return-value]
+    ended = xbuild("list")
+    assert ended.code == 4
+    assert "xbuild met it in cli/tasks.py:" in ended.err
+
+
+def test_log_of_any_size(cache: Path, tmp_path: Path) -> None:
+    """In a fraction of the memory that it takes, and as it is but for what steers a terminal."""
+    file = tmp_path / "log"
+    with file.open("wb") as stream:
+        stream.write(b"\x1b[31mfirst\x1b[0m\n\x1b]0;no end\nsecond\n")
+        stream.truncate(300 << 20)
+        stream.seek(0, os.SEEK_END)
+        stream.write(b"\nlast")
+    code = f"""
+import resource
+from pathlib import Path
+from xbuild import log
+resource.setrlimit(resource.RLIMIT_AS, (250 << 20, 250 << 20))
+log.output_file(Path({str(file)!r}))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert done.stderr == b""
+    assert done.stdout.split() == [b"first", b"second", b"last"]
 
 
 def test_interrupted(xbuild: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -100,6 +100,37 @@ def test_colours_of_a_log_do_not_pass(capsys: pytest.CaptureFixture[str]) -> Non
     assert capsys.readouterr().err == "error: failed\n  a.c:1: bad\n"
 
 
+FORGED = "a\nerror: b\x1b[2J\r\u202e\u2028c"
+SHOWN = r"a\nerror: b\x1b[2J\r\u202e\u2028c"
+
+
+def test_names_speak_not_for_xbuild(capsys: pytest.CaptureFixture[str]) -> None:
+    log.configure(verbose=1)
+    for tell in (log.info, log.detail, log.warn, log.output):
+        tell(FORGED)
+    log.table([FORGED], [])
+    log.error(XbuildError(FORGED, details=[FORGED], hint=FORGED))
+    with log.step(FORGED):
+        pass
+    out, err = capsys.readouterr()
+    assert out == f"{SHOWN}\n{SHOWN}\n"
+    lines = err.splitlines()
+    assert lines[:-1] == [
+        SHOWN, SHOWN, f"warning: {SHOWN}", f"error: {SHOWN}", "  a", "  error: bc", f"  hint: {SHOWN}", f"{SHOWN} ...",
+    ]  # fmt: skip
+
+
+def test_what_a_program_said(capsys: pytest.CaptureFixture[str]) -> None:
+    log.output_text("a\tb\x1b[31m red\nsecond \x1b]0;title\nthird\x07")
+    assert capsys.readouterr().out == "a\tb red\nsecond \nthird\n"
+
+
+def test_names_that_are_no_text(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    log.output(os.fsdecode(b"\xff \xc3\xa4"))
+    log.info(os.fsdecode(b"\xff"))
+    assert capfdbinary.readouterr() == (b"\\udcff \xc3\xa4\n", b"\\udcff\n")
+
+
 def test_step_tells_begin_and_end_and_indents(capsys: pytest.CaptureFixture[str]) -> None:
     with log.step("outer"):
         log.info("inside")

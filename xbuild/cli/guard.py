@@ -23,8 +23,12 @@ P = ParamSpec("P")
 _BUGS = (errno.EBADF, errno.EFAULT, errno.EINVAL, errno.ECHILD, errno.ESRCH, errno.ENOTTY, errno.ENOTSOCK)
 """What the kernel says to a program that uses it wrongly, whatever the machine is."""
 
+_OF_PATHLIB = ("Symlink loop", "Could not determine home directory")
+"""What pathlib says of a file system by a RuntimeError."""
+
 _FULL = "free some space, or run: invoke clean"
 _DENIED = "is it yours, and may you read and write it? XBUILD_CACHE names another store"
+_IN_THE_WAY = "something else has its place: move it away"
 _MEMORY = "end other programs, raise the limit (ulimit -v, -u), or build with --jobs 1"
 _HINTS = {
     errno.ENOSPC: _FULL,
@@ -33,6 +37,9 @@ _HINTS = {
     errno.EACCES: _DENIED,
     errno.EPERM: _DENIED,
     errno.EROFS: "name a place that can be written to; XBUILD_CACHE names another store",
+    errno.EEXIST: _IN_THE_WAY,
+    errno.ENOTDIR: _IN_THE_WAY,
+    errno.EISDIR: _IN_THE_WAY,
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
     errno.ENFILE: "the machine has too many files open: end other programs",
     errno.ENOMEM: _MEMORY,
@@ -62,22 +69,29 @@ def fault_of(error: BaseException) -> XbuildError | None:
 
     A file that the command line names is the user's (exit code 2), all else is the machine's (4).
     """
-    if isinstance(error, XbuildError):
-        return error
     where = [_place(error)]
-    if isinstance(error, MemoryError):
-        return MachineError("not enough memory", details=where, hint=_MEMORY)
-    if isinstance(error, RecursionError):
-        return UsageError("something given is nested too deeply", details=where)
-    if isinstance(error, UnicodeError):
-        return UsageError(f"a name or a text is not in the encoding it should be in: {error}", details=where)
-    if not isinstance(error, OSError) or error.errno is None or error.errno in _BUGS:
-        return None
+    match error:
+        case XbuildError():
+            return error
+        case MemoryError():
+            return MachineError("not enough memory", details=where, hint=_MEMORY)
+        case RecursionError():
+            return UsageError("something given is nested too deeply", details=where)
+        case UnicodeError():
+            return UsageError(f"a name or a text is not in the encoding it should be in: {error}", details=where)
+        case RuntimeError() if str(error).startswith(_OF_PATHLIB):
+            return UsageError(str(error), details=where)
+        case OSError() if error.errno is not None and error.errno not in _BUGS:
+            return _fault_of_system(error, error.errno, where)
+    return None
+
+
+def _fault_of_system(error: OSError, number: int, where: list[str]) -> XbuildError:
     names = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, (str, bytes))]
     what = error.strerror or type(error).__name__
-    if not names and error.errno == errno.ENOENT and not _working_directory():
+    if not names and number == errno.ENOENT and not _working_directory():
         return UsageError("the working directory was removed", hint="cd to one that is there")
-    message, hint = ": ".join([" -> ".join(names), what] if names else [what]), _HINTS.get(error.errno)
+    message, hint = ": ".join([" -> ".join(names), what] if names else [what]), _HINTS.get(number)
     kind = UsageError if any(map(_named, names)) else MachineError
     return kind(message, details=where, hint=hint)
 
