@@ -38,7 +38,7 @@ _OTHERS = r"\x7f-\x9f\u2028-\u202e\u2066-\u2069"
 _CONTROL = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]"
     r"|\x1b\][^\x07\x1b\n]*(?:\x07|\x1b\\)?"
-    rf"|[\x00-\x08\x0b-\x1f{_OTHERS}]"
+    rf"|[\x00-\x08\x0b-\x1a\x1c-\x1f{_OTHERS}]+|\x1b"
 )
 _UNSEEN = re.compile(rf"[\x00-\x08\x0a-\x1f{_OTHERS}]")
 

@@ -96,11 +96,14 @@ def run(
         raise MachineError(f"program not found: {error.filename}", hint="invoke doctor names its package") from error
     result = Completed(done.returncode, done.stdout or b"", done.stderr or b"")
     if check and done.returncode != 0:
-        talk = (result.stderr or result.stdout).decode(errors="replace").splitlines()
-        if full := disk_full(talk, done.returncode):
-            raise full
-        raise PhaseError(f"{show(command)}: {describe_exit(done.returncode)}", details=talk[-20:])
+        raise _failure(command, result)
     return result
+
+
+def _failure(command: Sequence[Argument], done: Completed) -> Exception:
+    talk = (done.stderr or done.stdout).decode(errors="replace").splitlines()
+    message = f"{show(command)}: {describe_exit(done.returncode)}"
+    return disk_full(talk, done.returncode) or PhaseError(message, details=talk[-20:])
 
 
 class Child:

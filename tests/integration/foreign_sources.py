@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import struct
 import subprocess
 import tarfile
@@ -143,3 +144,17 @@ def incremental(*members: Member) -> bytes:
         header[148:156] = b"%06o\0 " % sum(header)
         output += header + data.ljust(-(-len(data) // 512) * 512, b"\0")
     return bytes(output) + bytes(10240)
+
+
+def rpi_tree(folder: Path) -> Path:
+    """A small root as a distribution has it, in the directory `folder`."""
+    tree = folder / "tree"
+    (tree / "usr/bin").mkdir(parents=True)
+    (tree / "bin").symlink_to("usr/bin")
+    (tree / "usr/bin/sh").write_bytes(SHELL)
+    (tree / "usr/bin/two").hardlink_to(tree / "usr/bin/sh")
+    (tree / "usr/bin/su").write_bytes(b"x")
+    (tree / "usr/bin/su").chmod(0o4755)
+    (tree / 'a "quoted" name').write_text("x")
+    os.mkfifo(tree / "pipe")
+    return tree

@@ -125,10 +125,20 @@ def test_what_a_program_said(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == "a\tb red\nsecond \nthird\n"
 
 
-def test_names_that_are_no_text(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
-    log.output(os.fsdecode(b"\xff \xc3\xa4"))
-    log.info(os.fsdecode(b"\xff"))
-    assert capfdbinary.readouterr() == (b"\\udcff \xc3\xa4\n", b"\\udcff\n")
+NO_TEXT = """
+import os
+from xbuild import log
+log.output(os.fsdecode(b"\\xff \\xc3\\xa4"))
+log.info(os.fsdecode(b"\\xff"))
+"""
+
+
+@pytest.mark.parametrize(("encoding", "letter"), [("utf-8", b"\xc3\xa4"), ("ascii", b"\\xe4"), ("latin-1", b"\xe4")])
+def test_names_that_are_no_text(encoding: str, letter: bytes) -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "1"}
+    done = subprocess.run([sys.executable, "-c", NO_TEXT], capture_output=True, env=environment, check=False)
+    assert (done.returncode, done.stdout) == (0, b"\\udcff " + letter + b"\n")
+    assert done.stderr == b"\\udcff\n"
 
 
 def test_step_tells_begin_and_end_and_indents(capsys: pytest.CaptureFixture[str]) -> None:
