@@ -141,6 +141,7 @@ def test_every_command_and_option_is_described() -> None:
         (["binfmt.parse", "/nowhere"], "/nowhere: cannot be read"),
         (["binfmt.install", "armhf"], "binfmt.install changes the whole machine: say --system"),
         (["binfmt.remove", "armhf"], "binfmt.remove changes the whole machine: say --system"),
+        (["root.import", "board", ""], "a name and a source are needed"),
         (["export"], "export wants either --oci DIRECTORY or --tar FILE"),
         (["export", "--oci", "a", "--tar", "b"], "export wants either --oci DIRECTORY or --tar FILE"),
         (["export", "--tar", "a", "--compression", "zst"], "unknown compression 'zst'; did you mean 'zstd'?"),
