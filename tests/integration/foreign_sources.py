@@ -132,7 +132,7 @@ def incremental(*members: Member) -> bytes:
     for name, what in members:
         info = tarfile.TarInfo(name)
         data = what if isinstance(what, bytes) else b"Yfile\0\0" if what is None else b""
-        info.mode, info.size = 0o750 if what is None else 0o755, len(data)
+        info.mode, info.size = 0o751 if what is None else 0o755, len(data)
         if isinstance(what, str):
             info.type, info.linkname = tarfile.SYMTYPE, what
         header = bytearray(info.tobuf(tarfile.GNU_FORMAT))

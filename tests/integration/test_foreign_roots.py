@@ -183,7 +183,7 @@ def test_incremental_archives(store: Store, folder: Path) -> None:
     path.write_bytes(incremental(("./", None), ("./bin/", None), ("./bin/sh", SHELL), ("./bin/ls", "sh")))
     root, told = brought(store, path)
     assert (root.tree / "bin/ls").read_bytes() == SHELL
-    assert (root.tree / "bin").stat().st_mode & 0o7777 == 0o750
+    assert (root.tree / "bin").stat().st_mode & 0o7777 == 0o751
     assert told == ""
 
 

@@ -355,26 +355,6 @@ def test_real_faults(xbuild: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "xbuild met it in cli/tasks.py:" in ended.err
 
 
-def test_log_of_any_size(cache: Path, tmp_path: Path) -> None:
-    """In a fraction of the memory that it takes, and as it is but for what steers a terminal."""
-    file = tmp_path / "log"
-    with file.open("wb") as stream:
-        stream.write(b"\x1b[31mfirst\x1b[0m\n\x1b]0;no end\nsecond\n")
-        stream.truncate(300 << 20)
-        stream.seek(0, os.SEEK_END)
-        stream.write(b"\nlast")
-    code = f"""
-import resource
-from pathlib import Path
-from xbuild import log
-resource.setrlimit(resource.RLIMIT_AS, (250 << 20, 250 << 20))
-log.output_file(Path({str(file)!r}))
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
-    assert done.stderr == b""
-    assert done.stdout.split() == [b"first", b"second", b"last"]
-
-
 def test_interrupted(xbuild: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     failing(monkeypatch, raising(KeyboardInterrupt()))
     ended = xbuild("list")

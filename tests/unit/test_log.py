@@ -4,6 +4,7 @@ import pty
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -123,6 +124,26 @@ def test_names_speak_not_for_xbuild(capsys: pytest.CaptureFixture[str]) -> None:
 def test_what_a_program_said(capsys: pytest.CaptureFixture[str]) -> None:
     log.output_text("a\tb\x1b[31m red\nsecond \x1b]0;title\nthird\x07")
     assert capsys.readouterr().out == "a\tb red\nsecond \nthird\n"
+
+
+def test_log_of_any_size(tmp_path: Path) -> None:
+    """In a fraction of the memory that it takes, and as it is but for what steers a terminal."""
+    file = tmp_path / "log"
+    with file.open("wb") as stream:
+        stream.write(b"\x1b[31mfirst\x1b[0m\n\x1b]0;no end\nsecond\n")
+        stream.truncate(300 << 20)
+        stream.seek(0, os.SEEK_END)
+        stream.write(b"\nlast")
+    code = f"""
+import resource
+from pathlib import Path
+from xbuild import log
+resource.setrlimit(resource.RLIMIT_AS, (250 << 20, 250 << 20))
+log.output_file(Path({str(file)!r}))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert done.stderr == b""
+    assert done.stdout.split() == [b"first", b"second", b"last"]
 
 
 NO_TEXT = """
