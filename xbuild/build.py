@@ -212,7 +212,7 @@ class Builder(Inputs):
         root = self.root
         if root.machine and job.command:
             code, said = root.machine.capture(self.place, job)
-            log.output(said.decode(errors="replace").removesuffix("\n"))
+            log.output_text(said.decode(errors="replace").removesuffix("\n"))
             return code
         if root.machine:
             log.warn("this shell is in a sandbox, under qemu-user; a command after `--` runs in the emulated machine")

@@ -112,8 +112,8 @@ class Tree:
                 if file.name in seen:
                     continue
                 seen.add(file.name)
-                if file.is_char_device():
-                    # A layer's mark that the package is gone.
+                if not file.is_file() or file.is_symlink():
+                    # A layer's mark that the package is gone; or what nobody's package database has.
                     continue
                 package = file.name.removesuffix(".list").partition(":")[0]
                 for path in file.read_text(errors="replace").splitlines():
@@ -128,7 +128,8 @@ class Tree:
             return False
         names = (f"{owner}.md5sums", f"{owner}:{self.packages[owner].architecture}.md5sums")
         listed = next((found for name in names if (found := self.find(f"/var/lib/dpkg/info/{name}"))), None)
-        for line in listed.read_text(errors="replace").splitlines() if listed is not None else ():
+        plain = listed is not None and listed.is_file() and not listed.is_symlink()
+        for line in listed.read_text(errors="replace").splitlines() if listed is not None and plain else ():
             checksum, _, name = line.partition("  ")
             if merged(f"/{name}") == merged(path):
                 return hashlib.md5(place.read_bytes(), usedforsecurity=False).hexdigest() == checksum

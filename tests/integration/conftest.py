@@ -118,6 +118,23 @@ def load_target(name: str) -> Armhf:
     return Armhf(roots, toolchain, policy, natives, layers, twins.pair(natives.twins, Tree(layers), policy, toolchain))
 
 
+@pytest.fixture
+def store(place: Path) -> Iterator[Store]:
+    """An empty store."""
+    path = place / "store"
+    path.mkdir()
+    yield Store(path, remove_tree)
+    remove_tree(path)
+
+
+@pytest.fixture
+def folder(place: Path) -> Path:
+    """A directory for sources, which the user owns."""
+    path = place / "sources"
+    path.mkdir()
+    return path
+
+
 @pytest.fixture(scope="session")
 def armhf(runnable: None) -> Armhf:
     """The armhf target."""

@@ -131,3 +131,11 @@ def test_failing_and_missing_zstd(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         pack(tree, tmp_path / "out.tar.zst", EPOCH)
     assert caught.value.details == ("no space",)
     assert not list(tmp_path.glob("out*"))
+
+
+def test_a_disk_that_is_full_for_zstd(tmp_path: Path) -> None:
+    tree = make_tree(tmp_path / "tree", ["a"])
+    (tmp_path / "out.tar.zst.part").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left on device"):
+        pack(tree, tmp_path / "out.tar.zst", EPOCH)
+    assert not list(tmp_path.glob("out*"))

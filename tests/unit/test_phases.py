@@ -128,6 +128,22 @@ def test_no_hint(lines: list[str]) -> None:
     assert hint_for(lines) is None
 
 
+@pytest.mark.parametrize("line", ["x" * 3_000_000, ":" * 3_000_000, "a: " * 1_000_000, "fatal error: x" * 200_000])
+def test_hints_of_endless_lines(line: str) -> None:
+    """A search that goes back at each place takes hours here."""
+    assert hint_for([line] * 20) is None
+
+
+def test_long_lines_keep_their_ends(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("x.c:1:1: fatal error: zlib.h: No such file" + "y" * 60_000 + " sh: 1: flex: not found\n")
+    (line,) = last_lines(log)
+    assert len(line) < 1100
+    assert line.startswith("x.c:1:1: fatal error")
+    assert hint_for([line]) == hint_for([log.read_text()])
+    assert hint_for([line]) == "header zlib.h is missing: put the package that has it into depends.packages"
+
+
 def test_last_lines(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_bytes(b"".join(b"line %d\n" % number for number in range(100)) + b"\x1b[31mred\x1b[0m \xff\n")

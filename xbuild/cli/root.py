@@ -63,7 +63,7 @@ def import_(
 ) -> None:
     """Bring a root of your own into the store, to build in it and to enter it."""
     log.configure(json=json)
-    if name.startswith("-") or source.startswith("-"):
+    if name.startswith("-") or source.startswith("-") or not source:
         raise UsageError("a name and a source are needed", hint="invoke root.import NAME SOURCE")
     chosen = load_toolchain(target, paths.project()) if target else None
     wanted = number("--partition", partition) or None

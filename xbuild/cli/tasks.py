@@ -173,7 +173,7 @@ def log_(
         raise UsageError(f"no log of {builder.title}" + (f", phase {phase!r}" if phase else ""), hint=hint)
     for file in chosen:
         log.output(f"==> {file}")
-        log.output(file.read_text(errors="replace").rstrip("\n"))
+        log.output_file(file)
 
 
 @task(auto_shortflags=False, name="list", help={"json": "one JSON object on stdout"})
