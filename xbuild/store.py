@@ -74,7 +74,7 @@ def _make_closed(place: Path) -> None:
     """Make the directory `place` if it is not there, and close it to all but the caller and root inside."""
     with contextlib.suppress(FileExistsError):
         place.mkdir(mode=0o700)
-    if place.is_symlink():
+    if place.is_symlink() or place.stat().st_uid != os.geteuid():
         return
     if stat.S_IMODE(place.stat().st_mode) != 0o700:
         place.chmod(0o700)
