@@ -102,12 +102,17 @@ class WorkPlace:
         """A layer for phases with network: how the machine looks up names. The root is read-only, and may lack it."""
         return self.path / "network"
 
+    @property
+    def strange(self) -> bool:
+        """Whether its tree is not root's inside, as of an older xbuild, or after an exchange that was cut short."""
+        return self.build.exists() and self.build.lstat().st_uid != idmap.find().root[0]
+
     def make(self) -> None:
         """Make the directories that are missing; `give_to_builder` makes them those of root and of the builder inside.
 
-        What is there with other owners, as of an older xbuild, is removed.
+        What is there is removed if it is `strange`.
         """
-        if self.build.exists() and self.build.lstat().st_uid != idmap.find().root[0]:
+        if self.strange:
             remove_tree(self.path)
         self.path.mkdir(parents=True, exist_ok=True)
         # What others may write to inside is closed to the other users of the machine.
@@ -121,7 +126,7 @@ class WorkPlace:
             if not place.exists():
                 place.mkdir(parents=True)
                 place.chmod(0o1777)
-        if make_network(self.network) and self.build.lstat().st_uid == idmap.find().root[0]:
+        if make_network(self.network) and not self.strange:
             give_tree(0, tops=layer_of(self.network))
 
     def give_to_builder(self, *names: str) -> None:

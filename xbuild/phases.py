@@ -52,6 +52,8 @@ class Progress:
         self.records: list[Record] = []
         self.epoch = 0
         self.resumed = False
+        if place.strange:
+            return
         try:
             value = json.loads(place.state.read_text())
             self.records = [Record(**record) for record in value["records"]]
