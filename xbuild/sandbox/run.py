@@ -297,12 +297,20 @@ def give_tree(uid: int, trees: Sequence[Path] = (), *, tops: Sequence[Path] = ()
         run(machine_view(), command)
 
 
-def take_back(*tops: Path) -> None:
-    """Make the caller the owner of the directories `tops`, but not of what is in them, so that he can rename them."""
-    if os.geteuid() == 0:
-        process.run(["chown", "-h", "0:0", "--", *tops])
-    else:
-        run(machine_view(), ["chown", "-h", f"{idmap.IDS}:{idmap.IDS}", "--", *tops])
+def take_back(*tops: Path, tree: Path | None = None) -> None:
+    """Make the caller the owner of the directories `tops`, but not of what is in them, so that he can rename them.
+
+    tree: a directory that he becomes the owner of with all below it.
+    """
+    own = 0 if os.geteuid() == 0 else idmap.IDS
+    options = ["-h", f"{own}:{own}", "--"]
+    commands: list[list[str | Path]] = [["chown", *options, *tops]]
+    commands += [["chown", "-R", *options, tree]] if tree else []
+    for command in commands:
+        if own == 0:
+            process.run(command)
+        else:
+            run(machine_view(), command)
 
 
 def take_made(trees: Sequence[Path]) -> None:
