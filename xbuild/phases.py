@@ -14,7 +14,7 @@ from pathlib import Path
 
 from xbuild import log, process
 from xbuild.environment import VARIABLES, Job, Root, WorkPlace, capture, describe, run_logged
-from xbuild.errors import PhaseError
+from xbuild.errors import MachineError, PhaseError
 from xbuild.model.recipe import Recipe
 from xbuild.paths import BUILD, callers_umask
 from xbuild.plan import Done, Step, directory_of
@@ -56,6 +56,8 @@ class Progress:
         self.records: list[Record] = []
         self.epoch = 0
         self.resumed = False
+        if place.strange:
+            return
         try:
             value = json.loads(place.state.read_text())
             self.records = [Record(**record) for record in value["records"]]
@@ -227,6 +229,8 @@ def keep_copy(source: Path, destination: Path) -> Path:
     Raises MachineError if it cannot be written.
     """
     folder = destination.parent
+    if folder.exists() and not folder.is_dir():
+        raise MachineError(f"cannot make {destination}: {folder} is no directory", hint="rename or remove it")
     with writing_below(folder):
         if not folder.exists():
             folder.mkdir(parents=True)

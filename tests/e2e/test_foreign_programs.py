@@ -68,7 +68,8 @@ def test_the_user_is_himself(xbuild: Xbuild, tmp_path: Path) -> None:
 
 
 def test_the_root_is_not_changed(xbuild: Xbuild) -> None:
-    assert xbuild("run", "--", "sh", "-c", "echo a > /etc/mine && cat /etc/mine").out == "a\n"
+    # It is root's: an ordinary user may not even try.
+    xbuild("run", "--", "sh", "-c", "echo a > /etc/mine || true")
     assert "No such file" in xbuild("run", "--", "cat", "/etc/mine", code=1).err
 
 
