@@ -98,7 +98,7 @@ class Stream:
         self.length = 0
 
     def more(self) -> list[Exec]:
-        """The next execs; none at the end of what has been written, and none ever behind damage or the first MOST bytes."""
+        """The next execs; none at the end of what is written, and none ever behind damage or the first MOST bytes."""
         room = min(_PIECE, MOST - self.length - len(self._rest))
         if self._ended or room <= 0:
             return []

@@ -158,7 +158,7 @@ def load(path: Path) -> list[Twin]:
 def _rules(policy: Policy, tool: Tool, twin: Twin, other: Twin | None, toolchain: Toolchain) -> Rules:
     further = tool.further_for(twin.target_path, toolchain.triplet, toolchain.traits)
     return Rules(
-        emulate_args=(*policy.emulate_args, *tool.emulate_args, *(word for known in further for word in known.emulate_args)),
+        emulate_args=(*policy.emulate_args, *tool.emulate_args, *(w for known in further for w in known.emulate_args)),
         emulate_without=tuple(word for known in further for word in known.emulate_without),
         emulate_env=(*policy.emulate_env, *tool.emulate_env),
         other_args=tool.target_width_args if other else (),

@@ -36,7 +36,8 @@ def program(
     """An ARM program with one program header, by its loader. size, count: of the headers, as the file says."""
     head, each, machine = (64, 56, 183) if wide else (52, 32, 40)
     words = (2, machine, 1, 0x10000, head, 0, 0, head, size or each, count, 0, 0, 0)
-    data = b"\x7fELF" + bytes([1 + wide, 1, 1]) + bytes(9) + struct.pack("<HHIQQQIHHHHHH" if wide else "<HHIIIIIHHHHHH", *words)
+    form = "<HHIQQQIHHHHHH" if wide else "<HHIIIIIHHHHHH"
+    data = b"\x7fELF" + bytes([1 + wide, 1, 1]) + bytes(9) + struct.pack(form, *words)
     text = loader or b""
     kind, long, place = 3 if loader is not None else 6, len(text) if length is None else length, head + each
     if wide:
@@ -75,7 +76,8 @@ def test_what_linux_would_refuse(target: Target, name: str) -> None:
     (target.upper / "other").write_bytes(program(None, wide=True))
     code, text = TEXTS.get(error, (126, error))
     returncode, said = target.run("sh", "-euc", script)
-    assert (returncode, said.splitlines()[-1].partition(", its loader")[0]) == (code, f"xbuild: cannot run ./it: {text}")
+    last = said.splitlines()[-1].partition(", its loader")[0]
+    assert (returncode, last) == (code, f"xbuild: cannot run ./it: {text}")
 
 
 def test_good_ones_run(target: Target) -> None:
@@ -84,7 +86,8 @@ def test_good_ones_run(target: Target) -> None:
     cd /tmp; echo 'int main(void) { return 7; }' > a.c; gcc -o a a.c; gcc -static -o b a.c;
     gcc -o d a.c -Wl,--dynamic-linker=/nowhere/ld.so
     for name in a b d; do code=0; ./$name || code=$?; echo $name $code; done 2>/dev/null
-    mkdir -p p/nowhere; cp /lib/ld-linux-armhf.so.3 p/nowhere/ld.so; code=0; QEMU_LD_PREFIX=/tmp/p ./d || code=$?; echo $code
+    mkdir -p p/nowhere; cp /lib/ld-linux-armhf.so.3 p/nowhere/ld.so; code=0
+    QEMU_LD_PREFIX=/tmp/p ./d || code=$?; echo $code
     """
     assert target.sh(script).split() == ["a", "7", "b", "7", "d", "127", "7"]
 
@@ -93,7 +96,8 @@ def test_good_ones_run(target: Target) -> None:
 def test_who_starts_one_sees_it_fail(target: Target, name: str) -> None:
     (target.upper / "odd").write_bytes(ODD["missing"][0])
     lines = {
-        "bash": "bash -c /odd", "dash": "dash -c /odd", "env": "env /odd", "perl": "perl -e 'exit(system(\"/odd\") >> 8)'",
+        "bash": "bash -c /odd", "dash": "dash -c /odd", "env": "env /odd",
+        "perl": "perl -e 'exit(system(\"/odd\") >> 8)'",
         "make": "printf 'all:;/odd\\n' | make -f -", "find": "find /odd -exec {} ';'",
     }  # fmt: skip
     returncode, said = target.run("sh", "-c", f"chmod 755 /odd; {lines[name]}")
@@ -108,7 +112,7 @@ BLOCK = 512
 @pytest.mark.parametrize("limit", [0, 1, 1000])
 def test_a_limit_on_file_sizes_is_not_for_the_record(target: Target, limit: int) -> None:
     """It ended the program that was to start by SIGXFSZ."""
-    script = f"ulimit -f {limit}; for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do /usr/bin/true; done; exit 5"
+    script = f"ulimit -f {limit}; i=0; while [ $i -lt 20 ]; do i=$((i + 1)); /usr/bin/true; done; exit 5"
     assert target.run("sh", "-c", script) == (5, "")
     record = target.place / "record"
     found = read(record)
@@ -124,6 +128,15 @@ def test_programs_find_the_signal_as_it_was(target: Target, disposition: str) ->
     said = target.says("perl", "-e", change)
     ignored = int(next(line for line in said.splitlines() if line.startswith("SigIgn")).split()[1], 16)
     assert bool(ignored >> 24 & 1) is (disposition == "IGNORE")
+
+
+@pytest.mark.parametrize("shell", ["dash", "bash"])
+@pytest.mark.parametrize("option", ["-v", "-d"])
+def test_programs_start_under_a_limit_on_memory(target: Target, emulated: Target, shell: str, option: str) -> None:
+    """As under an emulated shell, whose emulator does not set such a limit."""
+    script = f"ulimit {option} 300000; ulimit {option}; perl -e 'print 7'; ulimit -n 50; ulimit -n"
+    assert target.says(shell, "-c", script).split() == ["unlimited", "750"]
+    assert emulated.says(shell, "-c", script).split() == ["unlimited", "750"]
 
 
 PRELOAD = "/etc/ld.so.preload"
@@ -227,7 +240,8 @@ cat > b.c <<'END'
 #include <string.h>
 #include <unistd.h>
 #include <fcntl.h>
-extern ssize_t __readlink_chk(const char *, char *, size_t, size_t), __readlinkat_chk(int, const char *, char *, size_t, size_t);
+extern ssize_t __readlink_chk(const char *, char *, size_t, size_t);
+extern ssize_t __readlinkat_chk(int, const char *, char *, size_t, size_t);
 int main(void)
 {
     static const char exe[] = "/proc/self/exe";

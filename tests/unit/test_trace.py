@@ -121,7 +121,8 @@ def test_what_is_shared_out(counts: dict[tuple[str, Verdict], int], cpu: Cpu, ch
 
 
 def test_an_emulated_program_that_was_never_met_weighs_more() -> None:
-    found = by_name(account(counted(execs((SED, Verdict.TWIN, 100), (PERL, Verdict.NO_ENTRY, 100))), Cpu(0.05, 1.57, {})))
+    known = counted(execs((SED, Verdict.TWIN, 100), (PERL, Verdict.NO_ENTRY, 100)))
+    found = by_name(account(known, Cpu(0.05, 1.57, {})))
     assert found[SED, True].seconds == pytest.approx(0.07)
     assert found[PERL, False].seconds == pytest.approx(1.5)
 

@@ -93,10 +93,10 @@ def magic_mask(identity: Elf) -> tuple[bytes, bytes]:
 def compared(facts: Architecture) -> tuple[bytes, bytes]:
     """The first bytes of the architecture's programs, and which of their bits count.
 
-    The general rule is that of QEMU's qemu-binfmt-conf.sh, but for the bytes 8 to 15: it demands that they are zero, while
-    any kernel runs the programs that have something there, as every AppImage has. Byte 7 (OSABI) is free in both: static
-    glibc programs say 3 (GNU/Linux), others 0 (SYSV). The lowest bit of e_type is free: ET_EXEC is 2, ET_DYN 3. The magic
-    ends with e_machine, or with the last field that an exception compares.
+    The general rule is that of QEMU's qemu-binfmt-conf.sh, but for the bytes 8 to 15: it demands that they are zero,
+    while any kernel runs the programs that have something there, as every AppImage has. Byte 7 (OSABI) is free in both:
+    static glibc programs say 3 (GNU/Linux), others 0 (SYSV). The lowest bit of e_type is free: ET_EXEC is 2, ET_DYN 3.
+    The magic ends with e_machine, or with the last field that an exception compares.
     """
     values: dict[HeaderField, int] = {
         "data": {"little": 1, "big": 2}[facts.data],

@@ -135,5 +135,5 @@ def entry_notes(entry: Entry) -> list[str]:
         if entry.mask[7:8] == b"\xff":
             notes.append("byte 7 (OSABI) is compared: static programs of glibc, which say 3 there, are not taken")
         if any(entry.mask[8:11]):
-            notes.append("the bytes 8 to 10 are compared, which no kernel does: AppImages, which say `AI` there, are not taken")
+            notes.append("the bytes 8 to 10 are compared: AppImages, which say `AI` there, are not taken")
     return notes

@@ -53,7 +53,7 @@ class Tool(Model):
     emulate_args: tuple[str, ...] = Field((), description="Arguments (`*`: any text) that ask for the target's")
     emulate_env: tuple[str, ...] = Field((), description="Variables that ask for the target's own; `X=`: not empty")
     linker_words: tuple[str, ...] = Field(
-        (), description="Options in -Wl,... and after -Xlinker, with one dash (`*`: any text); others ask for the target's"
+        (), description="Options in -Wl, and after -Xlinker, with one dash (`*`: any text); others ask for the target's"
     )
     further: tuple[Further, ...] = Field((), description="What asks for the target's own on some targets only")
     target_width_args: tuple[str, ...] = Field((), description="Arguments that ask for the twin of the target's width")
