@@ -261,6 +261,13 @@ def register(container: Container, interpreter: Path, flags: str) -> None:
     container.registrations = (line.replace("/.xbuild/run/dispatch", str(interpreter)).removesuffix("FPO") + flags,)
 
 
+def test_children_that_it_was_given_are_not_waited_for(container: Container, machines_qemu: Path) -> None:
+    """Here one that ends only after the command has run; `enter` is given it by exec."""
+    register(container, machines_qemu, "FPO")
+    script = "mkfifo /f; (read line < /f) & exec /.xbuild/enter sh -c 'echo > /f; echo done'"
+    assert container.run("sh", "-euc", script, entry=False) == (0, "done\n")
+
+
 def test_an_entry_of_the_machines_that_hands_over(container: Container, machines_qemu: Path) -> None:
     """Nothing starts by `enter`, so no file was looked at before: the dispatcher compares contents at each exec."""
     register(container, machines_qemu, "FPO")

@@ -113,7 +113,7 @@ BLOCK = 512
 def test_a_limit_on_file_sizes_is_not_for_the_record(target: Target, limit: int) -> None:
     """It ended the program that was to start by SIGXFSZ."""
     script = f"ulimit -f {limit}; i=0; while [ $i -lt 20 ]; do i=$((i + 1)); /usr/bin/true; done; exit 5"
-    assert target.run("sh", "-c", script) == (5, "")
+    assert target.run("sh", "-euc", script) == (5, "")
     record = target.place / "record"
     found = read(record)
     assert found.whole is (limit == 1000)

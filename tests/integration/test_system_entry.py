@@ -92,6 +92,15 @@ def test_elsewhere_it_is_plain_qemu(served: Served) -> None:
     assert served.target.execs() == ()
 
 
+def test_the_numbers_of_descriptors_are_those_of_plain_qemu(served: Served) -> None:
+    """Here it finds the directory, and in it a dispatcher that cannot be started."""
+    program = "cp /usr/bin/ls /tmp/ls; /tmp/ls /proc/self/fd"
+    said = served.sh(program, build=False)
+    plain = replace(served, qemu=served.target.armhf.natives.private / "qemu")
+    assert said == plain.sh(program, build=False)
+    assert "3" in said.split()
+
+
 def test_arguments_and_argv0_are_kept(served: Served) -> None:
     line = "exec -a foo {} /proc/self/cmdline -- '' 'a b'"
     for build, program in ((True, "/usr/bin/cat"), (True, "/tmp/cat"), (False, "/usr/bin/cat")):
