@@ -67,13 +67,17 @@ ODD = {
 }
 
 
+def put(target: Target, path: str, data: bytes) -> None:
+    """Write a file of the root, which only root inside may."""
+    target.sh(f"perl -e 'print pack(q(H*), shift)' {data.hex()} > {path}")
+
+
 @pytest.mark.parametrize("name", ODD)
 def test_what_linux_would_refuse(target: Target, name: str) -> None:
     data, error = ODD[name]
-    folder = target.upper / "odd"
     script = 'mkdir /tmp/odd; cp /odd /tmp/odd/it; cp /other /tmp/odd/; chmod 755 /tmp/odd/*; cd /tmp/odd; exec ./it'
-    folder.write_bytes(data)
-    (target.upper / "other").write_bytes(program(None, wide=True))
+    put(target, "/odd", data)
+    put(target, "/other", program(None, wide=True))
     code, text = TEXTS.get(error, (126, error))
     returncode, said = target.run("sh", "-euc", script)
     last = said.splitlines()[-1].partition(", its loader")[0]
@@ -94,7 +98,7 @@ def test_good_ones_run(target: Target) -> None:
 
 @pytest.mark.parametrize("name", ["bash", "dash", "env", "make", "find", "perl"])
 def test_who_starts_one_sees_it_fail(target: Target, name: str) -> None:
-    (target.upper / "odd").write_bytes(ODD["missing"][0])
+    put(target, "/odd", ODD["missing"][0])
     lines = {
         "bash": "bash -c /odd", "dash": "dash -c /odd", "env": "env /odd",
         "perl": "perl -e 'exit(system(\"/odd\") >> 8)'",
@@ -160,8 +164,6 @@ PRELOAD = "/etc/ld.so.preload"
     ],
 )
 def test_a_library_for_every_program_of_the_root(target: Target, text: str, native: bool) -> None:
-    for folder in ("etc", "usr/local/lib"):
-        (target.upper / folder).mkdir(parents=True, exist_ok=True)
     target.sh(f"cp /usr/lib/arm-linux-gnueabihf/libm.so.6 /usr/local/lib/libpre.so; printf '%s' '{text}' > {PRELOAD}")
     before = len(target.execs())
     assert target.says("sh", "-c", "/usr/bin/true; echo done 2>&1").endswith("done")
@@ -286,6 +288,6 @@ def test_the_shim_answers_and_searches_as_if_it_were_not_there(armhf: Armhf, ben
 
 def test_environment_of_a_program_that_is_refused(target: Target) -> None:
     """The message goes to stderr, nothing to stdout."""
-    (target.upper / "odd").write_bytes(ODD["missing"][0])
+    put(target, "/odd", ODD["missing"][0])
     returncode, said = capture(target.sandbox(ENV), ("sh", "-c", "chmod 755 /odd; /odd 2>/dev/null"))
     assert (returncode, said) == (127, b"")
