@@ -16,8 +16,7 @@ from conftest import ENV, Armhf, Target
 from xbuild import paths
 from xbuild.privatetree import run_native
 from xbuild.record import Verdict, read
-from xbuild.sandbox import idmap
-from xbuild.sandbox.run import capture, remove_tree
+from xbuild.sandbox.run import capture, give_tree, remove_tree
 
 pytestmark = pytest.mark.integration
 
@@ -269,12 +268,12 @@ FLAGS = "-std=gnu11 -O2 -Wall -Wextra -Werror -ffreestanding -fno-stack-protecto
 
 @pytest.fixture
 def bench(armhf: Armhf) -> Iterator[Path]:
-    """A directory to compile in."""
+    """A directory to compile the shim in."""
     folder = Path(tempfile.mkdtemp(prefix="xbuild-test-"))
     folder.chmod(0o755)
     (folder / "private").mkdir()
-    for path in (folder, folder / "private"):
-        idmap.own(path)
+    shutil.copy(paths.DISPATCHER / "shim.c", folder)
+    give_tree(0, [folder])
     yield folder
     remove_tree(folder)
 
@@ -282,7 +281,6 @@ def bench(armhf: Armhf) -> Iterator[Path]:
 @pytest.mark.parametrize("compiler", ["gcc"])
 def test_the_shim_answers_and_searches_as_if_it_were_not_there(armhf: Armhf, bench: Path, compiler: str) -> None:
     """dlopen by the caller's RUNPATH; all ways to ask for /proc/self/exe."""
-    shutil.copy(paths.DISPATCHER / "shim.c", bench)
     run_native(armhf.natives.trees["amd64"], bench, SEARCHES, {"CC": compiler, "FLAGS": FLAGS, "ORIGIN": "/xbuild"})
 
 
