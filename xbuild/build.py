@@ -302,8 +302,11 @@ class Builder(Inputs):
 
         def make(staging: Path) -> None:
             with self._part("pack"), log.step("pack"):
-                for kept in (self.place.records, self.place.logs):
-                    shutil.copytree(kept, staging / kept.name)
+                shutil.copytree(self.place.logs, staging / "logs")
+                outputs.keep_records(self.place, staging / "records")
+                usage = outputs.usage_of(self.place)
+                if usage.cut:
+                    log.warn(f"the record of {', '.join(usage.cut)} was cut short: not all of its execs are counted")
                 outputs.finish(
                     self.recipe,
                     self.toolchain,
@@ -313,7 +316,7 @@ class Builder(Inputs):
                     epoch=progress.epoch,
                     facts=facts,
                     twins=self.pairs.twins,
-                    usage=outputs.usage_of(self.place),
+                    usage=usage,
                     modes=modes,
                 )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import json
 import os
+import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -45,17 +46,30 @@ chmod -R u+rX,g+rX .
 
 @dataclass(frozen=True)
 class Usage:
-    """How often programs ran, by the real path of the target's file: natively, by their twins, and emulated."""
+    """How often programs ran, by the real path of the target's file: natively, by their twins, and emulated.
+
+    cut: the steps whose record is not whole, so that these are the least numbers.
+    """
 
     native: Mapping[str, int]
     emulated: Mapping[str, int]
+    cut: tuple[str, ...] = ()
 
 
 def usage_of(place: WorkPlace) -> Usage:
     """What the records of a work place tell."""
-    execs = [known for file in sorted(place.records.glob("*[!n]")) for known in record.read(file).execs]
-    native = Counter(known.path for known in execs if known.native)
-    return Usage(native, Counter(known.path for known in execs if not known.native))
+    known = {file.name: record.read(file) for file in sorted(place.records.iterdir()) if file.suffix != ".json"}
+    native, emulated = (
+        sum((one.total(native=kind) for one in known.values()), Counter[str]()) for kind in (True, False)
+    )
+    return Usage(native, emulated, tuple(name for name, one in known.items() if not one.whole))
+
+
+def keep_records(place: WorkPlace, destination: Path) -> None:
+    """Copy what is known of the execs and the CPU use of a work place's steps into the new directory `destination`."""
+    destination.mkdir()
+    for file in place.records.iterdir():
+        (shutil.copyfile if file.suffix == ".json" else record.keep)(file, destination / file.name)
 
 
 def take_over(place: WorkPlace) -> dict[bytes, int]:
@@ -227,6 +241,7 @@ def finish(
         ],
         "ran-native": dict(sorted(usage.native.items())),
         "ran-emulated": dict(sorted(usage.emulated.items())),
+        **({"records-cut": list(usage.cut)} if usage.cut else {}),
         **facts,
     }  # fmt: skip
     (destination / f"{name}.manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")

@@ -171,6 +171,7 @@ _WAYS = {
     record.Verdict.CHANGED: "emulated: not as its package brought it",
     record.Verdict.ARGUMENT: "emulated: an argument asks for the target's own",
     record.Verdict.VARIABLE: "emulated: a variable asks for the target's own",
+    record.Verdict.PRELOADED: "emulated: /etc/ld.so.preload names a library of the target",
     record.Verdict.FAILED: "emulated: its twin could not be started",
 }
 
@@ -178,7 +179,9 @@ _WAYS = {
 def tell_trace(file: Path) -> None:
     """Tell which programs were executed, how, and how often, in the order of their first time."""
     known = record.read(file)
-    counts = Counter((entry.path, _WAYS[entry.verdict]) for entry in known.execs)
+    counts: Counter[tuple[str, str]] = Counter()
+    for (path, verdict), count in known.counts.items():
+        counts[path, _WAYS[verdict]] += count
     log.table(("program", "execs", "how"), [(path, count, way) for (path, way), count in counts.items()])
     if not known.whole:
-        log.warn("the record was cut short; what ran later is not in it")
+        log.warn("the record was cut short; not all that ran is in it")

@@ -26,6 +26,7 @@ class Why(StrEnum):
     TWIN = "twin"
     ARGUMENT = "argument"
     VARIABLE = "variable"
+    PRELOADED = "preloaded"
     CHANGED = "changed"
     FAILED = "failed"
     MADE = "made"
@@ -106,6 +107,7 @@ _BY_VERDICT = {
     Verdict.WIDTH_TWIN: Explanation(Why.TWIN, "its twin ran"),
     Verdict.ARGUMENT: Explanation(Why.ARGUMENT, "an argument asked for the target's own program"),
     Verdict.VARIABLE: Explanation(Why.VARIABLE, "a variable asked for the target's own program"),
+    Verdict.PRELOADED: Explanation(Why.PRELOADED, "/etc/ld.so.preload names a library of the target for all programs"),
     Verdict.CHANGED: Explanation(Why.CHANGED, "it was no longer the distribution's own file"),
     Verdict.FAILED: Explanation(Why.FAILED, "its twin could not be started: a chroot, or too long a command line"),
 }
