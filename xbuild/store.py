@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from xbuild import log, process
-from xbuild.digest import canonical_json, key_of
+from xbuild.digest import SUMS, canonical_json, damage, key_of, read_json, read_sealed, sealed, write_sums
 from xbuild.errors import MachineError
 from xbuild.ownership import check_own
 from xbuild.sandbox import idmap
@@ -39,6 +39,9 @@ has other owners: no xbuild then takes what another one made for its own."""
 
 _WITH_LAYOUT = ("roots", "layers", "twins", "canaries", "sessions", "machines")
 _KEY_FILE = "key.json"
+_SMALL = 1 << 20
+_LARGE = ("artifacts",)
+"""Kinds whose entries are looked through by who hands them out."""
 _NAME_DIGITS = 20
 """Hex digits of a key in names: 80 bits, and the whole key is compared."""
 # https://bford.info/cachedir/: backup programs leave out a directory that has this file with this first line.
@@ -149,7 +152,8 @@ class Store:
         """The finished entry of `key`; None if it is absent or its key.json does not prove it finished."""
         path = self.entry(kind, key)
         record = _read_record(path)
-        return path if record is not None and record["key"] == key else None
+        finished = record is not None and record["key"] == key
+        return path if finished and (kind in _LARGE or damaged(path) is None) else None
 
     def value(self, kind: str, key: str) -> Any:
         """The JSON value that the finished entry of `key` was made from; None if there is no such entry."""
@@ -252,6 +256,8 @@ class Store:
             if found := self.get(kind, key):
                 return found
             self._tell_older(kind)
+            if _read_record(place := self.entry(kind, key)) and (fault := damaged(place)):
+                log.warn(f"{describe} in the store is not as it was made ({fault}), and is made anew")
             self._discard_scratch_of(lock)
             staging = self.scratch(lock)
             try:
@@ -267,10 +273,12 @@ class Store:
             return self.entry(kind, key)
 
     def _finish(self, staging: Path, kind: str, key: str, value: Any) -> None:
+        if not (staging / SUMS).exists() and (small := list(_small(staging))):
+            write_sums(staging, small)
         # The key goes in last and after a sync: after a power cut too, it is there only if all the rest is.
         process.run(["sync", "--file-system", staging])
         with (staging / _KEY_FILE).open("w", encoding="utf-8") as stream:
-            json.dump({"key": key, "value": value}, stream, indent=1, sort_keys=True)
+            stream.write(sealed(value))
             stream.flush()
             os.fsync(stream.fileno())
         _sync_directory(staging)
@@ -315,11 +323,32 @@ class Store:
                 self._discard_scratch_of(name)
 
 
+def _small(entry: Path) -> Iterator[str]:
+    """The files directly in an entry that decide what it is good for, and are soon read."""
+    for file in sorted(entry.iterdir()):
+        status = file.lstat()
+        small = stat.S_ISREG(status.st_mode) and status.st_size <= _SMALL
+        if small and file.name != "log" and os.access(file, os.R_OK):
+            yield file.name
+
+
+def damaged(entry: Path) -> str | None:
+    """What is wrong with an entry, in words; None if all is well, or if an older xbuild has written no sums."""
+    return damage(entry) if os.path.lexists(entry / SUMS) else None
+
+
+def contents(file: Path) -> Any:
+    """The JSON value in a file of an entry. Raises MachineError if it is damaged."""
+    try:
+        return read_json(file)
+    except (OSError, ValueError) as error:
+        raise MachineError(f"{file} is damaged: {error}", hint=f"remove {file.parent}; it is made anew") from error
+
+
 def _read_record(path: Path) -> dict[str, Any] | None:
     try:
-        record = json.loads((path / _KEY_FILE).read_text(encoding="utf-8"))
-        complete = isinstance(record, dict) and set(record) == {"key", "value"}
-        return record if complete and key_of(record["value"]) == record["key"] else None
+        value = read_sealed(path / _KEY_FILE)
+        return {"key": key_of(value), "value": value}
     except (OSError, ValueError):
         return None
 

@@ -20,6 +20,7 @@ from xbuild.model.native import here
 from xbuild.model.policy import Equivalent, Policy, Tool
 from xbuild.model.toolchain import Toolchain
 from xbuild.paths import PRIVATE
+from xbuild.store import contents
 
 SHIM = "libxbuild.so"
 
@@ -152,7 +153,7 @@ def save(twins: Iterable[Twin], path: Path) -> None:
 
 def load(path: Path) -> list[Twin]:
     """The inverse of `save`."""
-    return [Twin(**value) for value in json.loads(path.read_text())]
+    return [Twin(**value) for value in contents(path)]
 
 
 def _rules(policy: Policy, tool: Tool, twin: Twin, other: Twin | None, toolchain: Toolchain) -> Rules:

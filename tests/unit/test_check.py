@@ -70,7 +70,7 @@ def install(tree: Path, *names: str, into: str = "usr/bin") -> None:
 def rules(
     tree: Path, target: Toolchain = ARMHF, libraries: AbstractSet[str] = frozenset()
 ) -> list[tuple[str, str]]:
-    return [(finding.path, finding.rule) for finding in check_tree(tree, target, libraries)]
+    return [(finding.path, finding.rule) for finding in check_tree(tree, target, libraries).findings]
 
 
 def test_good_tree(tree: Path) -> None:
@@ -79,7 +79,7 @@ def test_good_tree(tree: Path) -> None:
     (tree / "usr/lib/libhalf.so").symlink_to("libhalf.so.1")
     (tree / "usr/bin/script").write_text("#!/bin/sh\nexec /usr/bin/armhf-pie\n")
     (tree / "usr/bin/empty").touch()
-    assert check_tree(tree, ARMHF, frozenset()) == []
+    assert check_tree(tree, ARMHF, frozenset()).findings == []
 
 
 def test_good_arm64_tree(tree: Path) -> None:
@@ -99,7 +99,7 @@ def test_other_machine_says_which(tree: Path) -> None:
         "usr/bin/amd64-static: is code for X86_64, 64 bit, little-endian, "
         "not for armhf: ARM, 32 bit, little-endian"
     )
-    assert [str(finding) for finding in check_tree(tree, ARMHF, frozenset())] == [message]
+    assert [str(finding) for finding in check_tree(tree, ARMHF, frozenset()).findings] == [message]
 
 
 def test_class_is_seen(tree: Path) -> None:
@@ -142,7 +142,7 @@ def test_rpath_beside_the_machinery_is_fine(tree: Path) -> None:
 
 def test_needed_is_in_neither_place(tree: Path) -> None:
     install(tree, "armhf-pie")
-    (finding,) = check_tree(tree, ARMHF, {"libc.so.6"})
+    (finding,) = check_tree(tree, ARMHF, {"libc.so.6"}).findings
     assert finding == Finding(
         "usr/bin/armhf-pie", "needed", "needs libhalf.so.1, which is neither built nor in the root"
     )
@@ -156,7 +156,7 @@ def test_needed_is_in_the_root(tree: Path) -> None:
         asked.append(name)
         return True
 
-    assert check_tree(tree, ARMHF, libraries) == []
+    assert check_tree(tree, ARMHF, libraries).findings == []
     assert asked == ["libhalf.so.1"]
 
 
@@ -183,7 +183,7 @@ def test_a_library_for_another_machine_is_no_help(tree: Path) -> None:
 
 def test_private_string_in_any_file(tree: Path) -> None:
     (tree / "usr/lib/config").write_bytes(b"x" * 5000 + b"CC=/.xbuild/bin/gcc -O2\nmore\n")
-    (finding,) = check_tree(tree, ARMHF, frozenset())
+    (finding,) = check_tree(tree, ARMHF, frozenset()).findings
     assert (finding.path, finding.rule) == ("usr/lib/config", "private-string")
     assert "byte 5003" in finding.message
     assert "'/.xbuild/bin/gcc -O2'" in finding.message
@@ -191,8 +191,8 @@ def test_private_string_in_any_file(tree: Path) -> None:
 
 def test_further_private_strings(tree: Path) -> None:
     (tree / "usr/lib/config").write_text("root=/home/me/cache\n")
-    assert check_tree(tree, ARMHF, frozenset()) == []
-    (finding,) = check_tree(tree, ARMHF, frozenset(), private=("/.xbuild", "/home/me"))
+    assert check_tree(tree, ARMHF, frozenset()).findings == []
+    (finding,) = check_tree(tree, ARMHF, frozenset(), private=("/.xbuild", "/home/me")).findings
     assert finding.rule == "private-string"
 
 
@@ -219,7 +219,7 @@ def test_broken_files(tree: Path) -> None:
     assert ("usr/bin/program", "broken") in rules(tree)
     assert ("usr/bin/member.a(armhf.o)", "broken") in rules(tree)
     # The name of the directory that xbuild happens to use says nothing to the user.
-    assert not any(str(tree) in finding.message for finding in check_tree(tree, ARMHF, frozenset()))
+    assert not any(str(tree) in finding.message for finding in check_tree(tree, ARMHF, frozenset()).findings)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root can read everything")

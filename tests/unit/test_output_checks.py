@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from xbuild.check import check_tree
 from xbuild.environment import Root, WorkPlace
 from xbuild.errors import CheckError
 from xbuild.model.load import load_recipe, load_toolchain
@@ -170,7 +171,9 @@ def test_finish(place: WorkPlace, tmp_path: Path) -> None:
     ]
     usage = Usage({"/usr/bin/sed": 3}, {"/usr/bin/perl": 2, "/usr/bin/gcc": 1})
     facts = {"mode": "substituted", "resumed": False}
-    finish(LUA, ARMHF, place, tmp_path, "lua-5", epoch=1700000000, facts=facts, twins=twins, usage=usage)
+    checked = check_tree(place.dest, ARMHF, {"libhalf.so.1"})
+    with_all: dict[str, Any] = {"epoch": 1700000000, "facts": facts, "twins": twins, "usage": usage}
+    finish(LUA, ARMHF, place, tmp_path, "lua-5", checked=checked, **with_all)
     manifest = json.loads((tmp_path / "lua-5.manifest.json").read_text())
     archive = tmp_path / "lua-5.tar.zst"
     assert manifest["artifact"]["bytes"] == archive.stat().st_size > 0

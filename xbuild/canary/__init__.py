@@ -23,7 +23,7 @@ from xbuild.errors import MachineError
 from xbuild.model.toolchain import Toolchain
 from xbuild.roots import Roots
 from xbuild.sandbox.run import remove_tree
-from xbuild.store import Store
+from xbuild.store import Store, contents
 
 KIND = "canaries"
 """The store's kind of entry."""
@@ -59,7 +59,7 @@ def run(store: Store, roots: Roots, entries: Sequence[Entry], work: Path) -> tup
         (staging / _FINDINGS).write_text(text + "\n")
 
     entry = store.ensure(KIND, value, f"the canaries for {roots.toolchain.name}", make)
-    findings = tuple(Finding(**known) for known in json.loads((entry / _FINDINGS).read_text()))
+    findings = tuple(Finding(**known) for known in contents(entry / _FINDINGS))
     for finding in findings:
         if finding.status == "failed":
             log.detail(f"a build that needs this fails: {finding.proves}; {finding.remedy}")

@@ -19,6 +19,7 @@ from xbuild.privatetree import WORKPLACE, run_script
 from xbuild.roots import Roots
 from xbuild.sandbox.mounts import Bind, Overlay
 from xbuild.sandbox.run import give_tree, take_back
+from xbuild.store import contents
 from xbuild.system import cpio, modules
 
 KIND = "machines"
@@ -94,7 +95,7 @@ class Parts:
                 self._make_kernel(staging)
 
         place = self.roots.store.ensure(KIND, self.kernel_value(), f"the kernel for {self.toolchain.name}", make)
-        known = json.loads((place / "kernel.json").read_text())
+        known = contents(place / "kernel.json")
         return Kernel(place / "vmlinuz", place / "initrd", tuple(known["modules"]), known["package"])
 
     def inputs(self) -> dict[str, str]:
