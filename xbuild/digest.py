@@ -35,6 +35,14 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
+def is_file_with(path: Path, sha256: str) -> bool:
+    """Whether `path` is a file with this digest; anything else is not, and no error."""
+    try:
+        return file_sha256(path) == sha256
+    except OSError:
+        return False
+
+
 def read_json(path: Path) -> Any:
     """The JSON value in the file `path`. Raises OSError, and ValueError for all that JSON cannot be."""
     with open_file(path, follow=True) as stream:
