@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import re
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from elftools.elf.sections import ARMAttributesSection
 from elftools.elf.segments import InterpSegment, NoteSegment
 
 from xbuild.errors import CheckError
+from xbuild.walk import NotFile, open_file
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -128,11 +128,11 @@ class _Dynamic:
 
 def is_elf(path: Path) -> bool:
     """Whether `path` is a regular file, or a link to one, that starts with the ELF magic."""
-    # Opening a fifo would wait for its writer.
-    if not stat.S_ISREG(path.stat().st_mode):
+    try:
+        with open_file(path, follow=True) as stream:
+            return stream.read(len(ELF_MAGIC)) == ELF_MAGIC
+    except NotFile:
         return False
-    with path.open("rb") as stream:
-        return stream.read(len(ELF_MAGIC)) == ELF_MAGIC
 
 
 def read_elf(source: Path | bytes | IO[bytes]) -> ElfInfo:
@@ -141,8 +141,11 @@ def read_elf(source: Path | bytes | IO[bytes]) -> ElfInfo:
     Raises NotElf if it does not start with the ELF magic, ElfError if it is cut off or inconsistent.
     """
     if isinstance(source, Path):
-        with source.open("rb") as stream:
-            return _read(stream, str(source))
+        try:
+            with open_file(source, follow=True) as stream:
+                return _read(stream, str(source))
+        except NotFile as error:
+            raise NotElf(f"{source}: {error.strerror}", reason=error.strerror) from error
     return _read(io.BytesIO(source) if isinstance(source, bytes) else source, "ELF data")
 
 

@@ -29,6 +29,12 @@ _KINDS = {
 }
 
 
+class NotFile(OSError):
+    """What was to be read is there, but no regular file. strerror: `it is a fifo, not a file`."""
+
+    strerror: str
+
+
 @dataclass(frozen=True, slots=True)
 class Node:
     """One name of a tree; two that are equal are the same file, not changed in between.
@@ -82,7 +88,7 @@ def kind_of(mode: int) -> str:
 
 
 def open_file(name: bytes | str | Path, *, folder: int | None = None, follow: bool = False) -> IO[bytes]:
-    """Open a regular file to read it. Raises OSError for all else: a fifo would wait, a device may do anything.
+    """Open a regular file to read it. Raises NotFile for all else: a fifo would wait, a device may do anything.
 
     folder: descriptor of the directory that `name` is in. follow: `name` itself may be a link.
     """
@@ -99,7 +105,7 @@ def open_file(name: bytes | str | Path, *, folder: int | None = None, follow: bo
 
 def _require_file(status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
-        raise OSError(errno.EINVAL, f"it is {kind_of(status.st_mode)}, not a file")
+        raise NotFile(errno.EINVAL, f"it is {kind_of(status.st_mode)}, not a file")
 
 
 def shown(path: bytes | str) -> str:
