@@ -187,7 +187,7 @@ def _harmed(file: Path, harm: str) -> None:
 
 @pytest.mark.parametrize("harm", ["missing", "empty", "flipped", "a directory", "a fifo"])
 def test_a_damaged_artifact_is_built_anew(xbuild: Xbuild, harm: str) -> None:
-    xbuild.recipe()
+    xbuild.recipe(build={"compile": "cat README; echo 42 > answer"})
     good = xbuild.build("tiny")["sha256"]
     (entry,) = (xbuild.cache / "artifacts").iterdir()
     looked_at = [str(path.relative_to(entry)) for path in entry.glob("*/*-compile*") if path.suffix != ".json"]
