@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from xbuild.errors import MachineError
 from xbuild.walk import open_file, shown, walk
 
 KEY_VERSION = 1
@@ -16,6 +18,8 @@ KEY_VERSION = 1
 
 SUMS: Final = "SHA256SUMS"
 """The file with the digests of a directory's other files, as sha256sum(1) writes and checks it."""
+
+_SMALL: Final = 1 << 20
 
 
 def canonical_json(value: Any) -> str:
@@ -90,3 +94,25 @@ def damage(folder: Path) -> str | None:
     except (OSError, ValueError) as error:
         return f"{shown(name)}: {getattr(error, 'strerror', None) or 'it is damaged'}"
     return None if lines else f"{SUMS} is empty"
+
+
+def small_files(entry: Path) -> Iterator[str]:
+    """The files directly in an entry that decide what it is good for, and are soon read."""
+    for file in sorted(entry.iterdir()):
+        status = file.lstat()
+        small = stat.S_ISREG(status.st_mode) and status.st_size <= _SMALL
+        if small and file.name != "log" and os.access(file, os.R_OK):
+            yield file.name
+
+
+def damaged(entry: Path) -> str | None:
+    """What is wrong with an entry, in words; None if all is well, or if an older xbuild has written no sums."""
+    return damage(entry) if os.path.lexists(entry / SUMS) else None
+
+
+def contents(file: Path) -> Any:
+    """The JSON value in a file of an entry. Raises MachineError if it is damaged."""
+    try:
+        return read_json(file)
+    except (OSError, ValueError) as error:
+        raise MachineError(f"{file} is damaged: {error}", hint=f"remove {file.parent}; it is made anew") from error

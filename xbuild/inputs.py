@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from xbuild import distcc, foreign, paths, phases, process, twins
-from xbuild.digest import damage, file_sha256, key_of
+from xbuild.digest import damage, damaged, file_sha256, key_of
 from xbuild.dispatcher.table import Entry
 from xbuild.environment import Mode, WorkPlace, assignments, phase_variables, variables
 from xbuild.model.load import load_policy, load_presets, load_recipe, load_toolchain, toolchain_names
@@ -22,7 +22,7 @@ from xbuild.result import Options
 from xbuild.roots import Roots
 from xbuild.sandbox.run import remove_tree
 from xbuild.sources import downloaded, require_unchanged
-from xbuild.store import Store, damaged, diff_values
+from xbuild.store import Store, diff_values
 from xbuild.system.parts import KIND, Parts
 
 

@@ -18,7 +18,7 @@ from xbuild import record
 from xbuild.artifact import pack
 from xbuild.check import FOREIGN, Checked, Finding, check_tree
 from xbuild.debian import Tree
-from xbuild.digest import file_sha256, write_sums
+from xbuild.digest import contents, file_sha256, write_sums
 from xbuild.elf import ARCHIVE_MAGIC, ElfError, read_elf
 from xbuild.environment import Job, Root, WorkPlace, capture, recorded
 from xbuild.errors import CheckError
@@ -27,7 +27,6 @@ from xbuild.model.recipe import Recipe
 from xbuild.model.toolchain import Toolchain
 from xbuild.sandbox import idmap
 from xbuild.sandbox.run import machine_view, run
-from xbuild.store import contents
 from xbuild.twins import Twin
 from xbuild.walk import kind_of, open_file, shown
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from xbuild import log, process
-from xbuild.digest import SUMS, canonical_json, damage, key_of, read_json, read_sealed, sealed, write_sums
+from xbuild.digest import SUMS, canonical_json, damaged, key_of, read_sealed, sealed, small_files, write_sums
 from xbuild.errors import MachineError
 from xbuild.ownership import check_own
 from xbuild.sandbox import idmap
@@ -39,7 +39,6 @@ has other owners: no xbuild then takes what another one made for its own."""
 
 _WITH_LAYOUT = ("roots", "layers", "twins", "canaries", "sessions", "machines")
 _KEY_FILE = "key.json"
-_SMALL = 1 << 20
 _LARGE = ("artifacts",)
 """Kinds whose entries are looked through by who hands them out."""
 _NAME_DIGITS = 20
@@ -273,7 +272,7 @@ class Store:
             return self.entry(kind, key)
 
     def _finish(self, staging: Path, kind: str, key: str, value: Any) -> None:
-        if not (staging / SUMS).exists() and (small := list(_small(staging))):
+        if not (staging / SUMS).exists() and (small := list(small_files(staging))):
             write_sums(staging, small)
         # The key goes in last and after a sync: after a power cut too, it is there only if all the rest is.
         process.run(["sync", "--file-system", staging])
@@ -321,28 +320,6 @@ class Store:
             # A held lock means that its maker is at work: its files are not stale.
             with contextlib.suppress(MachineError), self.lock(name, wait=False):
                 self._discard_scratch_of(name)
-
-
-def _small(entry: Path) -> Iterator[str]:
-    """The files directly in an entry that decide what it is good for, and are soon read."""
-    for file in sorted(entry.iterdir()):
-        status = file.lstat()
-        small = stat.S_ISREG(status.st_mode) and status.st_size <= _SMALL
-        if small and file.name != "log" and os.access(file, os.R_OK):
-            yield file.name
-
-
-def damaged(entry: Path) -> str | None:
-    """What is wrong with an entry, in words; None if all is well, or if an older xbuild has written no sums."""
-    return damage(entry) if os.path.lexists(entry / SUMS) else None
-
-
-def contents(file: Path) -> Any:
-    """The JSON value in a file of an entry. Raises MachineError if it is damaged."""
-    try:
-        return read_json(file)
-    except (OSError, ValueError) as error:
-        raise MachineError(f"{file} is damaged: {error}", hint=f"remove {file.parent}; it is made anew") from error
 
 
 def _read_record(path: Path) -> dict[str, Any] | None:

@@ -14,13 +14,13 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from xbuild.debian import Tree
+from xbuild.digest import contents
 from xbuild.dispatcher.table import Entry, Rules
 from xbuild.elf import ElfError, is_elf, read_elf
 from xbuild.model.native import here
 from xbuild.model.policy import Equivalent, Policy, Tool
 from xbuild.model.toolchain import Toolchain
 from xbuild.paths import PRIVATE
-from xbuild.store import contents
 
 SHIM = "libxbuild.so"
 

@@ -16,14 +16,14 @@ from typing import Any
 from xbuild import log
 from xbuild.canary.cases import CASES
 from xbuild.canary.examine import SOURCE, Finding, cage, examine
-from xbuild.digest import file_sha256, key_of
+from xbuild.digest import contents, file_sha256, key_of
 from xbuild.dispatcher.table import Entry
 from xbuild.environment import WorkPlace
 from xbuild.errors import MachineError
 from xbuild.model.toolchain import Toolchain
 from xbuild.roots import Roots
 from xbuild.sandbox.run import remove_tree
-from xbuild.store import Store, contents
+from xbuild.store import Store
 
 KIND = "canaries"
 """The store's kind of entry."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from xbuild import log, paths
-from xbuild.digest import key_of, read_json
+from xbuild.digest import contents, key_of, read_json
 from xbuild.errors import UsageError
 from xbuild.foreign.contents import Filler, Request
 from xbuild.foreign.facts import Facts, examine
@@ -21,7 +21,7 @@ from xbuild.model.load import load_policy
 from xbuild.model.policy import upstream
 from xbuild.model.toolchain import Toolchain
 from xbuild.sandbox.run import move_tree
-from xbuild.store import IN_USE, LAYOUT, Store, contents, writing_below
+from xbuild.store import IN_USE, LAYOUT, Store, writing_below
 from xbuild.yamlfile import did_you_mean
 
 KIND = "imported"

@@ -11,7 +11,7 @@ from typing import Any
 
 from xbuild import log
 from xbuild.debian import Tree
-from xbuild.digest import file_sha256
+from xbuild.digest import contents, file_sha256
 from xbuild.errors import MachineError, UsageError
 from xbuild.model.toolchain import System, Toolchain
 from xbuild.network import layer_of, make_network, names_text
@@ -19,7 +19,6 @@ from xbuild.privatetree import WORKPLACE, run_script
 from xbuild.roots import Roots
 from xbuild.sandbox.mounts import Bind, Overlay
 from xbuild.sandbox.run import give_tree, take_back
-from xbuild.store import contents
 from xbuild.system import cpio, modules
 
 KIND = "machines"
