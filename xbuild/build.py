@@ -292,14 +292,8 @@ class Builder(Inputs):
         for source, archive in zip(self.recipe.sources, archives, strict=True):
             lay_out(source, archive, place)
 
-    def _store(
-        self,
-        key: str,
-        value: dict[str, Any],
-        progress: phases.Progress,
-        checked: Checked,
-        modes: Mapping[bytes, int],
-    ) -> Path:
+    def _facts(self, key: str, value: dict[str, Any], progress: phases.Progress) -> dict[str, Any]:
+        """What the manifest tells of the build beside what it made."""
         facts = {
             "mode": self.mode_name,
             "key": key,
@@ -313,6 +307,17 @@ class Builder(Inputs):
             facts["risks"] = self.pairs.risks
         if self.mode == "distcc":
             facts["distcc"] = self._tell_distcc()
+        return facts
+
+    def _store(
+        self,
+        key: str,
+        value: dict[str, Any],
+        progress: phases.Progress,
+        checked: Checked,
+        modes: Mapping[bytes, int],
+    ) -> Path:
+        facts = self._facts(key, value, progress)
 
         def make(staging: Path) -> None:
             with self._part("pack"), log.step("pack"):

@@ -184,12 +184,12 @@ def become_a_link(tree: Path) -> None:
 def test_only_what_was_checked_is_packed(tmp_path: Path, change: Callable[[Path], None]) -> None:
     tree = make_tree(tmp_path / "tree", ["usr/bin/a", "b"])
     checked = [visit.node for visit in walk(tree)]
-    pack(tree, tmp_path / "checked.tar.zst", EPOCH, checked)
+    pack(tree, tmp_path / "checked.tar.zst", EPOCH, checked=checked)
     pack(tree, tmp_path / "whatever.tar.zst", EPOCH)
     assert (tmp_path / "checked.tar.zst").read_bytes() == (tmp_path / "whatever.tar.zst").read_bytes()
     change(tree)
     with pytest.raises(CheckError, match="not as it was when it was checked"):
-        pack(tree, tmp_path / "out.tar.zst", EPOCH, checked)
+        pack(tree, tmp_path / "out.tar.zst", EPOCH, checked=checked)
     assert not list(tmp_path.glob("out*"))
 
 

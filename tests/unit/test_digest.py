@@ -150,7 +150,8 @@ def test_no_changed_byte_is_taken(data: st.DataObject) -> None:
 @pytest.mark.parametrize("harm", [harm for harm in DAMAGES if harm is not flip])
 def test_a_damaged_kept_system_is_told(tmp_path: Path, harm: Callable[[Path], None]) -> None:
     store = Store(tmp_path)
-    folder = store.directory(f"{kept.DIRECTORY}/mine")
+    folder = store.directory(kept.DIRECTORY) / "mine"
+    folder.mkdir()
     (folder / "about.json").write_text("{}\n" * 30)
     harm(folder / "about.json")
     assert kept.all_kept(store) == []
