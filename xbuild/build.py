@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import time
@@ -15,8 +14,9 @@ from typing import Any
 
 from xbuild import canary, distcc, foreign, log, mirror, outputs, paths, phases, twins
 from xbuild.canary.compilers import require_same
+from xbuild.check import Checked
 from xbuild.debian import Tree
-from xbuild.digest import key_of
+from xbuild.digest import damage, key_of, read_json
 from xbuild.environment import VARIABLES, Job, Mode, Root, sandbox
 from xbuild.errors import CheckError, PhaseError, SourceError, UsageError, called
 from xbuild.inputs import Inputs
@@ -105,11 +105,20 @@ class Builder(Inputs):
             with self._part("roots"):
                 value = self.value
             key = key_of(value)
-            found = self.store.get("artifacts", key)
-            if found and self.options.start is None:
+            if self.options.start is None and (found := self._sound(key)):
                 log.info(f"{self.title}: up to date")
                 return self._result(found, "up-to-date")
             return self._build(key, value)
+
+    def _sound(self, key: str) -> Path | None:
+        """The artifact in the store; a damaged one is removed, with a word."""
+        found = self.store.get("artifacts", key)
+        fault = damage(found) if found else None
+        if fault is None:
+            return found
+        log.warn(f"{self.title}: the artifact in the store is not as it was made ({fault}), and is built anew")
+        self.store.remove("artifacts", key)
+        return None
 
     def _build(self, key: str, value: dict[str, Any]) -> Result:
         wanted = self.steps()
@@ -124,8 +133,8 @@ class Builder(Inputs):
         env = self.variables(progress.epoch)
         with self._part("check outputs"), log.step("check outputs"):
             modes = outputs.take_over(self.place)
-            outputs.verify(self.recipe, self.toolchain, self.place, self.root, env)
-        entry = self._store(key, value, progress, modes)
+            checked = outputs.verify(self.recipe, self.toolchain, self.place, self.root, env)
+        entry = self._store(key, value, progress, checked, modes)
         if not self.options.keep:
             self.store.discard(self.place.path)
         return self._result(entry, "built")
@@ -231,7 +240,7 @@ class Builder(Inputs):
 
     def unpacked_artifact(self) -> Path:
         """A directory with what the artifact holds, in the work place. Raises UsageError if there is no artifact."""
-        found = self.store.get("artifacts", key_of(self.value))
+        found = self.artifact()
         if found is None:
             raise UsageError(f"there is no artifact of {self.title}", hint=f"invoke build {self.command_line()}")
         directory = self.place.path / "artifact"
@@ -285,7 +294,8 @@ class Builder(Inputs):
         for source, archive in zip(self.recipe.sources, archives, strict=True):
             lay_out(source, archive, place)
 
-    def _store(self, key: str, value: dict[str, Any], progress: phases.Progress, modes: Mapping[bytes, int]) -> Path:
+    def _facts(self, key: str, value: dict[str, Any], progress: phases.Progress) -> dict[str, Any]:
+        """What the manifest tells of the build beside what it made."""
         facts = {
             "mode": self.mode_name,
             "key": key,
@@ -299,6 +309,17 @@ class Builder(Inputs):
             facts["risks"] = self.pairs.risks
         if self.mode == "distcc":
             facts["distcc"] = self._tell_distcc()
+        return facts
+
+    def _store(
+        self,
+        key: str,
+        value: dict[str, Any],
+        progress: phases.Progress,
+        checked: Checked,
+        modes: Mapping[bytes, int],
+    ) -> Path:
+        facts = self._facts(key, value, progress)
 
         def make(staging: Path) -> None:
             with self._part("pack"), log.step("pack"):
@@ -313,6 +334,7 @@ class Builder(Inputs):
                     self.place,
                     staging,
                     self.file_name,
+                    checked=checked,
                     epoch=progress.epoch,
                     facts=facts,
                     twins=self.pairs.twins,
@@ -335,7 +357,7 @@ class Builder(Inputs):
             files = [phases.keep_copy(file, self.project / "dist" / file.name) for file in files]
         artifact, manifest = files
         names = (self.recipe.name, self.recipe.version, self.toolchain.name, self.mode_name)
-        told = json.loads(manifest.read_text())
+        told = read_json(manifest)
         ran = list(told["phases"].items())
         return Result(
             *names, status, artifact, manifest, entry / "records", self.parts, ran, distcc=told.get("distcc")

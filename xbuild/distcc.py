@@ -153,8 +153,7 @@ def _client_directory(place: WorkPlace) -> Path:
 
 def _compilers(target: Tree, toolchain: Toolchain) -> list[str]:
     pattern = _COMPILER.format(triplet=re.escape(toolchain.triplet))
-    names = {file.name for layer in target.layers for file in (layer / "usr/bin").glob("*")}
-    return sorted(name for name in names if re.fullmatch(pattern, name) and target.find(f"/usr/bin/{name}"))
+    return sorted(name for name in target.names("/usr/bin") if re.fullmatch(pattern, name))
 
 
 def summary(place: WorkPlace) -> Summary:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import io
-import mmap
+import os
 import re
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Final, Literal, Protocol
+from typing import IO, TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from elftools.common.exceptions import ELFError
 from elftools.construct import ConstructError
@@ -19,6 +18,10 @@ from elftools.elf.sections import ARMAttributesSection
 from elftools.elf.segments import InterpSegment, NoteSegment
 
 from xbuild.errors import CheckError
+from xbuild.walk import NotFile, open_file
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 ELF_MAGIC: Final = b"\x7fELF"
 ARCHIVE_MAGIC: Final = b"!<arch>\n"
@@ -33,6 +36,7 @@ _SHT_NOBITS = "SHT_NOBITS"
 # ar(5): name 16, date 12, uid 6, gid 6, mode 8, size 10 bytes, all blank-padded text, then the end mark.
 _MEMBER_HEADER = 60
 _MEMBER_END = b"`\n"
+_LONGEST_NAME = 4096
 
 # What pyelftools lets through when offsets and sizes in a file are nonsense.
 PARSE_ERRORS = (
@@ -124,25 +128,34 @@ class _Dynamic:
 
 def is_elf(path: Path) -> bool:
     """Whether `path` is a regular file, or a link to one, that starts with the ELF magic."""
-    # Opening a fifo would wait for its writer.
-    if not stat.S_ISREG(path.stat().st_mode):
+    try:
+        with open_file(path, follow=True) as stream:
+            return stream.read(len(ELF_MAGIC)) == ELF_MAGIC
+    except NotFile:
         return False
-    with path.open("rb") as stream:
-        return stream.read(len(ELF_MAGIC)) == ELF_MAGIC
 
 
-def read_elf(source: Path | bytes) -> ElfInfo:
-    """Read an ELF file, given as its path or as its bytes (a member of an archive).
+def read_elf(source: Path | bytes | IO[bytes]) -> ElfInfo:
+    """Read an ELF file, given as its path, as its bytes, or open (also as a member of an archive).
 
     Raises NotElf if it does not start with the ELF magic, ElfError if it is cut off or inconsistent.
     """
-    name = "ELF data" if isinstance(source, bytes) else str(source)
-    with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as stream:
-        ident = _ident(stream, name)
+    if isinstance(source, Path):
         try:
-            return _info(ELFFile(stream), osabi=ident[7])
-        except PARSE_ERRORS as error:
-            raise _broken(name, error) from error
+            with open_file(source, follow=True) as stream:
+                return _read(stream, str(source))
+        except NotFile as error:
+            raise NotElf(f"{source}: {error.strerror}", reason=error.strerror) from error
+    return _read(io.BytesIO(source) if isinstance(source, bytes) else source, "ELF data")
+
+
+def _read(stream: IO[bytes], name: str) -> ElfInfo:
+    stream.seek(0)
+    ident = _ident(stream, name)
+    try:
+        return _info(ELFFile(stream), osabi=ident[7])
+    except PARSE_ERRORS as error:
+        raise _broken(name, error) from error
 
 
 def section_location(path: Path, name: str) -> tuple[int, int]:
@@ -181,46 +194,93 @@ def with_interpreter(program: bytes, interpreter: str) -> bytes:
     return program[:start] + text.ljust(size, b"\0") + program[start + size :]
 
 
-def archive_members(data: bytes | mmap.mmap, name: str) -> Iterator[tuple[str, bytes]]:
+def archive_members(data: bytes, name: str) -> Iterator[tuple[str, bytes]]:
     """The members of an `.a` file, as (name, contents), without its symbol and name tables.
 
     data: the whole file. name: for the message of an error. A thin archive has no members of its own.
     Raises ElfError if the archive is broken.
     """
-    long_names, offset = b"", len(ARCHIVE_MAGIC)
-    if data[:offset] != ARCHIVE_MAGIC:
+    for label, member in open_members(io.BytesIO(data), name):
+        yield label, member.read()
+
+
+def open_members(archive: IO[bytes], name: str) -> Iterator[tuple[str, IO[bytes]]]:
+    """As `archive_members`, of an open file, however long it is: each member can be read as a file of its own."""
+    end = archive.seek(0, os.SEEK_END)
+    long_names, offset = _Part(archive, 0, 0), len(ARCHIVE_MAGIC)
+    if _at(archive, 0, offset) != ARCHIVE_MAGIC:
         return
-    while offset < len(data):
-        header = data[offset : offset + _MEMBER_HEADER]
+    while offset < end:
+        header = _at(archive, offset, _MEMBER_HEADER)
         size = header[48:58].strip()
         start = offset + _MEMBER_HEADER
-        if header[58:] != _MEMBER_END or not size.isdigit() or start + int(size) > len(data):
+        if header[58:] != _MEMBER_END or not size.isdigit() or start + int(size) > end:
             reason = f"broken archive: no valid member at byte {offset}"
             raise ElfError(f"{name}: {reason}", reason=reason)
-        end = start + int(size)
         label = header[:16].rstrip()
         if label == b"//":
-            long_names = data[start:end]
+            long_names = _Part(archive, start, int(size))
         elif label not in (b"/", b"/SYM64/"):
-            yield _member(label, data[start:end], long_names)
+            yield _member(label, _Part(archive, start, int(size)), long_names)
         # Members start at even offsets.
-        offset = end + end % 2
+        offset = start + int(size) + int(size) % 2
 
 
-def _member(label: bytes, contents: bytes, long_names: bytes) -> tuple[str, bytes]:
+def _at(file: IO[bytes], offset: int, size: int) -> bytes:
+    file.seek(offset)
+    return file.read(size)
+
+
+class _Part(io.RawIOBase):
+    """`size` bytes of the open file `file`, from byte `start` on, as a file of its own."""
+
+    def __init__(self, file: IO[bytes], start: int, size: int) -> None:
+        super().__init__()
+        self.file, self.start, self.size = file, start, size
+        self._place = 0
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def seekable(self) -> bool:
+        """It is."""
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """As of any file."""
+        self._place = max(0, offset + {os.SEEK_CUR: self._place, os.SEEK_END: self.size}.get(whence, 0))
+        return self._place
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        """As of any file."""
+        view = memoryview(buffer)
+        data = self.first(len(view), self._place)
+        view[: len(data)] = data
+        self._place += len(data)
+        return len(data)
+
+
+    def first(self, size: int, offset: int = 0) -> bytes:
+        """At most so many bytes, from byte `offset` on; where the part is read does not change."""
+        return _at(self.file, self.start + offset, max(0, min(size, self.size - offset)))
+
+
+def _member(label: bytes, contents: _Part, long_names: _Part) -> tuple[str, IO[bytes]]:
     # GNU: `name/`, or `/OFFSET` into the name table; BSD: `#1/LENGTH`, the name then precedes the contents.
     if gnu := re.fullmatch(rb"/(\d+)", label):
-        label = long_names[int(gnu[1]) :].partition(b"\n")[0]
+        label = long_names.first(_LONGEST_NAME, int(gnu[1])).partition(b"\n")[0]
     elif bsd := re.fullmatch(rb"#1/(\d+)", label):
-        length = int(bsd[1])
-        label, contents = contents[:length].rstrip(b"\0"), contents[length:]
-    return label.removesuffix(b"/").decode(errors="backslashreplace"), contents
+        length = min(int(bsd[1]), contents.size)
+        label = contents.first(min(length, _LONGEST_NAME)).rstrip(b"\0")
+        contents = _Part(contents.file, contents.start + length, contents.size - length)
+    return label.removesuffix(b"/").decode(errors="backslashreplace"), io.BufferedReader(contents)
 
 
 def _ident(stream: IO[bytes], name: str) -> bytes:
     ident = stream.read(16)
     if not ident.startswith(ELF_MAGIC):
-        raise NotElf(f"{name}: not an ELF file")
+        raise NotElf(f"{name}: not an ELF file", reason="not an ELF file")
     if len(ident) < 16:
         raise _broken(name, "it ends within its first 16 bytes")
     stream.seek(0)

@@ -26,6 +26,8 @@ MODES: tuple[Mode, ...] = ("substituted", "distcc", "emulated", "system")
 _PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 _RECORD = f"{PRIVATE}/record"
 _DISPATCH = f"{PRIVATE}/{DISPATCH}"
+ACCOUNTS = ".cpu.json"
+"""Ends the name of the file with the CPU use of a step, beside its record."""
 VARIABLES = f"{BUILD}/run/variables"
 """Where, inside, shell text sets the variables of phases that are not exported."""
 FIXED_VARIABLES: Mapping[str, str] = {
@@ -95,7 +97,7 @@ class WorkPlace:
 
     def accounts(self, step: str) -> Path:
         """Where the CPU use of `step` is written down (sandbox/sampler.py); a sandbox makes the file."""
-        return self.records / f"{step}.cpu.json"
+        return self.records / f"{step}{ACCOUNTS}"
 
     @property
     def taken_modes(self) -> Path:
@@ -165,6 +167,11 @@ class WorkPlace:
         self.taken_modes.unlink(missing_ok=True)
         script = 'rm -rf -- "$1" && mkdir -- "$1" && chown "$2:$2" -- "$1"'
         run(machine_view(), ["sh", "-euc", script, "sh", self.dest, str(BUILDER)])
+
+
+def recorded(records: Path) -> list[Path]:
+    """The records of execs in a build's directory of records, one a step, in order."""
+    return sorted(file for file in records.iterdir() if not file.name.endswith(ACCOUNTS)) if records.is_dir() else []
 
 
 @dataclass(frozen=True)
@@ -262,7 +269,7 @@ def sandbox(
     """
     layers = (place.names(network=network), *over, *root.layers)
     mounts: list[Mount] = [Overlay(tuple(map(str, layers)), None, None), Proc(), Devices()]
-    mounts.append(Bind(str(place.build), BUILD))
+    mounts += [Bind(str(place.build), BUILD), *_kept(place, over)]
     mounts += [Bind(str(place.scratch(name)), f"/{name}") for name in SCRATCH]
     cpuinfo = place.cpuinfo if place.cpuinfo.exists() else None
     shown = {root.private: PRIVATE, root.dispatcher: _DISPATCH, cpuinfo: "/proc/cpuinfo"}
@@ -285,6 +292,12 @@ def sandbox(
         record=_RECORD if recorded else None,
         accounts=place.accounts(recorded) if recorded else None,
     )
+
+
+def _kept(place: WorkPlace, over: Sequence[Path]) -> list[Bind]:
+    """What is laid over the root is what has been checked: what runs there does not change it below /build either."""
+    below = [path.relative_to(place.build) for path in over if path.is_relative_to(place.build)]
+    return [Bind(str(place.build / path), f"{BUILD}/{path}", readonly=True) for path in below]
 
 
 def build_directory(recipe: Recipe) -> str:

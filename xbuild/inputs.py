@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from xbuild import distcc, foreign, paths, phases, process, twins
-from xbuild.digest import file_sha256, key_of
+from xbuild.digest import damage, damaged, file_sha256, key_of
 from xbuild.dispatcher.table import Entry
 from xbuild.environment import Mode, WorkPlace, assignments, phase_variables, variables
 from xbuild.model.load import (
@@ -200,8 +200,12 @@ class Inputs:
         if not all(things.values()):
             return Facts(things, sources, done)
         value = self.value
-        artifact = self.store.get("artifacts", key_of(value)) is not None
-        return Facts(things, sources, done, artifact, tuple(self.changes(value)))
+        return Facts(things, sources, done, self.artifact() is not None, tuple(self.changes(value)))
+
+    def artifact(self) -> Path | None:
+        """The finished artifact of the present inputs; None if there is none, or a damaged one. Makes the roots."""
+        found = self.store.get("artifacts", key_of(self.value))
+        return found if found and damage(found) is None else None
 
     def changes(self, value: Mapping[str, Any]) -> list[str]:
         """How the inputs differ from those of the newest artifact of this recipe, target and mode; [] if none."""
@@ -217,7 +221,7 @@ class Inputs:
         Else that of the newest one of the same recipe, target, suite and mode, and False; None if there is none.
         """
         if all(self.things().values()):
-            found = self.store.get("artifacts", key_of(self.value))
+            found = self.artifact()
             if found and (found / name).is_dir():
                 return found / name, True
         wanted = (self.recipe.name, self.mode, self.toolchain.name, self.toolchain.distribution.suite)
@@ -225,7 +229,7 @@ class Inputs:
             target = known["target"]
             own = (known["recipe"]["name"], known["mode"], target["name"], target["distribution"]["suite"])
             same_root = known.get("contents", {}).get("imported") == self._root_value().get("imported")
-            if own == wanted and same_root and (path / name).is_dir():
+            if own == wanted and same_root and (path / name).is_dir() and damaged(path) is None:
                 return path / name, False
         return None
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import glob
+import fnmatch
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -16,11 +17,11 @@ from typing import Any
 from xbuild import __name__ as tool
 from xbuild import record
 from xbuild.artifact import pack
-from xbuild.check import check_tree
+from xbuild.check import FOREIGN, Checked, Finding, check_tree
 from xbuild.debian import Tree
-from xbuild.digest import file_sha256
+from xbuild.digest import contents, file_sha256, write_sums
 from xbuild.elf import ARCHIVE_MAGIC, ElfError, read_elf
-from xbuild.environment import Job, Root, WorkPlace, capture
+from xbuild.environment import ACCOUNTS, Job, Root, WorkPlace, capture, recorded
 from xbuild.errors import CheckError
 from xbuild.model.output import Output
 from xbuild.model.recipe import Recipe
@@ -28,6 +29,7 @@ from xbuild.model.toolchain import Toolchain
 from xbuild.sandbox import idmap
 from xbuild.sandbox.run import machine_view, run
 from xbuild.twins import Twin
+from xbuild.walk import kind_of, open_file, shown
 
 # What has another mode on the disk than in the artifact: nothing is set-uid there, and its reader reads all of it.
 _ODD = r"""
@@ -58,7 +60,7 @@ class Usage:
 
 def usage_of(place: WorkPlace) -> Usage:
     """What the records of a work place tell."""
-    known = {file.name: record.read(file) for file in sorted(place.records.iterdir()) if file.suffix != ".json"}
+    known = {file.name: record.read(file) for file in recorded(place.records)}
     native, emulated = (
         sum((one.total(native=kind) for one in known.values()), Counter[str]()) for kind in (True, False)
     )
@@ -69,7 +71,7 @@ def keep_records(place: WorkPlace, destination: Path) -> None:
     """Copy what is known of the execs and the CPU use of a work place's steps into the new directory `destination`."""
     destination.mkdir()
     for file in place.records.iterdir():
-        (shutil.copyfile if file.suffix == ".json" else record.keep)(file, destination / file.name)
+        (shutil.copyfile if file.name.endswith(ACCOUNTS) else record.keep)(file, destination / file.name)
 
 
 def take_over(place: WorkPlace) -> dict[bytes, int]:
@@ -84,7 +86,7 @@ def take_over(place: WorkPlace) -> dict[bytes, int]:
     modes = {path: int(mode, 8) for mode, path in zip(words[::2], words[1::2], strict=True)}
     if place.taken_modes.exists():
         # The build was killed here before, and goes on: some of the modes are changed already.
-        noted = json.loads(place.taken_modes.read_text())
+        noted = contents(place.taken_modes)
         modes |= {os.fsencode(path): mode for path, mode in noted.items()}
     if modes:
         beside = place.taken_modes.with_suffix(".new")
@@ -102,18 +104,29 @@ def make_readable(tree: Path) -> None:
 
 def verify(
     recipe: Recipe, toolchain: Toolchain, place: WorkPlace, root: Root, env: Mapping[str, str]
-) -> None:
-    """Check everything that was installed. Raises CheckError with all that is wrong."""
+) -> Checked:
+    """Check everything that was installed; give what may be packed. Raises CheckError with all that is wrong."""
     tree = Tree(root.layers)
-    findings = check_tree(place.dest, toolchain, _library_finder(tree, toolchain))
-    faults = [f"{finding.path}: {finding.message}" for finding in findings]
+    checked = check_tree(place.dest, toolchain, _library_finder(tree, toolchain), data=recipe.data)
+    faults = [str(finding) for finding in checked.findings]
     faults += broken_promises(recipe, toolchain, place, root, env, place.dest)
     if faults:
         number = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
         raise CheckError(
             f"{recipe.name} {recipe.version} for {toolchain.name}: {number} in what was built",
             details=faults[:40],
+            hint=_data_hint(checked.findings),
         )
+    return checked
+
+
+def _data_hint(findings: Sequence[Finding]) -> str | None:
+    """How a recipe says that files are no programs for the target, where that may be what is wrong."""
+    files = dict.fromkeys(finding.path.partition("(")[0] for finding in findings if finding.rule in FOREIGN)
+    if not files:
+        return None
+    named = ", ".join([*list(files)[:3], *(["..."] if len(files) > 3 else [])])
+    return f"if it is data (firmware, BPF, samples) that the target never runs, the recipe says so by: data: [{named}]"
 
 
 def broken_promises(
@@ -137,41 +150,46 @@ def _library_finder(tree: Tree, toolchain: Toolchain) -> Callable[[str], bool]:
 def _output_faults(
     output: Output, toolchain: Toolchain, place: WorkPlace, root: Root, env: Mapping[str, str], installed: Path
 ) -> list[str]:
-    # Path.glob leaves out a link whose target this machine does not have.
-    found = sorted(glob.glob(output.path, root_dir=installed, recursive=True))  # noqa: PTH207
+    found = Tree((installed,)).matching(output.path)
     if not found:
         return [f"{output.path}: the recipe promises it, but it was not installed"]
     # A link's target is meant as the installed system sees it, not this machine.
     tree = Tree((installed, *root.layers))
     faults = []
-    for shown in found:
-        if fault := _kind_fault(tree, f"/{shown}", output.kind):
-            faults.append(f"{shown}: {fault}")
+    for path in found:
+        try:
+            fault = _kind_fault(tree, f"/{path}", output.kind)
+        except OSError as error:
+            fault = f"cannot be looked at: {error.strerror}"
+        if fault:
+            faults.append(f"{shown(path)}: {fault}")
         elif output.run is not None:
-            faults += _run_faults(output, f"/{shown}", toolchain, place, root, env, installed)
+            faults += _run_faults(output, f"/{path}", toolchain, place, root, env, installed)
     return faults
 
 
 def _kind_fault(tree: Tree, name: str, kind: str) -> str | None:
     if kind == "file":
         return None
-    path = tree.find(tree.real_path(name) or name)
-    if path is None or path.is_symlink():
+    located = tree.located(name)
+    if located is None:
         return "is a link that leads nowhere"
-    if path.is_dir():
-        return "is a directory"
-    if kind == "executable" and not path.stat().st_mode & 0o111:
+    path = located[1]
+    mode = path.lstat().st_mode
+    if not stat.S_ISREG(mode):
+        return f"is {kind_of(mode)}"
+    if kind == "executable" and not mode & 0o111:
         return "is not executable: no permission to run it"
-    with path.open("rb") as stream:
+    with open_file(path) as stream:
         start = stream.read(8)
-    if kind == "static-library":
-        return None if start == ARCHIVE_MAGIC else "is no static library"
-    if kind == "executable" and start.startswith(b"#!"):
-        return None
-    try:
-        info = read_elf(path)
-    except ElfError as error:
-        return error.message
+        if kind == "static-library":
+            return None if start == ARCHIVE_MAGIC else "is no static library"
+        if kind == "executable" and start.startswith(b"#!"):
+            return None
+        try:
+            info = read_elf(stream)
+        except ElfError as error:
+            return error.reason
     if kind == "shared-library":
         return None if info.e_type == "DYN" else f"is no shared library, but ELF type {info.e_type}"
     runs = info.interpreter is not None or info.is_static
@@ -188,19 +206,19 @@ def _run_faults(
     installed: Path,
 ) -> list[str]:
     """Run the installed program as it would run on the target, in the root with the installed files laid over it."""
-    libraries = {f"/{path.parent.relative_to(installed)}" for path in installed.glob("usr/lib/**/*.so*")}
-    own = [folder for folder in dict.fromkeys(("/usr/lib", toolchain.library_directory)) if folder in libraries]
+    tree, folders = Tree((installed,)), dict.fromkeys(("/usr/lib", toolchain.library_directory))
+    own = [folder for folder in folders if fnmatch.filter(tree.names(folder), "*.so*")]
     # The root may hold a library of the same name in a directory that comes first; the recipe's own is meant.
     with_libraries = {**env, **({"LD_LIBRARY_PATH": ":".join(own)} if own else {})}
     command = (program, *(output.run or ()))
     returncode, said = capture(root, place, Job(command, with_libraries, cwd="/", over=(installed,)))
     text = said.decode(errors="replace")
-    shown = " ".join(command)
+    told = " ".join(map(shown, command))
     last = (text.strip().splitlines() or ["nothing"])[-1]
     if returncode != 0:
-        return [f"{shown}: ended with {returncode} and said: {last}"]
+        return [f"{told}: ended with {returncode} and said: {last}"]
     if output.prints is not None and output.prints not in text:
-        return [f"{shown}: was to print {output.prints!r} and said: {last}"]
+        return [f"{told}: was to print {output.prints!r} and said: {last}"]
     return []
 
 
@@ -211,6 +229,7 @@ def finish(
     destination: Path,
     name: str,
     *,
+    checked: Checked,
     epoch: int,
     facts: Mapping[str, Any],
     twins: Sequence[Twin],
@@ -219,19 +238,33 @@ def finish(
 ) -> None:
     """Pack the install directory into `destination`/`name`.tar.zst, and write `name`.manifest.json beside it.
 
-    facts: what the caller knows of the build (mode, phases, inputs); they go into the manifest as they are. modes: what
-    `take_over` gave.
+    checked: what `verify` has given; nothing else is packed. facts: what the caller knows of the build (mode, phases,
+    inputs); they go into the manifest as they are. modes: what `take_over` gave. The sums of all that `destination`
+    holds are written last.
     """
     archive = destination / f"{name}.tar.zst"
-    pack(place.dest, archive, epoch, modes)
+    pack(place.dest, archive, epoch, modes, checked.nodes)
     manifest = {
-        "schema": 1, "made-by": tool,
+        **_manifest(recipe, toolchain, archive, twins, usage),
+        "source-date-epoch": epoch,
+        **({"data": checked.data} if checked.data else {}),
+        **facts,
+    }
+    (destination / f"{name}.manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+    write_sums(destination)
+
+
+def _manifest(
+    recipe: Recipe, toolchain: Toolchain, archive: Path, twins: Sequence[Twin], usage: Usage
+) -> dict[str, Any]:
+    return {
+        "schema": 1,
+        "made-by": tool,
         "name": recipe.name,
         "version": recipe.version,
         "license": recipe.license,
         "target": toolchain.name,
         "triplet": toolchain.triplet,
-        "source-date-epoch": epoch,
         "artifact": {"file": archive.name, "bytes": archive.stat().st_size, "sha256": file_sha256(archive)},
         "sources": [source.model_dump(mode="json", by_alias=True, exclude_defaults=True) for source in recipe.sources],
         "twins": [
@@ -242,6 +275,4 @@ def finish(
         "ran-native": dict(sorted(usage.native.items())),
         "ran-emulated": dict(sorted(usage.emulated.items())),
         **({"records-cut": list(usage.cut)} if usage.cut else {}),
-        **facts,
     }  # fmt: skip
-    (destination / f"{name}.manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")

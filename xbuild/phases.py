@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -13,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from xbuild import log, process
+from xbuild.digest import read_sealed, sealed
 from xbuild.environment import VARIABLES, Job, Root, WorkPlace, capture, describe, run_logged
 from xbuild.errors import MachineError, PhaseError
 from xbuild.model.recipe import Recipe
@@ -59,11 +59,11 @@ class Progress:
         if place.strange:
             return
         try:
-            value = json.loads(place.state.read_text())
+            value = read_sealed(place.state)
             self.records = [Record(**record) for record in value["records"]]
             self.epoch, self.resumed = int(value["epoch"]), bool(value["resumed"])
         except (OSError, ValueError, KeyError, TypeError):
-            # Absent, or cut short by a crash: then nothing was done.
+            # Absent, damaged, or another version's: then nothing was done.
             self.records = []
 
     def done(self) -> tuple[Done, ...]:
@@ -89,7 +89,7 @@ class Progress:
             "resumed": self.resumed,
         }
         beside = self._place.state.with_suffix(".new")
-        beside.write_text(json.dumps(value, indent=1))
+        beside.write_text(sealed(value))
         beside.replace(self._place.state)
 
 

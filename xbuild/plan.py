@@ -75,7 +75,8 @@ def artifact_value(
     patches: sha256 by path. contents: what the roots hold, as packages and versions, or the digest of an imported one,
     whatever its name. Jobs and paths outside are no inputs.
     """
-    described = recipe.model_dump(mode="json", by_alias=True, exclude={"summary", "homepage", "idle_limit", "root"})
+    unimportant = {"summary", "homepage", "idle_limit", "root"} | (set() if recipe.data else {"data"})
+    described = recipe.model_dump(mode="json", by_alias=True, exclude=unimportant)
     return {
         "recipe": described,
         "patches": dict(patches),

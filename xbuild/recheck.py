@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from xbuild import log, outputs, phases
 from xbuild.build import Builder
-from xbuild.digest import key_of
+from xbuild.digest import read_json
 from xbuild.errors import CheckError, PhaseError, UsageError
 from xbuild.plan import Step
 from xbuild.store import IN_USE, writing_below
@@ -74,8 +73,7 @@ def recheck(builder: Builder, *, system: bool) -> Checked:
         store.lock(place.path.name, describe=f"builds {builder.title}"),
         writing_below(store.root),
     ):
-        key = key_of(builder.value)
-        found = store.get("artifacts", key)
+        found = builder.artifact()
         if found is None:
             raise UsageError(f"there is no artifact of {builder.title}", hint=f"invoke build {builder.command_line()}")
         there = place.path.exists()
@@ -89,7 +87,7 @@ def recheck(builder: Builder, *, system: bool) -> Checked:
 
 def _recheck(builder: Builder, found: Path, *, system: bool) -> Checked:
     artifact = found / f"{builder.file_name}.tar.zst"
-    epoch = json.loads((found / f"{builder.file_name}.manifest.json").read_text())["source-date-epoch"]
+    epoch = read_json(found / f"{builder.file_name}.manifest.json")["source-date-epoch"]
     steps = builder.steps()
     number = next((number for number, step in enumerate(steps) if step.name == "check"), None)
     if number is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import concurrent.futures
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 from xbuild import apt, elf, gcctable, limits, log, mirror, paths, privatetree, strings, twins
 from xbuild.binfmt import magic_mask, registration, serving
 from xbuild.debian import Tree
-from xbuild.digest import file_sha256
+from xbuild.digest import file_sha256, key_of
 from xbuild.dispatcher import table
 from xbuild.foreign import Imported
 from xbuild.foreign.tree import ForeignTree
@@ -144,9 +143,9 @@ class Roots:
                     privatetree.make(staging, trees, policy, self.toolchain)
 
             place = self.store.ensure("twins", value, f"the twins for {self.toolchain.name}", make)
-            key = json.loads((place / "key.json").read_text())["key"]
             found = tuple(twins.load(place / "twins.json"))
-            self._natives = Natives(trees, place / "private", place / "dispatcher", place / "enter", key, found)
+            programs = (place / "private", place / "dispatcher", place / "enter")
+            self._natives = Natives(trees, *programs, key_of(value), found)
         return self._natives
 
     def base(self) -> Path:

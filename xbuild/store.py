@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from xbuild import log, process
-from xbuild.digest import canonical_json, key_of
+from xbuild.digest import SUMS, canonical_json, damaged, key_of, read_sealed, sealed, small_files, write_sums
 from xbuild.errors import MachineError, called
 from xbuild.ownership import check_own
 from xbuild.sandbox import idmap
@@ -39,6 +39,8 @@ has other owners: no xbuild then takes what another one made for its own."""
 
 _WITH_LAYOUT = ("roots", "layers", "twins", "canaries", "sessions", "machines")
 _KEY_FILE = "key.json"
+_LARGE = ("artifacts",)
+"""Kinds whose entries are looked through by who hands them out."""
 _NAME_DIGITS = 20
 """Hex digits of a key in names: 80 bits, and the whole key is compared."""
 # https://bford.info/cachedir/: backup programs leave out a directory that has this file with this first line.
@@ -152,7 +154,8 @@ class Store:
         """The finished entry of `key`; None if it is absent or its key.json does not prove it finished."""
         path = self.entry(kind, key)
         record = _read_record(path)
-        return path if record is not None and record["key"] == key else None
+        finished = record is not None and record["key"] == key
+        return path if finished and (kind in _LARGE or damaged(path) is None) else None
 
     def value(self, kind: str, key: str) -> Any:
         """The JSON value that the finished entry of `key` was made from; None if there is no such entry."""
@@ -256,6 +259,8 @@ class Store:
             if found := self.get(kind, key):
                 return found
             self._tell_older(kind)
+            if _read_record(place := self.entry(kind, key)) and (fault := damaged(place)):
+                log.warn(f"{describe} in the store is not as it was made ({fault}), and is made anew")
             self._discard_scratch_of(lock)
             staging = self.scratch(lock)
             try:
@@ -271,10 +276,12 @@ class Store:
             return self.entry(kind, key)
 
     def _finish(self, staging: Path, kind: str, key: str, value: Any) -> None:
+        if not (staging / SUMS).exists() and (small := list(small_files(staging))):
+            write_sums(staging, small)
         # The key goes in last and after a sync: after a power cut too, it is there only if all the rest is.
         process.run(["sync", "--file-system", staging])
         with (staging / _KEY_FILE).open("w", encoding="utf-8") as stream:
-            json.dump({"key": key, "value": value}, stream, indent=1, sort_keys=True)
+            stream.write(sealed(value))
             stream.flush()
             os.fsync(stream.fileno())
         _sync_directory(staging)
@@ -321,9 +328,8 @@ class Store:
 
 def _read_record(path: Path) -> dict[str, Any] | None:
     try:
-        record = json.loads((path / _KEY_FILE).read_text(encoding="utf-8"))
-        complete = isinstance(record, dict) and set(record) == {"key", "value"}
-        return record if complete and key_of(record["value"]) == record["key"] else None
+        value = read_sealed(path / _KEY_FILE)
+        return {"key": key_of(value), "value": value}
     except (OSError, ValueError):
         return None
 

@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from xbuild.debian import Tree
+from xbuild.digest import contents
 from xbuild.dispatcher.table import Entry, Rules
 from xbuild.elf import ElfError, is_elf, read_elf
 from xbuild.model.native import here
@@ -152,7 +153,7 @@ def save(twins: Iterable[Twin], path: Path) -> None:
 
 def load(path: Path) -> list[Twin]:
     """The inverse of `save`."""
-    return [Twin(**value) for value in json.loads(path.read_text())]
+    return [Twin(**value) for value in contents(path)]
 
 
 def _rules(policy: Policy, tool: Tool, twin: Twin, other: Twin | None, toolchain: Toolchain) -> Rules:

@@ -2,12 +2,16 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import socket
+import subprocess
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from xbuild import check
 from xbuild.check import Finding, check_tree
 from xbuild.model.toolchain import Toolchain
 
@@ -70,7 +74,7 @@ def install(tree: Path, *names: str, into: str = "usr/bin") -> None:
 def rules(
     tree: Path, target: Toolchain = ARMHF, libraries: AbstractSet[str] = frozenset()
 ) -> list[tuple[str, str]]:
-    return [(finding.path, finding.rule) for finding in check_tree(tree, target, libraries)]
+    return [(finding.path, finding.rule) for finding in check_tree(tree, target, libraries).findings]
 
 
 def test_good_tree(tree: Path) -> None:
@@ -79,7 +83,7 @@ def test_good_tree(tree: Path) -> None:
     (tree / "usr/lib/libhalf.so").symlink_to("libhalf.so.1")
     (tree / "usr/bin/script").write_text("#!/bin/sh\nexec /usr/bin/armhf-pie\n")
     (tree / "usr/bin/empty").touch()
-    assert check_tree(tree, ARMHF, frozenset()) == []
+    assert check_tree(tree, ARMHF, frozenset()).findings == []
 
 
 def test_good_arm64_tree(tree: Path) -> None:
@@ -99,7 +103,7 @@ def test_other_machine_says_which(tree: Path) -> None:
         "usr/bin/amd64-static: is code for X86_64, 64 bit, little-endian, "
         "not for armhf: ARM, 32 bit, little-endian"
     )
-    assert [str(finding) for finding in check_tree(tree, ARMHF, frozenset())] == [message]
+    assert [str(finding) for finding in check_tree(tree, ARMHF, frozenset()).findings] == [message]
 
 
 def test_class_is_seen(tree: Path) -> None:
@@ -142,7 +146,7 @@ def test_rpath_beside_the_machinery_is_fine(tree: Path) -> None:
 
 def test_needed_is_in_neither_place(tree: Path) -> None:
     install(tree, "armhf-pie")
-    (finding,) = check_tree(tree, ARMHF, {"libc.so.6"})
+    (finding,) = check_tree(tree, ARMHF, {"libc.so.6"}).findings
     assert finding == Finding(
         "usr/bin/armhf-pie", "needed", "needs libhalf.so.1, which is neither built nor in the root"
     )
@@ -156,7 +160,7 @@ def test_needed_is_in_the_root(tree: Path) -> None:
         asked.append(name)
         return True
 
-    assert check_tree(tree, ARMHF, libraries) == []
+    assert check_tree(tree, ARMHF, libraries).findings == []
     assert asked == ["libhalf.so.1"]
 
 
@@ -183,7 +187,7 @@ def test_a_library_for_another_machine_is_no_help(tree: Path) -> None:
 
 def test_private_string_in_any_file(tree: Path) -> None:
     (tree / "usr/lib/config").write_bytes(b"x" * 5000 + b"CC=/.xbuild/bin/gcc -O2\nmore\n")
-    (finding,) = check_tree(tree, ARMHF, frozenset())
+    (finding,) = check_tree(tree, ARMHF, frozenset()).findings
     assert (finding.path, finding.rule) == ("usr/lib/config", "private-string")
     assert "byte 5003" in finding.message
     assert "'/.xbuild/bin/gcc -O2'" in finding.message
@@ -191,8 +195,8 @@ def test_private_string_in_any_file(tree: Path) -> None:
 
 def test_further_private_strings(tree: Path) -> None:
     (tree / "usr/lib/config").write_text("root=/home/me/cache\n")
-    assert check_tree(tree, ARMHF, frozenset()) == []
-    (finding,) = check_tree(tree, ARMHF, frozenset(), private=("/.xbuild", "/home/me"))
+    assert check_tree(tree, ARMHF, frozenset()).findings == []
+    (finding,) = check_tree(tree, ARMHF, frozenset(), private=("/.xbuild", "/home/me")).findings
     assert finding.rule == "private-string"
 
 
@@ -219,7 +223,7 @@ def test_broken_files(tree: Path) -> None:
     assert ("usr/bin/program", "broken") in rules(tree)
     assert ("usr/bin/member.a(armhf.o)", "broken") in rules(tree)
     # The name of the directory that xbuild happens to use says nothing to the user.
-    assert not any(str(tree) in finding.message for finding in check_tree(tree, ARMHF, frozenset()))
+    assert not any(str(tree) in finding.message for finding in check_tree(tree, ARMHF, frozenset()).findings)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root can read everything")
@@ -236,3 +240,120 @@ def test_unreadable(tree: Path) -> None:
 def test_names_that_are_no_text(tree: Path) -> None:
     shutil.copy(DATA / "amd64.o", os.fsencode(tree) + b"/usr/bin/\xff.o")
     assert rules(tree) == [("usr/bin/\\xff.o", "machine")]
+
+
+def test_what_an_archive_cannot_hold(tree: Path) -> None:
+    os.mkfifo(tree / "usr/bin/fifo")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tree / "usr/bin/socket"))
+    found = check_tree(tree, ARMHF, frozenset()).findings
+    assert [str(finding) for finding in found] == [
+        "usr/bin/fifo: is a fifo, which cannot be part of an artifact",
+        "usr/bin/socket: is a socket, which cannot be part of an artifact",
+    ]
+
+
+def test_links_to_what_may_not_be_entered(tree: Path, tmp_path: Path) -> None:
+    (tmp_path / "closed").mkdir()
+    (tmp_path / "closed").chmod(0)
+    for number, target in enumerate(("/root/x", f"{tmp_path}/closed/x", "x" * 3000, "link-3")):
+        (tree / f"usr/bin/link-{number}").symlink_to(target)
+    assert rules(tree) == []
+
+
+def test_a_tree_deeper_than_any_path(tree: Path) -> None:
+    folder = os.open(tree, os.O_RDONLY)
+    for _ in range(1100):
+        os.mkdir("deep", dir_fd=folder)
+        below = os.open("deep", os.O_RDONLY, dir_fd=folder)
+        os.close(folder)
+        folder = below
+    os.close(folder)
+    findings = check_tree(tree, ARMHF, frozenset()).findings
+    subprocess.run(["rm", "-rf", tree / "deep"], check=True)
+    assert {finding.rule for finding in findings} == {"name"}
+    # 4095 bytes with the slash in front: 819 times "deep" and 818 slashes are 4094.
+    assert len(findings) == 1100 - 819
+
+
+def test_names_cannot_forge_lines(tree: Path) -> None:
+    shutil.copy(DATA / "amd64.o", tree / "usr/bin" / "x\nerror: y")
+    assert rules(tree) == [("usr/bin/x\\nerror: y", "machine")]
+
+
+def test_private_strings_across_pieces_and_behind_holes(tree: Path) -> None:
+    chunk = 1 << 20
+    with (tree / "usr/lib/sparse").open("wb") as file:
+        # 16 GiB that are not there.
+        file.seek((16 << 30) - 4)
+        file.write(b"x" * chunk + b"/.xbuild/lib\n")
+    (tree / "usr/lib/hole").touch()
+    os.truncate(tree / "usr/lib/hole", 16 << 30)
+    (finding,) = check_tree(tree, ARMHF, frozenset()).findings
+    assert finding.path == "usr/lib/sparse"
+    assert finding.message == f"holds, at byte {(16 << 30) + chunk - 4}, a path of the build's own: '/.xbuild/lib'"
+
+
+@pytest.mark.parametrize("at", [0, (1 << 20) - 60, (1 << 20) - 4, 1 << 20, (3 << 20) - 1])
+def test_a_private_string_is_found_once_wherever_it_is(tree: Path, at: int) -> None:
+    (tree / "usr/lib/config").write_bytes(b"x" * at + b"/.xbuild/a\0" + b"y" * 100)
+    (finding,) = check_tree(tree, ARMHF, frozenset()).findings
+    assert f"at byte {at}, " in finding.message
+
+
+def test_a_signal_ends_the_search(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Ended(BaseException):
+        pass
+
+    def end(number: int, frame: object) -> None:
+        raise Ended
+
+    (tree / "usr/lib/large").touch()
+    os.truncate(tree / "usr/lib/large", 1 << 42)
+    # As if it were no hole: 4 TiB to read.
+    monkeypatch.setattr(check, "_extents", lambda _file: iter([(0, 1 << 42)]))
+    before = signal.signal(signal.SIGALRM, end)
+    try:
+        signal.alarm(1)
+        with pytest.raises(Ended):
+            check_tree(tree, ARMHF, frozenset())
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_an_archive_with_a_member_that_memory_does_not_hold(tree: Path) -> None:
+    size = 9 << 30
+    with (tree / "usr/lib/large.a").open("wb") as file:
+        file.write(b"!<arch>\n" + b"large.o/".ljust(48) + str(size).encode().ljust(10) + b"`\n")
+        file.write((DATA / "amd64.o").read_bytes())
+        file.truncate(8 + 60 + size)
+    assert rules(tree) == [("usr/lib/large.a(large.o)", "machine")]
+
+
+@pytest.mark.parametrize("pattern", ["usr/lib/bpf/filter.o", "usr/lib/*/*.o", "usr/lib/bpf", "usr/**/filter.o"])
+def test_data_is_no_code(tree: Path, pattern: str) -> None:
+    (tree / "usr/lib/bpf").mkdir()
+    shutil.copy(DATA / "amd64.o", tree / "usr/lib/bpf/filter.o")
+    shutil.copy(DATA / "amd64.o", tree / "usr/bin/other.o")
+    checked = check_tree(tree, ARMHF, frozenset(), data=[pattern])
+    assert [(finding.path, finding.rule) for finding in checked.findings] == [("usr/bin/other.o", "machine")]
+    assert checked.data == ["usr/lib/bpf/filter.o"]
+
+
+def test_data_may_be_broken_but_holds_no_private_string_and_is_there(tree: Path) -> None:
+    (tree / "usr/lib/sample").write_bytes(b"\x7fELF")
+    (tree / "usr/lib/sample.a").write_bytes(b"!<arch>\nxx")
+    (tree / "usr/lib/leak").write_bytes(b"\x7fELF /.xbuild/lib")
+    data = ["usr/lib/sample*", "usr/lib/leak", "usr/lib/gone"]
+    findings = check_tree(tree, ARMHF, frozenset(), data=data).findings
+    assert [(finding.path, finding.rule) for finding in findings] == [
+        ("usr/lib/gone", "data"), ("usr/lib/leak", "private-string"),
+    ]  # fmt: skip
+
+
+def test_a_library_that_is_data_helps_no_program(tree: Path) -> None:
+    install(tree, "armhf-pie")
+    install(tree, "libhalf.so.1", into="usr/lib")
+    findings = check_tree(tree, ARMHF, frozenset(), data=["usr/lib/libhalf.so.1"]).findings
+    assert [(finding.path, finding.rule) for finding in findings] == [("usr/bin/armhf-pie", "needed")]

@@ -14,7 +14,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 PACKAGE = PROJECT / "xbuild"
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "paths", "digest"),
+    ("errors", "paths", "digest", "walk"),
     ("log", "yamlfile", "process", "elf", "record"),
     ("model",),
     ("sandbox",),

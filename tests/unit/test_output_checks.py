@@ -1,18 +1,23 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import socket
 import struct
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from xbuild.environment import Root, WorkPlace
+from xbuild.check import check_tree
+from xbuild.debian import Tree
+from xbuild.environment import Root, WorkPlace, sandbox
 from xbuild.errors import CheckError
 from xbuild.model.load import load_recipe, load_toolchain
 from xbuild.model.output import Output
 from xbuild.outputs import Usage, finish, usage_of, verify
+from xbuild.sandbox.mounts import Bind
 from xbuild.twins import Twin
 
 DATA = Path(__file__).parent / "data"
@@ -170,7 +175,9 @@ def test_finish(place: WorkPlace, tmp_path: Path) -> None:
     ]
     usage = Usage({"/usr/bin/sed": 3}, {"/usr/bin/perl": 2, "/usr/bin/gcc": 1})
     facts = {"mode": "substituted", "resumed": False}
-    finish(LUA, ARMHF, place, tmp_path, "lua-5", epoch=1700000000, facts=facts, twins=twins, usage=usage)
+    checked = check_tree(place.dest, ARMHF, {"libhalf.so.1"})
+    with_all: dict[str, Any] = {"epoch": 1700000000, "facts": facts, "twins": twins, "usage": usage}
+    finish(LUA, ARMHF, place, tmp_path, "lua-5", checked=checked, **with_all)
     manifest = json.loads((tmp_path / "lua-5.manifest.json").read_text())
     archive = tmp_path / "lua-5.tar.zst"
     assert manifest["artifact"]["bytes"] == archive.stat().st_size > 0
@@ -183,3 +190,111 @@ def test_finish(place: WorkPlace, tmp_path: Path) -> None:
     assert manifest["ran-emulated"] == {"/usr/bin/perl": 2, "/usr/bin/gcc": 1}
     assert manifest["sources"][0]["sha256"] == LUA.sources[0].sha256
     assert str(tmp_path) not in (tmp_path / "lua-5.manifest.json").read_text()
+
+
+def test_an_output_is_not_somewhere_else(place: WorkPlace, root: Root, tmp_path: Path) -> None:
+    (tmp_path / "outside/bin").mkdir(parents=True)
+    shutil.copy(DATA / "armhf-pie", tmp_path / "outside/bin/it")
+    install(place, "usr", f"-> {tmp_path}/outside")
+    for path in ("usr/bin/it", "usr/*/it", "**/it"):
+        assert faults(place, root, Output(path=path)) == [
+            f"{path}: the recipe promises it, but it was not installed"
+        ]
+
+
+def test_an_output_behind_a_link_in_the_tree(place: WorkPlace, root: Root) -> None:
+    install(place, "opt/it-1/bin/it", "armhf-static")
+    install(place, "opt/it", "-> /opt/it-1")
+    install(place, "opt/up", "-> ../../../../opt/it/bin")
+    for path in ("opt/it/bin/it", "opt/*/bin/it", "opt/up/it"):
+        assert faults(place, root, Output(path=path, kind="executable")) == []
+
+
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [
+        ("**", ["", "a", "a/b", "a/b/c.so", "a/c.so", "l"]),
+        ("**/c.so", ["a/b/c.so", "a/c.so", "l/c.so"]),
+        ("a/**", ["a", "a/b", "a/b/c.so", "a/c.so"]),
+        ("*", ["a", "l"]),
+        ("*/c.so", ["a/c.so", "l/c.so"]),
+        (".*/x", [".h/x"]),
+        ("a/[!b]*", ["a/c.so"]),
+        ("a/[b]", ["a/b"]),
+        ("a/?", ["a/b"]),
+        ("l", ["l"]),
+        ("l/c.so", ["l/c.so"]),
+        ("a/c.so/x", []),
+        ("*/*/*/*", []),
+    ],
+)
+def test_patterns(tmp_path: Path, pattern: str, found: list[str]) -> None:
+    for name in (".h/x", "a/b/c.so", "a/c.so"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "l").symlink_to("a")
+    assert Tree((tmp_path,)).matching(pattern) == found
+
+
+@pytest.mark.parametrize("kind", ["executable", "shared-library", "static-library"])
+def test_what_would_wait_or_is_no_file(place: WorkPlace, root: Root, kind: Any) -> None:
+    place.dest.joinpath("usr").mkdir()
+    os.mkfifo(place.dest / "usr/fifo")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(place.dest / "usr/socket"))
+    for name in ("fifo", "socket"):
+        (place.dest / "usr" / name).chmod(0o755)
+        install(place, f"usr/link-{name}", f"-> {name}")
+        for path in (f"usr/{name}", f"usr/link-{name}"):
+            assert f"{path}: is a {name}" in faults(place, root, Output(path=path, kind=kind))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may look everywhere")
+def test_links_to_what_may_not_be_looked_at(place: WorkPlace, root: Root, tmp_path: Path) -> None:
+    # In the root, where another user of the sandbox has it.
+    (root.layers[0] / "root").mkdir(mode=0)
+    (tmp_path / "closed").mkdir(mode=0)
+    install(place, "usr/bin/one", "-> /root/x")
+    install(place, "usr/bin/two", f"-> {tmp_path}/closed/x")
+    install(place, "usr/bin/three", "-> " + "x" * 3000)
+    promised = [Output(path=f"usr/bin/{name}", kind="executable") for name in ("one", "two", "three")]
+    assert faults(place, root, *promised) == [
+        "usr/bin/one: cannot be looked at: Permission denied",
+        "usr/bin/two: is a link that leads nowhere",
+        "usr/bin/three: is a link that leads nowhere",
+    ]
+    assert faults(place, root, Output(path="usr/bin/one")) == []
+
+
+def test_a_fault_of_what_may_be_data_says_how_to_call_it_so(place: WorkPlace, root: Root) -> None:
+    install(place, "usr/lib/a.o", "amd64.o")
+    recipe = LUA.model_copy(update={"outputs": (Output(path="usr/lib/a.o"),)})
+    with pytest.raises(CheckError) as caught:
+        verify(recipe, ARMHF, place, root, {})
+    assert caught.value.hint is not None
+    assert caught.value.hint.endswith("says so by: data: [usr/lib/a.o]")
+    checked = verify(recipe.model_copy(update={"data": ("usr/lib/a.o",)}), ARMHF, place, root, {})
+    assert [node.path for node in checked.nodes] == [b"usr", b"usr/lib", b"usr/lib/a.o"]
+    install(place, "usr/lib/leak", "/.xbuild/lib")
+    with pytest.raises(CheckError) as caught:
+        verify(recipe.model_copy(update={"data": ("usr/lib/a.o",)}), ARMHF, place, root, {})
+    assert caught.value.hint is None
+
+
+def test_the_records_of_all_phases_count(place: WorkPlace) -> None:
+    place.records.mkdir(parents=True)
+    execs = {"01-configure": 1, "02-listen": 2, "03-json": 3}
+    for name, number in execs.items():
+        path = b"/usr/bin/sed"
+        head = struct.pack("<HBBIQ", 16 + len(path), 1, 0, 7, 9)
+        (place.records / name).write_bytes((head + path) * number)
+        (place.records / f"{name}.cpu.json").write_text("{}")
+    assert usage_of(place).native == {"/usr/bin/sed": 6}
+
+
+def test_what_is_laid_over_the_root_is_not_writable(place: WorkPlace, root: Root) -> None:
+    where = sandbox(root, place, {}, over=(place.dest,))
+    binds = [mount for mount in where.mounts if isinstance(mount, Bind)]
+    whole, dest = (next(bind for bind in binds if bind.target == target) for target in ("/build", "/build/dest"))
+    assert dest == Bind(str(place.dest), "/build/dest", readonly=True)
+    assert where.mounts.index(whole) < where.mounts.index(dest)

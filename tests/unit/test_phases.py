@@ -99,7 +99,7 @@ def test_an_odd_state_file_means_that_nothing_was_done(place: WorkPlace, text: s
 
 def test_the_state_is_read_by_people_too(place: WorkPlace) -> None:
     filled(place)
-    value = json.loads(place.state.read_text())
+    value = json.loads(place.state.read_text())["value"]
     assert value["records"][2] == {"name": "compile", "key": "key 3", "status": "failed", "seconds": 3}
 
 

@@ -18,6 +18,7 @@ from invoke.collection import Collection
 from invoke.program import Program
 
 from xbuild.cli.trace import trace as trace_task
+from xbuild.digest import sealed
 from xbuild.errors import UsageError
 from xbuild.inputs import Inputs
 from xbuild.record import Exec, Record, Verdict
@@ -298,7 +299,7 @@ def record(folder: Path, name: str, execs: Sequence[Exec], cpu: str = "") -> Non
 
 def states(inputs: Inputs, **known: str) -> None:
     records = [{"name": name, "key": "", "status": status, "seconds": 1.0} for name, status in known.items()]
-    inputs.place.state.write_text(json.dumps({"records": records, "epoch": 0, "resumed": False}))
+    inputs.place.state.write_text(sealed({"records": records, "epoch": 0, "resumed": False}))
 
 
 def test_a_work_place(inputs: Inputs) -> None:

@@ -12,7 +12,7 @@ from xbuild.bench import ladder, machine
 from xbuild.bench.series import LEFT_OUT, TOTAL, Failure, Run, Series, Variant, schedule, timed, variants
 from xbuild.build import Builder
 from xbuild.digest import file_sha256, key_of
-from xbuild.environment import Mode
+from xbuild.environment import Mode, recorded
 from xbuild.errors import PhaseError, UsageError, XbuildError
 from xbuild.plan import UNPACK
 from xbuild.result import Options
@@ -117,8 +117,8 @@ def programs(records: Path) -> tuple[int, int]:
     records: the directory with a build's record of execs.
     """
     emulated = native = 0
-    for file in records.iterdir():
-        if file.suffix != ".json" and file.name.partition("-")[2] not in LEFT_OUT:
+    for file in recorded(records):
+        if file.name.partition("-")[2] not in LEFT_OUT:
             known = record.read(file)
             emulated += known.total(native=False).total()
             native += known.total(native=True).total()

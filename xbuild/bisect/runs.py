@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,6 +12,7 @@ from xbuild import log, record, twins
 from xbuild.bisect import trees
 from xbuild.bisect.stage import Stage
 from xbuild.build import Builder
+from xbuild.digest import read_json
 from xbuild.environment import Mode
 from xbuild.errors import PhaseError, UsageError
 from xbuild.phases import last_lines, step_name
@@ -153,7 +153,7 @@ class Runner:
 def _accounts(file: Path) -> list[dict[str, Any]]:
     """What the sampler (sandbox/sampler.py) wrote; nothing if it was ended before."""
     try:
-        found: list[dict[str, Any]] = json.loads(file.read_text())["programs"]
+        found: list[dict[str, Any]] = read_json(file)["programs"]
     except (OSError, ValueError, KeyError):
         return []
     return found

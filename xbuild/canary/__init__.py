@@ -16,7 +16,7 @@ from typing import Any
 from xbuild import log
 from xbuild.canary.cases import CASES
 from xbuild.canary.examine import SOURCE, Finding, cage, examine
-from xbuild.digest import file_sha256, key_of
+from xbuild.digest import contents, file_sha256, key_of
 from xbuild.dispatcher.table import Entry
 from xbuild.environment import WorkPlace
 from xbuild.errors import MachineError
@@ -59,7 +59,7 @@ def run(store: Store, roots: Roots, entries: Sequence[Entry], work: Path) -> tup
         (staging / _FINDINGS).write_text(text + "\n")
 
     entry = store.ensure(KIND, value, f"the canaries for {roots.toolchain.name}", make)
-    findings = tuple(Finding(**known) for known in json.loads((entry / _FINDINGS).read_text()))
+    findings = tuple(Finding(**known) for known in contents(entry / _FINDINGS))
     for finding in findings:
         if finding.status == "failed":
             log.detail(f"a build that needs this fails: {finding.proves}; {finding.remedy}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -15,7 +14,7 @@ from xbuild.build import Builder
 from xbuild.compare.files import Where, differing
 from xbuild.compare.outcome import Again, Cpu, ModeRun
 from xbuild.compare.trees import Artifact, BuildTree
-from xbuild.digest import key_of
+from xbuild.digest import read_json
 from xbuild.distcc import Summary
 from xbuild.environment import WorkPlace
 from xbuild.errors import CheckError, MachineError, PhaseError, SourceError, XbuildError
@@ -66,8 +65,7 @@ def build(wanted: Wanted) -> Built:
     builder = wanted.builder()
     mode = builder.mode
     try:
-        there = wanted.store.get("artifacts", key_of(builder.value)) is not None
-        if wanted.objects and there and not is_kept(builder):
+        if wanted.objects and builder.artifact() and not is_kept(builder):
             log.info(f"{builder.title}: built anew, for its build tree was not kept")
             builder = wanted.builder(start=UNPACK)
         result = builder.build()
@@ -86,7 +84,7 @@ def _read(wanted: Wanted, builder: Builder, result: Result) -> Built:
     if wanted.objects:
         with reading(builder):
             tree = BuildTree(builder.place.build, scratch)
-    manifest = json.loads(result.manifest.read_text())
+    manifest = read_json(result.manifest)
     run = ModeRun(
         builder.mode,
         "built" if result.status == "built" else "up-to-date",
@@ -131,7 +129,7 @@ def cpu_of(records: Path) -> dict[str, Cpu]:
     found = {}
     for file in sorted(records.glob("*.cpu.json")):
         try:
-            value = json.loads(file.read_text())
+            value = read_json(file)
             parts = [(bool(item["native"]), float(item["seconds"])) for item in value["programs"]]
             total = float(value["total"])
         except (OSError, ValueError, KeyError, TypeError):

@@ -11,8 +11,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from xbuild.walk import Visit, walk
 
 _ELF = b"\x7fELF"
 _ARCHIVES = (b"!<arch>\n", b"!<thin>\n")
@@ -26,27 +33,16 @@ def rows(tree: str, skipped: Collection[str] = ()) -> list[Row]:
 
     Raises OSError for what cannot be read.
     """
-    found = [(os.path.relpath(path, tree), *_examined(path)) for path in _files(tree, skipped)]
+    visits = walk(Path(tree), skipped=[os.fsencode(name) for name in skipped])
+    found = [(os.fsdecode(visit.node.path), *_examined(visit)) for visit in visits if visit.node.kind == stat.S_IFREG]
     return sorted(found)
 
 
-def _files(directory: str, skipped: Collection[str]) -> Iterator[str]:
-    # Not os.walk: it leaves out directories that it cannot read without a word.
-    with os.scandir(directory) as entries:
-        for entry in entries:
-            if entry.name in skipped:
-                continue
-            if entry.is_dir(follow_symlinks=False):
-                yield from _files(entry.path, ())
-            elif entry.is_file(follow_symlinks=False):
-                yield entry.path
-
-
-def _examined(path: str) -> tuple[str, int, str]:
-    with open(path, "rb") as stream:  # noqa: PTH123
+def _examined(visit: Visit) -> tuple[str, int, str]:
+    with visit.open() as stream:
         start = stream.read(8)
         stream.seek(0)
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]
         size = stream.tell()
     kind = "elf" if start.startswith(_ELF) else "archive" if start in _ARCHIVES else "other"
     return kind, size, digest

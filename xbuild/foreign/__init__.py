@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from xbuild import log, paths
-from xbuild.digest import key_of
+from xbuild.digest import contents, key_of, read_json
 from xbuild.errors import UsageError
 from xbuild.foreign.contents import Filler, Request
 from xbuild.foreign.facts import Facts, examine
@@ -169,7 +169,7 @@ def _load(store: Store, key: str, name: str | None, source: str) -> Imported | N
     entry = store.get(KIND, key)
     if entry is None or key in store.older(KIND):
         return None
-    facts = Facts(**json.loads((entry / "root.json").read_text()))
+    facts = Facts(**contents(entry / "root.json"))
     sha256 = store.value(KIND, key)["sha256"]
     return Imported(name or f"sha256:{sha256[:12]}", key, entry / "root", facts, sha256, source)
 
@@ -188,7 +188,7 @@ def _keep(store: Store, name: str, found: Imported, *, replace: bool) -> None:
 
 def _record(file: Path) -> dict[str, str] | None:
     try:
-        value = json.loads(file.read_text())
+        value = read_json(file)
         # By a name that an older xbuild, which could not use the root, does not know.
         return {"key": str(value.get("entry") or value["key"]), "source": str(value["source"])}
     except (OSError, ValueError, KeyError, TypeError):

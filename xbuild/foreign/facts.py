@@ -102,9 +102,7 @@ def _examine(tree: Path, title: str) -> Facts:
 
 
 def _text(tree: Tree, path: str) -> str:
-    real = tree.real_path(path)
-    place = tree.find(real) if real else None
-    return place.read_text(errors="replace") if place is not None and place.is_file() else ""
+    return tree.text(path) or ""
 
 
 def os_release(tree: Tree) -> dict[str, str]:
@@ -149,9 +147,8 @@ def _libc(tree: Tree, interpreter: str | None) -> str:
 def _suite(tree: Tree, release: Mapping[str, str]) -> str | None:
     # Testing and unstable name the same release; debian_version has forky/sid in both.
     sources = _text(tree, "/etc/apt/sources.list")
-    folder = tree.find("/etc/apt/sources.list.d")
-    for path in sorted(folder.iterdir()) if folder is not None and folder.is_dir() else ():
-        sources += "\n" + _text(tree, f"/etc/apt/sources.list.d/{path.name}")
+    for name in sorted(tree.names("/etc/apt/sources.list.d")):
+        sources += "\n" + _text(tree, f"/etc/apt/sources.list.d/{name}")
     if _text(tree, "/etc/debian_version").strip().endswith("/sid"):
         words = sources.split()
         return next((_ROLLING[word] for word in words if word in _ROLLING), release.get("VERSION_CODENAME"))

@@ -146,6 +146,7 @@ class Override(Model):
     env: Environment = Field({}, description="Further environment variables")
     check: PartialCheck = Field(PartialCheck(), description="Another command or timeout")
     outputs: tuple[Output, ...] = Field((), description="Further outputs")
+    data: tuple[RelativePath, ...] = Field((), description="Further files that are data")
     twins: Twins = Field(Twins(), description="Further changes to the set of native tools")
 
 
@@ -171,6 +172,9 @@ class Recipe(Model):
         900, description="A phase that is silent and uses no CPU for so long is ended (default: 15m)"
     )
     outputs: NonEmpty[Output] = Field(description="What must be there in the end")
+    data: tuple[RelativePath, ...] = Field(
+        (), description="Patterns of installed files that are data, also if they are ELF files for other machines"
+    )
     twins: Twins = Field(Twins(), description="Changes to the set of native tools")
 
     def completed(self) -> Recipe:

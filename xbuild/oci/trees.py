@@ -54,19 +54,18 @@ def epoch_of(tree: Tree) -> int:
         if not named.isdigit():
             raise UsageError(f"SOURCE_DATE_EPOCH must be seconds since 1970, not {named!r}")
         return int(named)
-    logs = (file for layer in tree.layers for file in layer.glob("usr/share/doc/*/changelog*"))
-    return max((int(file.lstat().st_mtime) for file in logs), default=0)
+    logs = filter(None, map(tree.located, tree.matching("usr/share/doc/*/changelog*")))
+    return max((int(file.lstat().st_mtime) for _, file in logs), default=0)
 
 
 def check_sources(tree: Tree) -> None:
     """Raise UsageError if the tree names a package mirror with a password, which an image would give away."""
-    for layer in tree.layers:
-        for file in [layer / "etc/apt/sources.list", *sorted((layer / "etc/apt/sources.list.d").glob("*"))]:
-            if file.is_file() and re.search(r"://[^/\s]*@", file.read_text(errors="replace")):
-                raise UsageError(
-                    f"the root's package mirror has a password ({file}), which the image would give away",
-                    hint="make the root from another mirror: invoke clean --roots, and XBUILD_MIRROR",
-                )
+    for file in ["etc/apt/sources.list", *tree.matching("etc/apt/sources.list.d/*")]:
+        if re.search(r"://[^/\s]*@", tree.text(file) or ""):
+            raise UsageError(
+                f"the root's package mirror has a password (/{file}), which the image would give away",
+                hint="make the root from another mirror: invoke clean --roots, and XBUILD_MIRROR",
+            )
 
 
 def write_root(layers: Sequence[Path], scratch: Path, destination: Path, epoch: int) -> None:

@@ -12,7 +12,7 @@ import pwd
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from xbuild.debian import Tree
+from xbuild.debian import Place, Tree
 from xbuild.sandbox.mounts import Bind, Mount, Text
 
 _SYSTEM = frozenset(
@@ -48,6 +48,13 @@ class View(Tree):
                 place = Path(bind.source + path.removeprefix(bind.target))
                 return place if place.is_symlink() or place.exists() else None
         return super().find(path)
+
+    def entries(self, path: str, folders: Sequence[str]) -> list[Place]:
+        """What is at `path`: a bind, or else what its directory holds."""
+        for bind in self.binds:
+            if path == bind.target and os.path.lexists(bind.source):
+                return [(bind.source, os.lstat(bind.source).st_mode)]
+        return super().entries(path, folders)
 
 
 def machine_directories(root: Path = Path("/")) -> list[Bind]:

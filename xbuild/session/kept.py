@@ -13,7 +13,7 @@ from typing import Any
 
 from xbuild import log
 from xbuild.debian import Tree
-from xbuild.digest import file_sha256
+from xbuild.digest import file_sha256, read_json
 from xbuild.errors import MachineError, UsageError
 from xbuild.network import layer_of, make_network
 from xbuild.sandbox import run as sandboxes
@@ -77,7 +77,7 @@ def all_kept(store: Store) -> list[Kept]:
 
 def _read(path: Path) -> Kept | None:
     try:
-        return Kept(name=path.name, path=path, **json.loads((path / "about.json").read_text()))
+        return Kept(name=path.name, path=path, **read_json(path / "about.json"))
     except (OSError, ValueError, TypeError):
         return None
 

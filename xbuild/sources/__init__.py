@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xbuild import log
-from xbuild.digest import file_sha256
+from xbuild.digest import file_sha256, is_file_with
 from xbuild.errors import MachineError, ProjectSourceError, SourceError
 from xbuild.model.source import Distribution, Source
 from xbuild.sources.archive import unpack
@@ -90,7 +90,7 @@ def fetch(source: Source, context: FetchContext) -> Path:
     lock = f"download-{source.sha256[:20]}"
     with context.store.lock(lock, describe=f"fetches {name_of(source)}"):
         for place in downloaded(source, context.store):
-            if file_sha256(place) == place.stem.rpartition("-")[2]:
+            if is_file_with(place, place.stem.rpartition("-")[2]):
                 log.detail(f"{name_of(source)} is in the store")
                 return place
             log.warn(f"{place} is damaged: {name_of(source)} is fetched again")

@@ -11,7 +11,7 @@ from typing import Any
 
 from xbuild import log
 from xbuild.debian import Tree
-from xbuild.digest import file_sha256
+from xbuild.digest import contents, file_sha256
 from xbuild.errors import MachineError, UsageError
 from xbuild.model.toolchain import System, Toolchain
 from xbuild.network import layer_of, make_network, names_text
@@ -94,7 +94,7 @@ class Parts:
                 self._make_kernel(staging)
 
         place = self.roots.store.ensure(KIND, self.kernel_value(), f"the kernel for {self.toolchain.name}", make)
-        known = json.loads((place / "kernel.json").read_text())
+        known = contents(place / "kernel.json")
         return Kernel(place / "vmlinuz", place / "initrd", tuple(known["modules"]), known["package"])
 
     def inputs(self) -> dict[str, str]:

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from xbuild.environment import ACCOUNTS, recorded
 from xbuild.errors import UsageError
 from xbuild.inputs import Inputs
 from xbuild.phases import Progress
@@ -20,7 +21,6 @@ from xbuild.yamlfile import did_you_mean
 
 __all__ = ["Answer", "Trace", "explain_exec", "trace"]
 
-_CPU = ".cpu.json"
 
 
 @dataclass(frozen=True)
@@ -162,8 +162,7 @@ def trace(builder: Inputs, phase: str | None = None) -> Trace:
     Raises UsageError if there is no record, or none of the phase.
     """
     source = _source(builder)
-    files = sorted(file for file in source.records.iterdir() if not file.name.endswith(_CPU))
-    steps = _current([_step(file, source) for file in files])
+    steps = _current([_step(file, source) for file in recorded(source.records)])
     known = [step.name for step in steps]
     if phase is not None and phase not in known:
         hint = f"there are records of: {', '.join(known)}"
@@ -206,7 +205,7 @@ def surroundings(builder: Inputs) -> Surroundings:
 def _step(file: Path, source: Source) -> Phase:
     name = file.name.partition("-")[2]
     status = "done" if source.states is None else source.states.get(name, "unfinished")
-    return Phase(name, status, read(file), read_cpu(file.with_name(f"{file.name}{_CPU}")))
+    return Phase(name, status, read(file), read_cpu(file.with_name(f"{file.name}{ACCOUNTS}")))
 
 
 def _current(steps: list[Phase]) -> list[Phase]:

@@ -11,13 +11,13 @@ bounds the error of every split.
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from xbuild.digest import read_json
 from xbuild.paths import BUILD
 from xbuild.record import Record, Verdict
 
@@ -115,7 +115,7 @@ def read_cpu(path: Path) -> Cpu | None:
     caught: Counter[Program] = Counter()
     before: dict[Program, float] = defaultdict(float)
     try:
-        value = json.loads(path.read_text())
+        value = read_json(path)
         for known in value["programs"]:
             key = (str(known["path"]), bool(known["native"]))
             seconds[key] += float(known["seconds"])
