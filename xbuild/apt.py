@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from xbuild import paths, privatetree
+from xbuild import paths, privatetree, process
 from xbuild.errors import MachineError
 from xbuild.paths import BUILDER
 from xbuild.sandbox import run as sandboxes
@@ -89,6 +89,8 @@ def run_logged(
     (staging / "log").write_bytes(said)
     if returncode != 0:
         lines = said.decode(errors="replace").splitlines()
+        if full := process.disk_full(lines):
+            raise full
         raise MachineError(complaint, details=lines[-20:], hint=hint)
 
 

@@ -18,7 +18,7 @@ from xbuild.check import Checked
 from xbuild.debian import Tree
 from xbuild.digest import damage, key_of, read_json
 from xbuild.environment import VARIABLES, Job, Mode, Root, sandbox
-from xbuild.errors import CheckError, PhaseError, SourceError, UsageError
+from xbuild.errors import CheckError, PhaseError, SourceError, UsageError, called
 from xbuild.inputs import Inputs
 from xbuild.plan import UNPACK, Step, first_step
 from xbuild.result import Result
@@ -167,7 +167,7 @@ class Builder(Inputs):
                 progress.epoch = phases.unpack(
                     self.place,
                     lambda place: self._unpack(archives, place),
-                    [self.project / "recipes" / name for name in self.recipe.patches],
+                    [self.patches / name for name in self.recipe.patches],
                     self.root,
                     self.variables(0),
                 )
@@ -221,7 +221,7 @@ class Builder(Inputs):
         root = self.root
         if root.machine and job.command:
             code, said = root.machine.capture(self.place, job)
-            log.output(said.decode(errors="replace").removesuffix("\n"))
+            log.output_text(said.decode(errors="replace").removesuffix("\n"))
             return code
         if root.machine:
             log.warn("this shell is in a sandbox, under qemu-user; a command after `--` runs in the emulated machine")
@@ -253,7 +253,8 @@ class Builder(Inputs):
 
     def _ways_out(self) -> list[str]:
         words = self.command_line()
-        return [f"shell:  invoke shell {words}", f"retry:  invoke build {words}    (resumes at this phase)"]
+        ways = [f"shell:  invoke shell {words}", f"retry:  invoke build {words}    (resumes at this phase)"]
+        return [called(way) for way in ways]
 
     def _tell_refused(self) -> None:
         for refused in self.pairs.refused:
@@ -274,9 +275,10 @@ class Builder(Inputs):
             return
         odd = [refused for refused in self.pairs.refused if "native root" in refused.reason]
         if odd:
+            remedy = called("(--verbose lists them; if one root is older, `invoke clean --roots` makes both anew)")
             log.warn(
                 f"{len(odd)} tools run emulated because native and target root differ, e.g. {odd[0].path}: "
-                f"{odd[0].reason} (--verbose lists them; if one root is older, `invoke clean --roots` makes both anew)"
+                f"{odd[0].reason} {remedy}"
             )
 
     def _fetch(self) -> list[Path]:
@@ -310,19 +312,17 @@ class Builder(Inputs):
         return facts
 
     def _store(
-        self,
-        key: str,
-        value: dict[str, Any],
-        progress: phases.Progress,
-        checked: Checked,
-        modes: Mapping[bytes, int],
+        self, key: str, value: dict[str, Any], progress: phases.Progress, checked: Checked, modes: Mapping[bytes, int]
     ) -> Path:
         facts = self._facts(key, value, progress)
 
         def make(staging: Path) -> None:
             with self._part("pack"), log.step("pack"):
-                for kept in (self.place.records, self.place.logs):
-                    shutil.copytree(kept, staging / kept.name)
+                shutil.copytree(self.place.logs, staging / "logs")
+                outputs.keep_records(self.place, staging / "records")
+                usage = outputs.usage_of(self.place)
+                if usage.cut:
+                    log.warn(f"the record of {', '.join(usage.cut)} was cut short: not all of its execs are counted")
                 outputs.finish(
                     self.recipe,
                     self.toolchain,
@@ -333,7 +333,7 @@ class Builder(Inputs):
                     epoch=progress.epoch,
                     facts=facts,
                     twins=self.pairs.twins,
-                    usage=outputs.usage_of(self.place),
+                    usage=usage,
                     modes=modes,
                 )
 

@@ -127,12 +127,17 @@ class WorkPlace:
     def _layers(self) -> list[Path]:
         return [self.names(network=network) for network in (False, True)]
 
+    @property
+    def strange(self) -> bool:
+        """Whether its tree is not root's inside, as of an older xbuild, or after an exchange that was cut short."""
+        return self.build.exists() and self.build.lstat().st_uid != idmap.find().root[0]
+
     def make(self) -> None:
         """Make the directories that are missing; `give_to_builder` makes them those of root and of the builder inside.
 
-        What is there with other owners, as of an older xbuild, is removed.
+        What is there is removed if it is `strange`.
         """
-        if self.build.exists() and self.build.lstat().st_uid != idmap.find().root[0]:
+        if self.strange:
             remove_tree(self.path)
         self.path.mkdir(parents=True, exist_ok=True)
         # What others may write to inside is closed to the other users of the machine.
@@ -148,7 +153,7 @@ class WorkPlace:
                 place.chmod(0o1777)
         for layer in self._layers():
             made = make_network(layer, network=layer == self.names(network=True))
-            if made and self.build.lstat().st_uid == idmap.find().root[0]:
+            if made and not self.strange:
                 give_tree(0, tops=layer_of(layer))
 
     def give_to_builder(self, *names: str) -> None:

@@ -5,7 +5,10 @@ Anything that is not an `XbuildError` is a bug in xbuild: exit code 1, with a tr
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 EXIT_OK = 0
 EXIT_BUG = 1
@@ -16,12 +19,17 @@ EXIT_CHECK = 5
 EXIT_INTERRUPTED = 130
 
 
+def called(text: str) -> str:
+    """`text`, which names our commands as `invoke COMMAND`, with the program that the user has called."""
+    return re.sub(r"\binvoke (?=[a-z])", "xbuild ", text) if Path(sys.argv[0]).name == "xbuild" else text
+
+
 class XbuildError(Exception):
     """A fault that is not a bug in xbuild.
 
     message: one line that says what is wrong and where (`file:line:col: ...` when it is in a file).
     details: further lines, shown indented below the message (last lines of a log, all errors of a file ...).
-    hint: what to do next, one line.
+    hint: what to do next, one line; commands in it as in `called`.
     """
 
     exit_code = EXIT_BUG
@@ -30,7 +38,7 @@ class XbuildError(Exception):
         super().__init__(message)
         self.message = message
         self.details = tuple(details)
-        self.hint = hint
+        self.hint = called(hint) if hint else None
 
 
 class UsageError(XbuildError):

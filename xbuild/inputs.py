@@ -13,7 +13,15 @@ from xbuild import distcc, foreign, paths, phases, process, twins
 from xbuild.digest import damage, damaged, file_sha256, key_of
 from xbuild.dispatcher.table import Entry
 from xbuild.environment import Mode, WorkPlace, assignments, phase_variables, variables
-from xbuild.model.load import load_policy, load_presets, load_recipe, load_toolchain, toolchain_names
+from xbuild.model.load import (
+    load_policy,
+    load_presets,
+    load_recipe,
+    load_toolchain,
+    patches_directory,
+    recipe_path,
+    toolchain_names,
+)
 from xbuild.model.phases import Phase, resolve_phases
 from xbuild.model.recipe import Recipe
 from xbuild.model.toolchain import Toolchain
@@ -46,6 +54,7 @@ class Inputs:
         toolchain = load_toolchain(target, self.project)
         self.default_suite = toolchain.distribution.suite
         self.recipe: Recipe = load_recipe(recipe_name, toolchain, self.project)
+        self.patches = patches_directory(recipe_path(recipe_name, self.project), self.project)
         self.mode: Mode = options.mode
         self.phases: tuple[Phase, ...] = resolve_phases(self.recipe, load_presets())
         self.store = store or open_store()
@@ -153,7 +162,7 @@ class Inputs:
             self.phases,
             self.toolchain,
             mode=self.mode,
-            patches={name: file_sha256(self.project / "recipes" / name) for name in self.recipe.patches},
+            patches={name: file_sha256(self.patches / name) for name in self.recipe.patches},
             contents={"root": contents, "native": natives, **self._root_value()},
         )
 

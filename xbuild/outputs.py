@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import json
 import os
+import shutil
 import stat
 import tempfile
 from collections import Counter
@@ -47,17 +48,31 @@ chmod -R u+rX,g+rX .
 
 @dataclass(frozen=True)
 class Usage:
-    """How often programs ran, by the real path of the target's file: natively, by their twins, and emulated."""
+    """How often programs ran, by the real path of the target's file: natively, by their twins, and emulated.
+
+    cut: the steps whose record is not whole, so that these are the least numbers.
+    """
 
     native: Mapping[str, int]
     emulated: Mapping[str, int]
+    cut: tuple[str, ...] = ()
 
 
 def usage_of(place: WorkPlace) -> Usage:
     """What the records of a work place tell."""
-    execs = [known for file in recorded(place.records) for known in record.read(file).execs]
-    native = Counter(known.path for known in execs if known.native)
-    return Usage(native, Counter(known.path for known in execs if not known.native))
+    known = {file.name: record.read(file) for file in recorded(place.records)}
+    native, emulated = (
+        sum((one.total(native=kind) for one in known.values()), Counter[str]()) for kind in (True, False)
+    )
+    return Usage(native, emulated, tuple(name for name, one in known.items() if not one.whole))
+
+
+def keep_records(place: WorkPlace, destination: Path) -> None:
+    """Copy what is known of the execs and the CPU use of a work place's steps into the new directory `destination`."""
+    destination.mkdir()
+    steps = recorded(place.records)
+    for file in place.records.iterdir():
+        (record.keep if file in steps else shutil.copyfile)(file, destination / file.name)
 
 
 def take_over(place: WorkPlace) -> dict[bytes, int]:
@@ -260,4 +275,5 @@ def _manifest(
         ],
         "ran-native": dict(sorted(usage.native.items())),
         "ran-emulated": dict(sorted(usage.emulated.items())),
+        **({"records-cut": list(usage.cut)} if usage.cut else {}),
     }  # fmt: skip

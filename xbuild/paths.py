@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import platformdirs
+
+from xbuild.errors import UsageError
 
 PACKAGE = Path(__file__).parent
 PRESETS = PACKAGE / "presets"
@@ -24,20 +27,53 @@ BUILDER = 1000
 """uid and gid, inside, of the user that builds."""
 
 
-def project() -> Path:
-    """The directory with `recipes/` and `toolchains/`.
+def shipped(kind: str) -> Path:
+    """The directory `recipes` or `toolchains` that xbuild brings along: in the package, in a checkout beside it."""
+    installed = PACKAGE / kind
+    return installed if installed.is_dir() else PACKAGE.parent / kind
 
-    `$XBUILD_PROJECT`, else the nearest directory upwards from the working directory that holds both, else the
-    checkout that this package lies in.
+
+def checkout() -> Path:
+    """The checkout that this xbuild runs from. Raises UsageError if it is installed by itself."""
+    if (PACKAGE.parent / "pyproject.toml").is_file():
+        return PACKAGE.parent
+    raise UsageError(
+        f"this is for work on xbuild itself, and {PACKAGE} is no checkout of it",
+        hint="in a checkout: pip install -e '.[dev]'",
+    )
+
+
+def project() -> Path:
+    """The user's project: its `recipes/` and `toolchains/`, of which either may be missing, come before the shipped.
+
+    `$XBUILD_PROJECT`, else the nearest directory upwards from the working directory that has a recipe or a toolchain
+    in these, else the working directory. Raises UsageError if there is no such directory.
     """
     named = os.environ.get("XBUILD_PROJECT")
-    if named:
-        return Path(named).absolute()
-    here = Path.cwd()
-    for candidate in (here, *here.parents):
-        if (candidate / "recipes").is_dir() and (candidate / "toolchains").is_dir():
-            return candidate
-    return PACKAGE.parent
+    try:
+        here = Path.cwd()
+        if not named:
+            return next((place for place in _upwards(here) if _has_own(place)), here)
+        if (here / named).is_dir():
+            return here / named
+    except OSError as error:
+        raise UsageError(f"the working directory cannot be used: {error.strerror}", hint="cd to another one") from error
+    hint = "it is the directory that holds recipes/ and toolchains/ of your own; without it, xbuild looks from here"
+    raise UsageError(f"XBUILD_PROJECT: {named} is no directory", hint=hint)
+
+
+def _upwards(here: Path) -> Iterator[Path]:
+    """`here` and the directories above it that no third person owns: in /tmp anybody can make a `recipes`."""
+    owners = {0, os.geteuid(), _owner(here)}
+    yield from (place for place in (here, *here.parents) if _owner(place) in owners)
+
+
+def _owner(path: Path) -> int:
+    return path.stat().st_uid
+
+
+def _has_own(place: Path) -> bool:
+    return any(any((place / kind).glob("*.yml")) for kind in ("recipes", "toolchains"))
 
 
 def cache() -> Path:

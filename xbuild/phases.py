@@ -14,7 +14,7 @@ from pathlib import Path
 from xbuild import log, process
 from xbuild.digest import read_sealed, sealed
 from xbuild.environment import VARIABLES, Job, Root, WorkPlace, capture, describe, run_logged
-from xbuild.errors import PhaseError
+from xbuild.errors import MachineError, PhaseError
 from xbuild.model.recipe import Recipe
 from xbuild.paths import BUILD, callers_umask
 from xbuild.plan import Done, Step, directory_of
@@ -22,6 +22,8 @@ from xbuild.store import writing_below
 
 _TAIL = 20
 _MOST = 200_000
+_LONGEST = 1000
+"""Characters of a line that are shown and searched: some tools write a megabyte without a newline."""
 
 _HINTS: tuple[tuple[str, str], ...] = (
     (r"No space left on device", "the disk is full; `invoke clean` frees what the store can make again"),
@@ -30,7 +32,7 @@ _HINTS: tuple[tuple[str, str], ...] = (
         "header {0} is missing: put the package that has it into depends.packages",
     ),
     (r"(?:/bin/ld|ld): cannot find -l([^\s:]+)", "library {0} is missing: put its -dev package into depends.packages"),
-    (r"(\S+): (?:command )?not found", "program {0} is missing: put its package into depends.packages"),
+    (r"(?<!\S)(\S+): (?:command )?not found", "program {0} is missing: put its package into depends.packages"),
     (r"(?:Could not resolve|Temporary failure in name resolution)", "a phase has no network; only `build.fetch` has"),
     (r"wrong ELF class|cannot execute binary file", "try the same with --mode emulated; if that works, report it"),
 )
@@ -54,6 +56,8 @@ class Progress:
         self.records: list[Record] = []
         self.epoch = 0
         self.resumed = False
+        if place.strange:
+            return
         try:
             value = read_sealed(place.state)
             self.records = [Record(**record) for record in value["records"]]
@@ -95,16 +99,21 @@ def step_name(number: int, step: Step) -> str:
 
 
 def last_lines(file: Path) -> list[str]:
-    """The last lines of a log, without colours."""
+    """The last lines of a log, without colours; of a long one the beginning and the end."""
     with file.open("rb") as stream:
         stream.seek(max(0, file.stat().st_size - _MOST))
         text = stream.read().decode(errors="replace")
-    return re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines()[-_TAIL:]
+    return [_shortened(line) for line in re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines()[-_TAIL:]]
+
+
+def _shortened(line: str) -> str:
+    half = _LONGEST // 2
+    return line if len(line) <= _LONGEST else f"{line[:half]} [{len(line) - 2 * half} more characters] {line[-half:]}"
 
 
 def hint_for(lines: Sequence[str]) -> str | None:
     """What usually helps against what the last lines of a log say."""
-    for line in reversed(lines):
+    for line in map(_shortened, reversed(lines)):
         for pattern, hint in _HINTS:
             if match := re.search(pattern, line):
                 return hint.format(*match.groups())
@@ -220,6 +229,8 @@ def keep_copy(source: Path, destination: Path) -> Path:
     Raises MachineError if it cannot be written.
     """
     folder = destination.parent
+    if folder.exists() and not folder.is_dir():
+        raise MachineError(f"cannot make {destination}: {folder} is no directory", hint="rename or remove it")
     with writing_below(folder):
         if not folder.exists():
             folder.mkdir(parents=True)

@@ -12,6 +12,7 @@ from xbuild.debian import Tree
 from xbuild.elf import read_elf, with_interpreter
 from xbuild.errors import MachineError
 from xbuild.gcctable import as_native
+from xbuild.limits import without_address_limits
 from xbuild.model.native import here
 from xbuild.model.policy import Policy
 from xbuild.model.toolchain import Toolchain
@@ -149,6 +150,12 @@ def _copy(tree: Tree, architecture: str, private: Path, policy: Policy, toolchai
         _write(directory / name, patched_loader(loader.read_bytes(), architecture, triplet, preload))
     (directory / "shp").write_text(f"{paths.PRIVATE}/{architecture}/lib/{SHIM}\n")
     _copy_converters(tree, directory, triplet)
+    if architecture == here().name:
+        library = directory / "lib/libc.so.6"
+        try:
+            library.write_bytes(without_address_limits(library.read_bytes()))
+        except ValueError as error:
+            log.warn(f"native shells can lock out the emulator by ulimit -v: {error}")
     return kept
 
 

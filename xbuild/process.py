@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import shlex
@@ -10,12 +11,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from xbuild.errors import MachineError, PhaseError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 Argument = str | os.PathLike[str]
 
@@ -44,6 +47,17 @@ def describe_exit(returncode: int) -> str:
         return f"killed by signal {-returncode}"
 
 
+def disk_full(lines: Iterable[str], returncode: int = 1) -> OSError | None:
+    """The error that a program met whose output is `lines`, if it was that its disk is full, or a limit of sizes."""
+    if returncode == -signal.SIGXFSZ:
+        return OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+    for line in lines:
+        # tar says the last one if only a part of a block could be written.
+        if any(words in line for words in (*map(os.strerror, _FULL), "Wrote only ")):
+            return OSError(errno.ENOSPC, line)
+    return None
+
+
 def run(
     command: Sequence[Argument],
     *,
@@ -56,15 +70,18 @@ def run(
 ) -> Completed:
     """Run `command` to its end; without `capture` its output goes to our stderr, or to `stdout`.
 
-    env: the whole environment (None: ours). input: bytes for its stdin (None: /dev/null).
-    Raises MachineError if the program is not there, PhaseError if `check` and it fails.
+    env: the whole environment (None: ours, but what is captured is in English). input: bytes for its stdin (None:
+    /dev/null). Raises MachineError if the program is not there; if `check` and it fails, OSError for a full disk, of
+    which whoever holds `writing_below` makes a message, else PhaseError.
     """
+    # LANGUAGE goes before LC_ALL (gettext(3)).
+    english = {**os.environ, "LC_ALL": "C.UTF-8", "LANGUAGE": ""} if capture else None
     # Our stdout belongs to results (--json), so a child's talk never goes there.
     target = subprocess.PIPE if capture else (stdout if stdout is not None else sys.__stderr__)
     try:
         done = subprocess.run(
             [os.fspath(word) for word in command],
-            env=None if env is None else dict(env),
+            env=english if env is None else dict(env),
             cwd=cwd,
             input=input,
             stdin=subprocess.DEVNULL if input is None else None,
@@ -73,13 +90,20 @@ def run(
             check=False,
         )
     except (FileNotFoundError, PermissionError) as error:
+        if error.filename != os.fspath(command[0]):
+            raise
         # execvp(3) says EACCES if a directory of PATH may not be searched and the program is in no other.
         raise MachineError(f"program not found: {error.filename}", hint="invoke doctor names its package") from error
     result = Completed(done.returncode, done.stdout or b"", done.stderr or b"")
     if check and done.returncode != 0:
-        talk = (result.stderr or result.stdout).decode(errors="replace").splitlines()
-        raise PhaseError(f"{show(command)}: {describe_exit(done.returncode)}", details=talk[-20:])
+        raise _failure(command, result)
     return result
+
+
+def _failure(command: Sequence[Argument], done: Completed) -> Exception:
+    talk = (done.stderr or done.stdout).decode(errors="replace").splitlines()
+    message = f"{show(command)}: {describe_exit(done.returncode)}"
+    return disk_full(talk, done.returncode) or PhaseError(message, details=talk[-20:])
 
 
 class Child:

@@ -5,12 +5,24 @@ Standard library only: the sandbox's pid 1 reads it too.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import struct
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 
 _HEAD = struct.Struct("<HBBIQ")
+_LONGEST = _HEAD.size + 4096
+"""Bytes of a record with the longest path (PATH_MAX, <linux/limits.h>)."""
+_PIECE = 1 << 20
+MOST = 64 << 20
+"""Bytes of a record that are read and kept: more than a million execs. The build can write into the file, or make it as
+long as it likes; it is to cost nobody but itself."""
+CUT = "user.xbuild.cut"
+"""The extended attribute by which the dispatcher tells that it could not write an exec down (table.h)."""
 
 
 class Verdict(IntEnum):
@@ -23,6 +35,7 @@ class Verdict(IntEnum):
     ARGUMENT = 5
     VARIABLE = 6
     FAILED = 7
+    PRELOADED = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +55,21 @@ class Exec:
 
 @dataclass(frozen=True)
 class Record:
-    """The execs of a step in order. whole: False if the file was cut short or damaged; then what is missing is lost."""
+    """How often the programs of a step ran, by real path and verdict, in the order of their first time.
 
-    execs: tuple[Exec, ...]
+    whole: False if the file was cut short or damaged, or is longer than what is read; then what is missing is lost.
+    """
+
+    counts: Mapping[tuple[str, Verdict], int]
     whole: bool
+
+    def total(self, *, native: bool) -> Counter[str]:
+        """How often programs ran natively or not, by real path."""
+        found: Counter[str] = Counter()
+        for (path, verdict), count in self.counts.items():
+            if native is (verdict in (Verdict.TWIN, Verdict.WIDTH_TWIN)):
+                found[path] += count
+        return found
 
 
 def parse(data: bytes) -> tuple[list[Exec], int]:
@@ -54,7 +78,9 @@ def parse(data: bytes) -> tuple[list[Exec], int]:
     place = 0
     while place + _HEAD.size <= len(data):
         length, verdict, zero, pid, time = _HEAD.unpack_from(data, place)
-        if length <= _HEAD.size or zero or not Verdict.TWIN <= verdict <= Verdict.FAILED or place + length > len(data):
+        if not _HEAD.size < length <= _LONGEST or zero or not Verdict.TWIN <= verdict <= Verdict.PRELOADED:
+            break
+        if place + length > len(data):
             break
         path = data[place + _HEAD.size : place + length].decode(errors="surrogateescape")
         found.append(Exec(time, pid, Verdict(verdict), path))
@@ -62,26 +88,88 @@ def parse(data: bytes) -> tuple[list[Exec], int]:
     return found, place
 
 
-def corrected(execs: list[Exec]) -> list[Exec]:
-    """`execs` without those of twins that could not be started, which FAILED records tell afterwards."""
-    failed: set[int] = set()
-    kept: list[Exec] = []
-    for known in reversed(execs):
-        if known.verdict is Verdict.FAILED:
-            failed.add(known.pid)
-        elif known.pid in failed and known.native:
-            failed.discard(known.pid)
-            continue
-        kept.append(known)
-    return kept[::-1]
+class Stream:
+    """A record, read piece by piece, also while it is written. length: bytes of the whole records read so far."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._rest = b""
+        self._ended = False
+        self.length = 0
+
+    def more(self) -> list[Exec]:
+        """The next execs; none at the end of what is written, and none ever behind damage or the first MOST bytes."""
+        room = min(_PIECE, MOST - self.length - len(self._rest))
+        if self._ended or room <= 0:
+            return []
+        read = os.pread(self._descriptor, room, self.length + len(self._rest))
+        execs, used = parse(self._rest + read)
+        self._rest = (self._rest + read)[used:]
+        self.length += used
+        self._ended = len(self._rest) >= _LONGEST
+        return execs
+
+
+def execs(descriptor: int) -> Iterator[Exec]:
+    """All execs that the open file tells of, corrections included; `read` heeds them."""
+    stream = Stream(descriptor)
+    while found := stream.more():
+        yield from found
 
 
 def read(path: Path) -> Record:
-    """What the file holds; a file that is not there holds nothing."""
-    data = path.read_bytes() if path.exists() else b""
-    execs, length = parse(data)
-    printable = (replace(known, path=_printable(known.path)) for known in corrected(execs))
-    return Record(tuple(printable), length == len(data))
+    """What the file holds; a file that is not there holds nothing.
+
+    A twin that could not be started, which a later exec of the same process with FAILED tells, does not count.
+    """
+    counts: Counter[tuple[str, Verdict]] = Counter()
+    latest: dict[int, tuple[str, Verdict]] = {}
+    try:
+        descriptor = _open(path)
+    except FileNotFoundError:
+        return Record(counts, whole=True)
+    try:
+        stream = Stream(descriptor)
+        while found := stream.more():
+            for known in found:
+                key = (_printable(known.path), known.verdict)
+                if known.verdict is Verdict.FAILED and (failed := latest.pop(known.pid, None)):
+                    counts[failed] -= 1
+                if known.native:
+                    latest[known.pid] = key
+                counts[key] += 1
+        whole = _is_whole(descriptor, stream.length)
+    finally:
+        os.close(descriptor)
+    return Record(+counts, whole)
+
+
+def keep(source: Path, destination: Path) -> None:
+    """Copy a record as far as it can be read; the copy tells if that is not all. A damaged one is longer by a byte."""
+    descriptor = _open(source)
+    try:
+        stream = Stream(descriptor)
+        while stream.more():
+            pass
+        with destination.open("wb") as copy:
+            for place in range(0, stream.length, _PIECE):
+                copy.write(os.pread(descriptor, min(_PIECE, stream.length - place), place))
+            if not _is_whole(descriptor, stream.length):
+                copy.write(b"\0")
+    finally:
+        os.close(descriptor)
+
+
+def _open(path: Path) -> int:
+    return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+
+def _is_whole(descriptor: int, length: int) -> bool:
+    # File systems without such attributes have no mark.
+    with contextlib.suppress(OSError):
+        if CUT in os.listxattr(descriptor):
+            return False
+    return os.fstat(descriptor).st_size == length
 
 
 def _printable(path: str) -> str:

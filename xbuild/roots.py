@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from xbuild import apt, elf, gcctable, log, mirror, paths, privatetree, strings, twins
+from xbuild import apt, elf, gcctable, limits, log, mirror, paths, privatetree, strings, twins
 from xbuild.binfmt import magic_mask, registration, serving
 from xbuild.debian import Tree
 from xbuild.digest import file_sha256, key_of
@@ -24,7 +24,7 @@ from xbuild.sandbox import run as sandboxes
 from xbuild.sandbox.mounts import Bind, Devices, Mount, Overlay, Proc, Tmpfs
 from xbuild.store import LAYOUT, Store
 
-_MAKERS = tuple(Path(str(module.__file__)) for module in (elf, gcctable, privatetree, strings, twins))
+_MAKERS = tuple(Path(str(module.__file__)) for module in (elf, gcctable, limits, privatetree, strings, twins))
 """Part of the private tree's key: how it is made decides as much about it as what it is made from."""
 
 

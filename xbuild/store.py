@@ -23,7 +23,7 @@ from typing import Any
 
 from xbuild import log, process
 from xbuild.digest import SUMS, canonical_json, damaged, key_of, read_sealed, sealed, small_files, write_sums
-from xbuild.errors import MachineError
+from xbuild.errors import MachineError, called
 from xbuild.ownership import check_own
 from xbuild.sandbox import idmap
 
@@ -48,7 +48,8 @@ _TAG = "CACHEDIR.TAG"
 _OTHER_PARTS = ("locks", "tmp", "mnt", "kept", "names")
 _CACHEDIR_TAG = "Signature: 8a477f597d28d172789f06886806bc55\n# xbuild can make all of this anew.\n"
 _ANOTHER_PLACE = "name a directory that you can write to by XBUILD_CACHE"
-_CANNOT_WRITE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ELOOP)
+_REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP)
+_CANNOT_WRITE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOENT)
 
 
 @contextlib.contextmanager
@@ -61,7 +62,7 @@ def writing_below(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         named = isinstance(error.filename, str) and Path(error.filename).is_relative_to(path)
-        if named and error.errno in _CANNOT_WRITE:
+        if named and error.errno in _REFUSED:
             message, hint = f"cannot use {error.filename}: {error.strerror}", f"is {path} yours, and writable?"
             raise MachineError(message, hint=hint) from error
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
@@ -76,7 +77,9 @@ def _make_closed(place: Path) -> None:
     """Make the directory `place` if it is not there, and close it to all but the caller and root inside."""
     with contextlib.suppress(FileExistsError):
         place.mkdir(mode=0o700)
-    if place.is_symlink():
+    if not place.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(place))
+    if place.is_symlink() or place.stat().st_uid != os.geteuid():
         return
     if stat.S_IMODE(place.stat().st_mode) != 0o700:
         place.chmod(0o700)
@@ -188,7 +191,8 @@ class Store:
     def _tell_older(self, kind: str) -> None:
         if not self._told and kind in _WITH_LAYOUT and self.older(kind):
             self._told = True
-            log.info(f"{self.root} holds what another xbuild has made, which is not used; `invoke clean` removes it")
+            remedy = called("`invoke clean` removes it")
+            log.info(f"{self.root} holds what another xbuild has made, which is not used; {remedy}")
 
     @contextlib.contextmanager
     def lock(

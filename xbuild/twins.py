@@ -159,12 +159,13 @@ def load(path: Path) -> list[Twin]:
 def _rules(policy: Policy, tool: Tool, twin: Twin, other: Twin | None, toolchain: Toolchain) -> Rules:
     further = tool.further_for(twin.target_path, toolchain.triplet, toolchain.traits)
     return Rules(
-        emulate_args=(*tool.emulate_args, *(word for known in further for word in known.emulate_args)),
+        emulate_args=(*policy.emulate_args, *tool.emulate_args, *(w for known in further for w in known.emulate_args)),
         emulate_without=tuple(word for known in further for word in known.emulate_without),
         emulate_env=(*policy.emulate_env, *tool.emulate_env),
         other_args=tool.target_width_args if other else (),
         other=other.program if other else None,
         set_env={name: fill(value, toolchain, twin.source) for name, value in tool.set_env.items()},
+        linker_words=tool.linker_words,
     )
 
 

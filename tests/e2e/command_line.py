@@ -157,6 +157,11 @@ def wait_for(what: str, happened: Callable[[], object], seconds: float = 60) -> 
         time.sleep(0.02)
 
 
+def own_sleep(number: int) -> str:
+    """A `sleep` of some decades that no other run of the tests on this machine has."""
+    return f"sleep {number}{os.getpid()}"
+
+
 def processes(marker: str) -> list[str]:
     """The command lines of all processes of the machine that hold `marker`."""
     found = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from command_line import Xbuild, processes
+from command_line import Xbuild, own_sleep, processes
 
 pytestmark = pytest.mark.e2e
 
@@ -81,13 +81,13 @@ def test_a_phase_that_a_signal_kills(xbuild: Xbuild) -> None:
 
 
 def test_a_phase_that_hangs_is_ended(xbuild: Xbuild) -> None:
-    xbuild.recipe(build={"compile": "sleep 98701"}, idle_limit="3s")
+    xbuild.recipe(build={"compile": own_sleep(98701)}, idle_limit="3s")
     started = time.monotonic()
     said = xbuild.fails("tiny", code=3)
     assert "warning: compile has said nothing and used no CPU for" in said
     assert "(ended after 3.0 s without output and CPU use)" in said
     assert time.monotonic() - started < 30
-    assert processes("sleep 98701") == []
+    assert processes(own_sleep(98701)) == []
 
 
 @pytest.mark.parametrize("mode", ["substituted", "emulated"])

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from command_line import Xbuild, mounts, processes, wait_for
+from command_line import Xbuild, mounts, own_sleep, processes, wait_for
 from foreign import Terminal
 
 from xbuild.sandbox.run import remove_tree
@@ -49,9 +49,10 @@ def test_set_user_id_programs(system: Xbuild, mode: str) -> None:
 
 
 def test_changes_are_thrown_away(system: Xbuild) -> None:
-    inside(system, "echo mine > /etc/mine; rm /usr/bin/sed")
-    assert inside(system, "test -e /etc/mine || echo a | sed s/a/b/") == "b\n"
-    assert list((system.cache / "tmp").iterdir()) == []
+    inside(system, "echo mine > /etc/mine-98754; rm /usr/bin/sed")
+    assert inside(system, "test -e /etc/mine-98754 || echo a | sed s/a/b/") == "b\n"
+    # A build that runs beside has its own there.
+    assert list((system.cache / "tmp").glob("*/upper/etc/mine-98754")) == []
 
 
 def test_changes_are_kept_by_name(system: Xbuild) -> None:
@@ -82,7 +83,7 @@ def test_a_package_is_installed(system: Xbuild) -> None:
 def test_a_kept_program_that_was_overwritten_has_no_twin(system: Xbuild) -> None:
     """Also in the next session, which finds it as it is by now. One that is only copied still has."""
     inside(system, "cat /usr/bin/cat > /usr/bin/sed; touch /usr/bin/readlink", "--keep", "tools")
-    assert inside(system, "echo a | sed -; readlink /proc/self/exe", "--keep", "tools").split() == [
+    assert inside(system, "echo a | sed -; readlink /proc/./self/exe", "--keep", "tools").split() == [
         "a",
         "/.xbuild/amd64/usr/bin/readlink",
     ]
@@ -101,12 +102,12 @@ def test_two_at_once(system: Xbuild) -> None:
 def test_a_kill_leaves_it_usable_and_said(system: Xbuild) -> None:
     """As in the middle of apt: dpkg has begun to unpack a package."""
     change = "/^Package: sed$/,/^$/s/^Status: .*/Status: install reinstreq half-installed/"
-    script = f"sed -i '{change}' /var/lib/dpkg/status"
-    begun = system.start("shell", "--keep", "tools", "--", f"{script}; touch /begun; sleep 98752")
+    script, sleep = f"sed -i '{change}' /var/lib/dpkg/status", own_sleep(98752)
+    begun = system.start("shell", "--keep", "tools", "--", f"{script}; touch /begun; {sleep}")
     wait_for("the first", lambda: (system.cache / "kept/tools/upper/begun").exists())
     begun.kill()
     system.ended(begun, code=-9)
-    wait_for("its end", lambda: processes("sleep 98752") == [], 20)
+    wait_for("its end", lambda: processes(sleep) == [])
     assert mounts(system.cache) == []
     said = system("shell", "--keep", "tools", "--", "ls /begun")
     assert said.out == "/begun\n"
@@ -132,8 +133,8 @@ def test_somebody_sits_at_it(system: Xbuild) -> None:
     said = terminal.wait_for("armv7l\r\n").splitlines()
     assert said[-3:-1] == ["/dev/pts/0", "33 101"]
     terminal.resize(44, 120)
-    terminal.type("sleep 98753\n")
-    wait_for("sleep", lambda: processes("sleep 98753"))
+    terminal.type(f"{own_sleep(98753)}\n")
+    wait_for("sleep", lambda: processes(own_sleep(98753)))
     terminal.type("\x03")
     terminal.type("stty size; ps -e | wc -l; exit 3\n")
     terminal.wait_for("44 120\r\n")

@@ -16,18 +16,19 @@ pytestmark = pytest.mark.e2e
 
 _MEBIBYTES = 64
 
-# The caller is root in here, so xbuild in it takes root's range of ids, which is to be the one that is there. The
+# The caller is root in here, so xbuild in it takes root's range of ids, which is to be the one that is there; and
+# the cache must not lie below a directory of the user, who is another one in here. The
 # roots come in as they are; what the builds write goes to the small file system.
 _SMALL = """
 echo root:0:65536 > "$1/ids"
 for file in /etc/subuid /etc/subgid; do mount --bind "$1/ids" "$file"; done
-mkdir "$1/cache"
-mount -t tmpfs -o size=$2,mode=755 small "$1/cache"
+mount -t tmpfs -o size=$2,mode=755 small /mnt
+mkdir /mnt/cache
 for kind in roots layers twins machines; do
-    mkdir "$1/cache/$kind"
-    mount --rbind "$3/$kind" "$1/cache/$kind"
+    mkdir "/mnt/cache/$kind"
+    mount --rbind "$3/$kind" "/mnt/cache/$kind"
 done
-export XBUILD_CACHE="$1/cache"
+export XBUILD_CACHE=/mnt/cache
 shift 3
 """
 _BUILD = '"$@" build tiny --target armhf || echo "code $?"\n'

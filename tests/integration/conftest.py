@@ -15,7 +15,7 @@ from xbuild.dispatcher.table import Entry
 from xbuild.model.load import load_toolchain
 from xbuild.model.policy import Policy
 from xbuild.model.toolchain import Toolchain
-from xbuild.record import Exec, read
+from xbuild.record import Exec, execs, read
 from xbuild.roots import Natives, Roots
 from xbuild.sandbox import idmap
 from xbuild.sandbox.mounts import Bind, Devices, Mount, Overlay, Proc, Tmpfs
@@ -54,9 +54,10 @@ class Target:
 
     def execs(self) -> tuple[Exec, ...]:
         """All execs so far."""
-        recorded = read(self.place / "record")
-        assert recorded.whole
-        return recorded.execs
+        file = self.place / "record"
+        assert read(file).whole
+        with file.open("rb") as stream:
+            return tuple(execs(stream.fileno()))
 
     def traced(self) -> list[str]:
         """The real paths of the programs that ran emulated so far."""
@@ -116,6 +117,23 @@ def load_target(name: str) -> Armhf:
     roots = Roots(Store(paths.cache(), remove_tree), toolchain, policy)
     natives, layers = roots.natives(), roots.layers(())
     return Armhf(roots, toolchain, policy, natives, layers, twins.pair(natives.twins, Tree(layers), policy, toolchain))
+
+
+@pytest.fixture
+def store(place: Path) -> Iterator[Store]:
+    """An empty store."""
+    path = place / "store"
+    path.mkdir()
+    yield Store(path, remove_tree)
+    remove_tree(path)
+
+
+@pytest.fixture
+def folder(place: Path) -> Path:
+    """A directory for sources, which the user owns."""
+    path = place / "sources"
+    path.mkdir()
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import struct
 import subprocess
 import tarfile
@@ -114,3 +115,46 @@ def disk(path: Path, tree: Path, *, kind: int = 0x83, cut: int = 0) -> Path:
         with path.open("r+b") as stream:
             stream.truncate((start + sectors) * 512 - cut)
     return path
+
+
+def file_system(path: Path, tree: Path, *features: str, kind: str = "ext4", size: int = 8 << 20) -> Path:
+    """An image that is one file system with the files of `tree`, and no partition table."""
+    with path.open("wb") as stream:
+        stream.truncate(size)
+    command = ["/sbin/mke2fs", "-q", "-F", "-t", kind, "-O", ",".join(features) or "filetype", "-d", tree, path]
+    subprocess.run(command, check=True, capture_output=True)
+    return path
+
+
+def incremental(*members: Member) -> bytes:
+    """`members` as GNU tar writes them with `--listed-incremental`: with times, and with names in directories."""
+    output = bytearray()
+    for name, what in members:
+        info = tarfile.TarInfo(name)
+        data = what if isinstance(what, bytes) else b"Yfile\0\0" if what is None else b""
+        info.mode, info.size = 0o751 if what is None else 0o755, len(data)
+        if isinstance(what, str):
+            info.type, info.linkname = tarfile.SYMTYPE, what
+        header = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+        header[345:369] = b"14520000000\x0014520000000\x00"
+        if what is None:
+            header[156:157] = b"D"
+        # The sum is taken with blanks in its own place (tar(5)).
+        header[148:156] = b" " * 8
+        header[148:156] = b"%06o\0 " % sum(header)
+        output += header + data.ljust(-(-len(data) // 512) * 512, b"\0")
+    return bytes(output) + bytes(10240)
+
+
+def rpi_tree(folder: Path) -> Path:
+    """A small root as a distribution has it, in the directory `folder`."""
+    tree = folder / "tree"
+    (tree / "usr/bin").mkdir(parents=True)
+    (tree / "bin").symlink_to("usr/bin")
+    (tree / "usr/bin/sh").write_bytes(SHELL)
+    (tree / "usr/bin/two").hardlink_to(tree / "usr/bin/sh")
+    (tree / "usr/bin/su").write_bytes(b"x")
+    (tree / "usr/bin/su").chmod(0o4755)
+    (tree / 'a "quoted" name').write_text("x")
+    os.mkfifo(tree / "pipe")
+    return tree

@@ -22,7 +22,8 @@ from xbuild.sandbox.run import Sandbox, capture, give_tree, remove_tree, take_ba
 
 pytestmark = pytest.mark.integration
 
-EXE = "/proc/self/exe"
+EXE = "/proc/./self/exe"
+"""Not the way to write it with which programs are emulated; the emulator's answer is itself."""
 NOT_CALLED = 126
 """The exit code of a dispatcher without a table: who is told so, was handed on to it."""
 
@@ -81,14 +82,23 @@ def served(target: Target, place: Path, compiled: Path) -> Served:
 def test_in_a_build_twins_run(served: Served) -> None:
     assert served.sh(f"readlink {EXE}; cp /bin/readlink /tmp/own; /tmp/own {EXE}").splitlines() == [
         "/.xbuild/amd64/usr/bin/readlink",
-        "/tmp/own",
+        "/.xbuild/qemu",
     ]
     assert {known.path for known in served.target.execs() if not known.native} == {"/tmp/own"}
 
 
 def test_elsewhere_it_is_plain_qemu(served: Served) -> None:
-    assert served.sh(f"readlink {EXE}", build=False) == "/usr/bin/readlink"
+    assert served.sh(f"readlink {EXE}", build=False).endswith("/qemu-arm")
     assert served.target.execs() == ()
+
+
+def test_the_numbers_of_descriptors_are_those_of_plain_qemu(served: Served) -> None:
+    """Here it finds the directory, and in it a dispatcher that cannot be started."""
+    program = "cp /usr/bin/ls /tmp/ls; /tmp/ls /proc/self/fd"
+    said = served.sh(program, build=False)
+    plain = replace(served, qemu=served.target.armhf.natives.private / "qemu")
+    assert said == plain.sh(program, build=False)
+    assert "3" in said.split()
 
 
 def test_arguments_and_argv0_are_kept(served: Served) -> None:
@@ -99,7 +109,7 @@ def test_arguments_and_argv0_are_kept(served: Served) -> None:
 
 
 def test_a_changed_file_is_emulated(served: Served) -> None:
-    assert served.sh(f"touch /usr/bin/readlink; readlink {EXE}") == "/usr/bin/readlink"
+    assert served.sh(f"touch /usr/bin/readlink; readlink {EXE}") == "/.xbuild/qemu"
 
 
 def test_whoever_has_the_preamble_can_be_told(served: Served) -> None:

@@ -1,22 +1,25 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
 from invoke.program import Program
 
-from xbuild import log
-from xbuild.cli.program import XbuildProgram, help_first
+from xbuild import log, paths
+from xbuild.cli.program import XbuildProgram, help_first, own_version
 from xbuild.cli.tasks import namespace
-from xbuild.errors import MachineError, XbuildError
+from xbuild.errors import MachineError, UsageError, XbuildError, called
 
 PROJECT = Path(__file__).parents[2]
 
@@ -140,6 +143,7 @@ def test_every_command_and_option_is_described() -> None:
         (["binfmt.parse", "/nowhere"], "/nowhere: cannot be read"),
         (["binfmt.install", "armhf"], "binfmt.install changes the whole machine: say --system"),
         (["binfmt.remove", "armhf"], "binfmt.remove changes the whole machine: say --system"),
+        (["root.import", "board", ""], "a name and a source are needed"),
         (["export"], "export wants either --oci DIRECTORY or --tar FILE"),
         (["export", "--oci", "a", "--tar", "b"], "export wants either --oci DIRECTORY or --tar FILE"),
         (["export", "--tar", "a", "--compression", "zst"], "unknown compression 'zst'; did you mean 'zstd'?"),
@@ -204,11 +208,42 @@ def test_list(xbuild: Run, invoke: Run, no_process: None, cache: Path) -> None:
     for program in (xbuild, invoke):
         ended = program("list", "--json")
         assert (ended.code, ended.err) == (0, "")
-        assert {"name": "zlib", "version": "1.3.1"} in ended.value["recipes"]
+        file = str(paths.checkout() / "recipes" / "zlib.yml")
+        assert {"name": "zlib", "version": "1.3.1", "file": file} in ended.value["recipes"]
         assert {"armhf", "arm64", "amd64"} <= set(ended.value["targets"])
     text = xbuild("list").out
-    assert "zlib     1.3.1" in text
+    assert "zlib     1.3.1    xbuild  " in text
     assert not cache.exists()
+
+
+def test_commands_in_hints_are_what_was_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    hint = "`invoke clean --roots`, or invoke build zlib"
+    for program, shown in (("/x/xbuild", "`xbuild clean --roots`, or xbuild build zlib"), ("invoke", hint)):
+        monkeypatch.setattr("sys.argv", [program, "list"])
+        assert (called(hint), UsageError("x", hint=hint).hint) == (shown, shown)
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"), [([], [False]), (["--yes"], [True]), (["--suite", "unit", "--yes"], [])]
+)
+def test_tests_set_the_machine_up(
+    xbuild: Run, monkeypatch: pytest.MonkeyPatch, words: list[str], wanted: list[bool]
+) -> None:
+    """Before the first suite; the unit tests need nothing."""
+    done: list[object] = []
+    monkeypatch.setattr("xbuild.install.set_up", lambda *, assume_yes: done.append(assume_yes))
+    monkeypatch.setattr("xbuild.cli.development._run", lambda *_command: done.append("suite") or 0)
+    assert xbuild("test", *words).code == 0
+    assert done == [*wanted, *["suite"] * (1 if "unit" in words else 3)]
+
+
+def test_version(xbuild: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    number = version("xbuild")
+    # The commit, where this is a checkout that git knows.
+    assert re.fullmatch(rf"xbuild {re.escape(number)}( \([\w.-]+\))?\n", xbuild("--version").out)
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    monkeypatch.setattr(paths, "PACKAGE", tmp_path / "venv" / "xbuild")
+    assert own_version() == number
 
 
 def test_binfmt_render(xbuild: Run, invoke: Run, no_process: None) -> None:
@@ -292,7 +327,7 @@ def test_a_fault_of_the_machine(xbuild: Run, monkeypatch: pytest.MonkeyPatch) ->
     failing(monkeypatch, raising(MachineError("no\x1b[2J disk", details=["a"], hint="buy one")))
     ended = xbuild("list", "--json")
     assert (ended.code, ended.out) == (4, "")
-    assert ended.err.split("\n")[:3] == ["error: no disk", "  a", "  hint: buy one"]
+    assert ended.err.split("\n")[:3] == ["error: no\\x1b[2J disk", "  a", "  hint: buy one"]
 
 
 def test_a_bug_shows_where(xbuild: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -302,6 +337,55 @@ def test_a_bug_shows_where(xbuild: Run, monkeypatch: pytest.MonkeyPatch) -> None
     assert "Traceback" in ended.err
     assert "RuntimeError: what?" in ended.err
     assert "this is a bug in xbuild" in ended.err
+
+
+class Loop:
+    """What has no end."""
+
+    def __repr__(self) -> str:
+        return repr(self)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied", "/store/x"), 4, "error: /store/x: Permission denied\n"),
+        (OSError(errno.ENOSPC, "No space left on device"), 4, "hint: free some space"),
+        (OSError(errno.EMFILE, "Too many open files"), 4, "(ulimit -n)"),
+        (OSError(errno.EFBIG, "File too large"), 4, "(ulimit -f)"),
+        (OSError(errno.EROFS, "Read-only file system", "/x"), 4, "XBUILD_CACHE"),
+        (FileExistsError(errno.EEXIST, "File exists", "/a\ne: b", None, "/c"), 4, "error: /a\\ne: b -> /c: File"),
+        (IsADirectoryError(errno.EISDIR, "Is a directory", str(Path.cwd() / "list")), 2, "list: Is a directory"),
+        (MemoryError(), 4, "not enough memory"),
+        (RecursionError("maximum"), 2, "nested too deeply"),
+        (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"), 2, "not in the encoding"),
+        (RuntimeError("Symlink loop from '/x'"), 2, "Symlink loop from '/x'"),
+        (OSError(errno.EBADF, "Bad file descriptor"), 1, "this is a bug in xbuild"),
+        (OSError("of no number"), 1, "this is a bug in xbuild"),
+        (KeyError("x"), 1, "this is a bug in xbuild"),
+    ],
+    ids=lambda value: repr(value)[:30],
+)
+def test_whose_fault_it_is(
+    xbuild: Run, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, said: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["xbuild", "list"])
+    failing(monkeypatch, raising(error))
+    ended = xbuild("list")
+    assert ended.code == code
+    assert said in ended.err
+    assert ("Traceback" in ended.err) == (code == 1)
+
+
+def test_real_faults(xbuild: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    failing(monkeypatch, lambda: repr(Loop()))  # type: ignore[arg-type, return-value]
+    assert xbuild("list").code == 2
+    failing(monkeypatch, lambda: "x" * sys.maxsize)  # type: ignore[arg-type, return-value]
+    assert xbuild("list").code == 4
+    failing(monkeypatch, lambda: os.open("/nowhere", os.O_RDONLY))  # type: ignore[arg-type, return-value]
+    ended = xbuild("list")
+    assert ended.code == 4
+    assert "xbuild met it in cli/tasks.py:" in ended.err
 
 
 def test_interrupted(xbuild: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -325,8 +325,7 @@ def templates() -> Iterator[list[str | None]]:
             elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in inner:
                 yield [None if re.fullmatch(r"\{\d\}", part) else part for part in re.split(r"(\{\d\})", node.value)]
     dispatcher = (PROJECT / "xbuild/dispatcher/dispatcher.c").read_text()
-    for text in re.findall(r'fail\((.*), path\)', dispatcher):
-        yield from (["xbuild: ", piece, None] for piece in re.findall(r'"(.*?)"', text))
+    yield from ([piece, None] for piece in re.findall(r'"(xbuild: .*?)"', dispatcher))
     enter = (PROJECT / "xbuild/dispatcher/enter.c").read_text()
     for text in re.findall(r'fprintf\(stderr, "(xbuild: .*?)\\n"', enter):
         yield [None if part == "%s" else part for part in re.split("(%s)", text)]

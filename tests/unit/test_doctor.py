@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -148,7 +149,7 @@ def test_programs_names_packages(monkeypatch: pytest.MonkeyPatch, ordinary: None
     probe = machine.programs()
     assert probe.status == "fail"
     assert probe.text == "no no-such-program (package some-package)"
-    assert probe.hint == "sudo apt-get install some-package"
+    assert (probe.hint or "").endswith("apt-get install -y --no-install-recommends some-package")
 
 
 def test_subordinate_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -223,7 +224,7 @@ def test_a_refused_cache_is_told(tmp_path: Path) -> None:
 
 
 def test_require_tells_all(monkeypatch: pytest.MonkeyPatch, ordinary: None) -> None:
-    monkeypatch.setattr(install, "may_offer", lambda **_: False)
+    monkeypatch.setattr(install, "lack", lambda: install.Lack({}, ids=False))
     monkeypatch.setattr(machine, "programs", lambda: Probe("programs", "fail", "no zstd", "install it"))
     monkeypatch.setattr(machine, "subordinate_ids", lambda: Probe("subordinate ids", "ok", "65535"))
     monkeypatch.setattr(machine, "kernel", lambda: Probe("kernel", "fail", "too old", "a newer one"))
@@ -238,14 +239,22 @@ def test_require_tells_all(monkeypatch: pytest.MonkeyPatch, ordinary: None) -> N
     assert caught.value.details == ()
 
 
+def test_require_has_one_line_for_all_that_is_installed(monkeypatch: pytest.MonkeyPatch, ordinary: None) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: f"/bin/{name}" if name in ("sudo", "apt-get") else None)
+    monkeypatch.setattr(install, "missing", lambda: {"zstd": ("zstd",)})
+    monkeypatch.setattr(install, "needs_subordinate_ids", lambda: True)
+    for name in ("programs", "subordinate_ids"):
+        monkeypatch.setattr(machine, name, lambda: Probe("x", "fail", "lacking", "a part of it"))
+    with pytest.raises(MachineError) as caught:
+        doctor.require(native=True)
+    assert re.fullmatch(r"sudo apt-get install .* zstd && sudo usermod --add-subuids .*", caught.value.hint or "")
+
+
 def test_require_installs_only_with_a_yes(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[object] = []
-    monkeypatch.setattr(install, "may_offer", lambda *, assume_yes: assume_yes)
-    monkeypatch.setattr(install, "offer", lambda packages, **_: asked.append(packages))
-    monkeypatch.setattr(install, "offer_subordinate_ids", lambda **_: asked.append("ids"))
+    asked: list[bool] = []
+    monkeypatch.setattr(install, "set_up", lambda *, assume_yes: asked.append(assume_yes))
     for name in ("programs", "subordinate_ids", "kernel", "architecture"):
         monkeypatch.setattr(machine, name, lambda: Probe("x", "ok", "x"))
     doctor.require()
-    assert asked == []
     doctor.require(assume_yes=True)
-    assert asked == [install.missing_packages(), "ids"]
+    assert asked == [False, True]

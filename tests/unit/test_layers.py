@@ -19,8 +19,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("model",),
     ("sandbox",),
     (
-        "apt", "artifact", "binfmt", "debian", "dispatcher", "foreign", "gcctable", "libraries", "mirror", "network",
-        "ownership", "privatetree", "roots", "sources", "store", "strings", "twins",
+        "apt", "artifact", "binfmt", "debian", "dispatcher", "foreign", "gcctable", "libraries", "limits", "mirror",
+        "network", "ownership", "privatetree", "roots", "sources", "store", "strings", "twins",
     ),
     ("plan", "environment", "system"),
     (

@@ -4,6 +4,7 @@ import pty
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -100,6 +101,67 @@ def test_colours_of_a_log_do_not_pass(capsys: pytest.CaptureFixture[str]) -> Non
     assert capsys.readouterr().err == "error: failed\n  a.c:1: bad\n"
 
 
+FORGED = "a\nerror: b\x1b[2J\r\u202e\u2028c"
+SHOWN = r"a\nerror: b\x1b[2J\r\u202e\u2028c"
+
+
+def test_names_speak_not_for_xbuild(capsys: pytest.CaptureFixture[str]) -> None:
+    log.configure(verbose=1)
+    for tell in (log.info, log.detail, log.warn, log.output):
+        tell(FORGED)
+    log.table([FORGED], [])
+    log.error(XbuildError(FORGED, details=[FORGED], hint=FORGED))
+    with log.step(FORGED):
+        pass
+    out, err = capsys.readouterr()
+    assert out == f"{SHOWN}\n{SHOWN}\n"
+    lines = err.splitlines()
+    assert lines[:-1] == [
+        SHOWN, SHOWN, f"warning: {SHOWN}", f"error: {SHOWN}", "  a", "  error: bc", f"  hint: {SHOWN}", f"{SHOWN} ...",
+    ]  # fmt: skip
+
+
+def test_what_a_program_said(capsys: pytest.CaptureFixture[str]) -> None:
+    log.output_text("a\tb\x1b[31m red\nsecond \x1b]0;title\nthird\x07")
+    assert capsys.readouterr().out == "a\tb red\nsecond \nthird\n"
+
+
+def test_log_of_any_size(tmp_path: Path) -> None:
+    """In a fraction of the memory that it takes, and as it is but for what steers a terminal."""
+    file = tmp_path / "log"
+    with file.open("wb") as stream:
+        stream.write(b"\x1b[31mfirst\x1b[0m\n\x1b]0;no end\nsecond\n")
+        stream.truncate(300 << 20)
+        stream.seek(0, os.SEEK_END)
+        stream.write(b"\nlast")
+    code = f"""
+import resource
+from pathlib import Path
+from xbuild import log
+resource.setrlimit(resource.RLIMIT_AS, (250 << 20, 250 << 20))
+log.output_file(Path({str(file)!r}))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert done.stderr == b""
+    assert done.stdout.split() == [b"first", b"second", b"last"]
+
+
+NO_TEXT = """
+import os
+from xbuild import log
+log.output(os.fsdecode(b"\\xff \\xc3\\xa4"))
+log.info(os.fsdecode(b"\\xff"))
+"""
+
+
+@pytest.mark.parametrize(("encoding", "letter"), [("utf-8", b"\xc3\xa4"), ("ascii", b"\\xe4"), ("latin-1", b"\xe4")])
+def test_names_that_are_no_text(encoding: str, letter: bytes) -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "1"}
+    done = subprocess.run([sys.executable, "-c", NO_TEXT], capture_output=True, env=environment, check=False)
+    assert (done.returncode, done.stdout) == (0, b"\\udcff " + letter + b"\n")
+    assert done.stderr == b"\\udcff\n"
+
+
 def test_step_tells_begin_and_end_and_indents(capsys: pytest.CaptureFixture[str]) -> None:
     with log.step("outer"):
         log.info("inside")
@@ -155,7 +217,7 @@ def test_plain_mode_writes_output_and_no_json(capsys: pytest.CaptureFixture[str]
 
 def test_table_is_aligned_by_what_is_seen(capsys: pytest.CaptureFixture[str]) -> None:
     log.table(["name", "size"], [["zlib", 3], ["日本", "a\nb"]])
-    assert capsys.readouterr().out == "name  size\nzlib  3\n日本  a b\n"
+    assert capsys.readouterr().out == "name  size\nzlib  3\n日本  a\\nb\n"
 
 
 def test_empty_table_shows_its_columns(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from xbuild import paths
+from xbuild.errors import UsageError
 
 
 def test_the_cache_is_where_it_is_said_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -29,11 +31,60 @@ def test_a_relative_cache_is_relative_to_the_working_directory(
 
 def test_the_project_is_found_upwards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("XBUILD_PROJECT", raising=False)
-    for name in ("recipes", "toolchains", "deep/down"):
+    for name in ("recipes", "toolchains", "deep/down", "deep/recipes"):
         (tmp_path / name).mkdir(parents=True)
-    monkeypatch.chdir(tmp_path / "deep" / "down")
-    assert paths.project() == tmp_path.resolve()
-    monkeypatch.chdir("/")
-    assert paths.project() == paths.PACKAGE.parent
+    for kind in ("recipes", "toolchains"):
+        file = tmp_path / kind / "mine.yml"
+        file.touch()
+        monkeypatch.chdir(tmp_path / "deep" / "down")
+        assert paths.project() == tmp_path.resolve()
+        file.unlink()
+        # Without one, what is made belongs to where the user is.
+        assert paths.project() == tmp_path.resolve() / "deep" / "down"
     monkeypatch.setenv("XBUILD_PROJECT", str(tmp_path / "deep"))
     assert paths.project() == tmp_path / "deep"
+    monkeypatch.setenv("XBUILD_PROJECT", "..")
+    assert paths.project().samefile(tmp_path / "deep")
+
+
+def test_a_project_of_a_third_person_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Anybody can make a directory `recipes` in /tmp."""
+    monkeypatch.delenv("XBUILD_PROJECT", raising=False)
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes" / "zlib.yml").touch()
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path / "mine")
+    owner = os.getuid() + 1
+    monkeypatch.setattr(paths, "_owner", lambda path: owner if path == tmp_path.resolve() else os.getuid())
+    assert paths.project() == tmp_path.resolve() / "mine"
+    owner = 0
+    assert paths.project() == tmp_path.resolve()
+
+
+@pytest.mark.parametrize("named", ["absent", "file"])
+def test_a_project_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XBUILD_PROJECT", str(tmp_path / named))
+    with pytest.raises(UsageError, match=f"XBUILD_PROJECT: .*/{named} is no directory") as caught:
+        paths.project()
+    assert caught.value.hint
+
+
+def test_a_working_directory_that_has_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XBUILD_PROJECT", raising=False)
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(UsageError, match="the working directory cannot be used"):
+        paths.project()
+    monkeypatch.undo()
+
+
+def test_what_is_shipped_lies_in_the_package_or_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert paths.shipped("recipes") == paths.checkout() / "recipes"
+    package = tmp_path / "site" / "xbuild"
+    (package / "recipes").mkdir(parents=True)
+    monkeypatch.setattr(paths, "PACKAGE", package)
+    assert paths.shipped("recipes") == package / "recipes"
+    with pytest.raises(UsageError, match="is no checkout"):
+        paths.checkout()

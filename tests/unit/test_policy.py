@@ -80,11 +80,66 @@ def test_the_compilers_are_one_group(default: Policy) -> None:
 
 
 @pytest.mark.parametrize(
-    "argument", ["-v", "-###", "-dumpmachine", "-print-search-dirs", "-march=native", "-Wl,-Map=m", "-Wl,-O1,-Map=m"]
+    "argument",
+    ["-v", "--verbose", "-###", "-dumpmachine", "-print-search-dirs", "-march=native", "-Wp,-v", "-Wp,-MD,x,-v"],
 )
 def test_questions_to_the_compiler_are_emulated(default: Policy, argument: str) -> None:
     # No pattern has `?` or `[`, so that they mean to Python what they mean to the dispatcher.
     assert any(fnmatchcase(argument, pattern) for pattern in default.tools["gcc"].emulate_args)
+
+
+@pytest.mark.parametrize(
+    "argument",
+    ["-c", "-Wp,-MD,a-v", "-Wp,-D_FORTIFY_SOURCE=3", "-Wp,-D_GLIBCXX_ASSERTIONS", "-Wa,-mthumb", "/proc/self"],
+)
+def test_what_is_no_question_is_not(default: Policy, argument: str) -> None:
+    patterns = (*default.emulate_args, *default.tools["gcc"].emulate_args)
+    assert not any(fnmatchcase(argument, pattern) for pattern in patterns)
+
+
+# dpkg-buildflags (hardening=+all), libtool.m4, ltmain.sh, CMake's GNU and Linux modules with GenerateExportHeader and
+# CheckLinkerFlag, meson's linkers.py and its dynamic linker of GNU, CPython's and OpenSSL's configure, Rust and cgo.
+BUILD_SYSTEMS = """
+-z,relro -z,now -z,defs -z,noexecstack -z,origin -z,nodelete -z,pack-relative-relocs -O1 -S,-O1 --as-needed
+--no-as-needed --push-state,--as-needed --pop-state --no-undefined --allow-shlib-undefined
+--no-allow-shlib-undefined --unresolved-symbols=ignore-in-object-files -soname -soname,libx.so.1 -soname=libx.so.1
+-h,libx.so.1 -rpath,/usr/lib -rpath=/usr/lib --rpath,/build:/usr/lib -rpath-link,../lib -R/usr/lib
+--enable-new-dtags --disable-new-dtags --whole-archive --no-whole-archive --whole-archive,liba.a,--no-whole-archive
+-Bstatic -Bdynamic -Bsymbolic -Bsymbolic-functions -Bsymbolic-non-weak-functions -export-dynamic --export-dynamic -E
+--dynamic-list=x.list --dynamic-list,x.list --version-script=x.map --version-script,x.map --undefined-version
+--no-undefined-version -retain-symbols-file,x --retain-symbols-file=x --gc-sections --no-gc-sections --start-group
+--end-group -( -) --build-id --build-id=sha1 --build-id=none --hash-style=gnu --sort-common --exclude-libs,ALL
+--wrap=malloc --wrap,malloc --defsym=a=b -u,main --undefined=main --entry=main -e,main --fatal-warnings
+--no-fatal-warnings --no-warn-mismatch --no-warn-search-mismatch --warn-common --no-warn-rwx-segments
+--warn-unresolved-symbols --no-keep-memory --strip-all --strip-debug -s -S -x -X -r -N -n --image-base=0
+-Ttext=0x1000 -T,x.lds --section-start=.a=0 -melf32 -m,armelf_linux_eabi --compress-debug-sections=zlib
+--no-copy-dt-needed-entries --add-needed --no-add-needed -dynamic-linker,/lib/ld.so --dynamic-linker=/lib/ld.so -dn
+-dy -d,y --emit-relocs -q --relax --no-relax --fix-cortex-a53-843419 --fix-cortex-a8 --be8 --eh-frame-hdr
+--no-eh-frame-hdr --error-unresolved-symbols --allow-multiple-definition --reduce-memory-overheads -init,f -fini,f
+--no-dynamic-linker --package-metadata={} -pie --pic-executable -static -shared -nostdlib -L/usr/lib -lm
+"""
+TELLING = """
+-M -Map=m -Map,m --Map=m -O1,-Map=m --print-map -t --trace -z,now,-t --trace-symbol=main -y,main --cref --verbose
+--verbose=2 --help --target-help --version -v -V -O1,-v --dependency-file=d --dependency-file,d -dependency-file=d
+--depend=d --print-gc-sections --gc-sections,--print-gc-sections --print-memory-usage --print-output-format
+--print-sysroot --stats --reproduce=r.tar --map=m --print-icf-sections --why-live=main --threads --sysroot=/ @words
+-c,script --unknown-of-tomorrow --tell-all
+"""
+
+
+def known_to_the_linker(default: Policy, words: str) -> bool:
+    """As dispatcher.c asks (words.h)."""
+    patterns = default.tools["gcc"].linker_words
+    options = [word.removeprefix("-") if word.startswith("--") else word for word in words.split(",")]
+    return all(any(fnmatchcase(word, p) for p in patterns) for word in options if word[:1] in ("-", "@"))
+
+
+def test_links_that_build_systems_make_stay_native(default: Policy) -> None:
+    assert [words for words in BUILD_SYSTEMS.split() if not known_to_the_linker(default, words)] == []
+
+
+def test_what_makes_the_linker_tell_paths_does_not(default: Policy) -> None:
+    assert [words for words in TELLING.split() if known_to_the_linker(default, words)] == []
 
 
 def test_compilers_that_are_made_for_offloading(default: Policy) -> None:
@@ -108,7 +163,9 @@ def test_compilers_that_are_made_for_offloading(default: Policy) -> None:
 
 
 def test_a_star_is_the_only_wildcard(default: Policy) -> None:
-    patterns = [p for tool in default.tools.values() for p in (*tool.emulate_args, *tool.target_width_args)]
+    patterns = [*default.emulate_args]
+    for tool in default.tools.values():
+        patterns += [*tool.emulate_args, *tool.target_width_args, *tool.linker_words]
     further = [known for tool in default.tools.values() for known in tool.further]
     patterns += [p for known in further for p in (*known.emulate_args, *known.emulate_without)]
     assert [pattern for pattern in patterns if set(pattern) & {"?", "["}] == []
@@ -117,7 +174,7 @@ def test_a_star_is_the_only_wildcard(default: Policy) -> None:
 
 @pytest.mark.parametrize("target", ["armhf", "arm64"])
 def test_every_identity_is_one_that_the_target_has(default: Policy, target: str) -> None:
-    strings = {text for tool in default.tools.values() for text in tool.moved_strings.values()}
+    strings = {text for tool in default.tools.values() for text in tool.moved_strings.values() if "/" not in text}
     assert strings == {f"{{{name}}}" for name in load_toolchain(target, PROJECT).identity}
 
 

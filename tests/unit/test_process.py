@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -44,6 +45,25 @@ def test_failures() -> None:
     assert process.run(["sh", "-c", "kill -9 $$"], check=False).returncode == -9
     with pytest.raises(MachineError, match="program not found: no-such-program"):
         process.run(["no-such-program"])
+
+
+def test_a_full_disk_is_no_failure_of_a_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever language the user speaks."""
+    monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
+    monkeypatch.setenv("LANGUAGE", "de")
+    command = ["dd", "if=/dev/zero", "count=1"]
+    with pytest.raises(OSError, match="No space left") as caught:
+        process.run([*command, "of=/dev/full"], capture=True)
+    assert caught.value.errno == errno.ENOSPC
+    with pytest.raises(OSError, match="too large") as caught:
+        process.run(["sh", "-c", 'ulimit -f 0; exec "$@" of="$0"', tmp_path / "x", *command], capture=True)
+    assert caught.value.errno == errno.EFBIG
+    assert process.run([*command, "of=/dev/full"], capture=True, check=False).returncode == 1
+
+
+def test_a_directory_that_is_gone_is_no_missing_program(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="none"):
+        process.run(["true"], cwd=tmp_path / "none")
 
 
 @pytest.mark.parametrize(

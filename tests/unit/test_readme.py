@@ -40,13 +40,28 @@ def test_they_are_what_is_run_on_a_fresh_machine() -> None:
     assert commands(TEST) == [run_by_ci("tests")]
 
 
-def test_the_fresh_machine_gets_what_every_build_needs() -> None:
-    found = re.search(r"^readonly packages=\((.*)\)$", RUN, re.MULTILINE)
+def packages(name: str) -> set[str]:
+    found = re.search(rf"^readonly {name}=\((.*)\)$", RUN, re.MULTILINE)
     assert found
-    assert {need.package for need in (*NEEDS, GIT)} <= set(found[1].split())
-    # README names what its own first command needs before xbuild can speak.
-    assert "sudo apt-get install python3-venv" in README
-    assert "python3-venv" in found[1].split()
+    return set(found[1].split())
+
+
+def test_the_fresh_machine_has_only_what_readme_asks_for() -> None:
+    asked = re.search(r"`sudo apt-get install (.*?)`", README)
+    assert asked
+    # sudo is lent to the user, ps looks at what is left.
+    assert packages("packages") == {*asked[1].split(), "sudo", "procps"}
+    # apt needs the others itself, so every machine that can install has them.
+    always = {"apt", "dpkg", "tar", "debian-archive-keyring"}
+    needed = {need.package for need in (*NEEDS, GIT)} - packages("packages") - always
+    assert needed <= packages("ours")
+    assert len(re.findall("^make_bare$", RUN, re.MULTILINE)) == 2
+
+
+def test_users_ask_for_the_set_up() -> None:
+    assert all(commands(pattern)[0].endswith(" --yes") for pattern in (SET_UP, TEST))
+    assert re.search(r"setsid --wait runuser .*\n.*\n", RUN)
+    assert "main_job/ build python / build zlib }" in RUN
 
 
 def test_a_skipped_test_is_a_failure_there() -> None:

@@ -11,7 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xbuild.errors import EXIT_USAGE, RecipeError, UsageError
-from xbuild.model.load import load_presets, load_recipe, load_toolchain, recipe_names
+from xbuild.model.load import (
+    load_presets,
+    load_recipe,
+    load_toolchain,
+    patches_directory,
+    recipe_names,
+    recipe_path,
+)
 from xbuild.model.overrides import merge
 from xbuild.model.phases import Phase, resolve_phases
 from xbuild.model.recipe import Recipe
@@ -214,7 +221,25 @@ def test_unknown_recipe(project: Path) -> None:
     load(project, GOOD)
     with pytest.raises(UsageError, match=r"unknown recipe 'dmeo'; did you mean 'demo'\?") as caught:
         load_recipe("dmeo", load_toolchain("armhf", project), project)
-    assert caught.value.hint == "known: demo"
+    assert caught.value.hint == f"known: {', '.join(sorted(['demo', *recipe_names(CHECKOUT)]))}"
+    with pytest.raises(UsageError, match=r"did you mean 'sqlite'\?"):
+        load_recipe("sqlit", load_toolchain("armhf", project), project)
+
+
+def test_the_projects_own_recipe_comes_first(project: Path) -> None:
+    """Each with its own patches; a project needs nothing but what it adds."""
+    shutil.rmtree(project / "toolchains")
+    toolchain = load_toolchain("armhf", project)
+    assert load_recipe("zlib", toolchain, project).name == "zlib"
+    (project / "recipes" / "zlib.yml").write_text(GOOD.replace("demo", "zlib") + "patches: [p.patch]\n")
+    with pytest.raises(RecipeError, match="1 error"):
+        load_recipe("zlib", toolchain, project)
+    (project / "recipes" / "p.patch").touch()
+    assert load_recipe("zlib", toolchain, project).version == "1.2.3"
+    own, shipped = (recipe_path(name, project) for name in ("zlib", "lua"))
+    assert patches_directory(own, project) == own.parent == project / "recipes"
+    assert patches_directory(shipped, project) == shipped.parent == CHECKOUT / "recipes"
+    assert patches_directory(Path("elsewhere/x.yml"), project) == project / "recipes"
 
 
 def test_recipe_by_path(project: Path) -> None:

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+import os
 import re
 import struct
+import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xbuild import paths
-from xbuild.record import Exec, Verdict, parse, read
+from xbuild import paths, record
+from xbuild.record import Exec, Record, Stream, Verdict, keep, parse, read
 
 EXECS = st.lists(
     st.builds(
@@ -33,6 +36,7 @@ def written(execs: list[Exec]) -> bytes:
 
 def test_numbers_and_layout_are_those_of_the_header() -> None:
     header = (paths.DISPATCHER / "table.h").read_text()
+    assert f'"{record.CUT}"' in header
     numbers = {name: int(value) for name, value in re.findall(r"^    ([A-Z_]+) = (\d+)", header, re.MULTILINE)}
     assert numbers == {verdict.name: verdict.value for verdict in Verdict}
     found = re.search(r"struct record \{(.*?)\n\};", header, re.DOTALL)
@@ -72,10 +76,11 @@ def test_a_twin_that_could_not_start_was_none(tmp_path: Path) -> None:
     ]
     file = tmp_path / "record"
     file.write_bytes(written(execs))
-    found = read(file)
-    assert found.whole
-    assert found.execs == (execs[0], execs[2], execs[3])
-    assert [known.native for known in found.execs] == [True, True, False]
+    sed = "/usr/bin/sed"
+    assert read(file) == Record(
+        {("/usr/bin/make", Verdict.TWIN): 1, (sed, Verdict.TWIN): 1, (sed, Verdict.FAILED): 1}, whole=True
+    )
+    assert read(file).total(native=False) == {sed: 1}
 
 
 @pytest.mark.parametrize("damage", [b"x", b"\0" * 40, struct.pack("<HBBIQ", 20, 99, 0, 1, 1) + b"/abc"])
@@ -84,15 +89,78 @@ def test_damage_is_told(tmp_path: Path, damage: bytes) -> None:
     kept = Exec(1, 5, Verdict.NO_ENTRY, "/usr/bin/perl")
     file.write_bytes(written([kept]) + damage)
     found = read(file)
-    assert not found.whole
-    assert found.execs == (kept,)
+    assert found == Record({(kept.path, kept.verdict): 1}, whole=False)
+    keep(file, tmp_path / "kept")
+    assert read(tmp_path / "kept") == found
 
 
 def test_names_that_are_no_text_can_be_printed(tmp_path: Path) -> None:
     file = tmp_path / "record"
     file.write_bytes(struct.pack("<HBBIQ", 18, 3, 0, 1, 1) + b"/\xff")
-    assert [known.path for known in read(file).execs] == ["/\ufffd"]
+    assert [path for path, _ in read(file).counts] == ["/\ufffd"]
 
 
 def test_no_file_is_an_empty_record(tmp_path: Path) -> None:
-    assert read(tmp_path / "none").execs == ()
+    assert read(tmp_path / "none") == Record({}, whole=True)
+
+
+SED = Exec(1, 5, Verdict.TWIN, "/usr/bin/sed")
+
+
+def peak(action: Callable[[], object]) -> int:
+    """The most memory, in bytes, that Python needs meanwhile."""
+    tracemalloc.start()
+    try:
+        action()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_what_a_build_does_to_its_record_costs_nobody_else(tmp_path: Path) -> None:
+    """`truncate -s 3G`, and rubbish."""
+    file, copy = tmp_path / "record", tmp_path / "copy"
+    for rubbish in (b"", b"\xff" * 100_000):
+        file.write_bytes(written([SED] * 3) + rubbish)
+        os.truncate(file, 3 << 30)
+        assert peak(lambda: read(file)) < 8 << 20
+        assert read(file) == Record({(SED.path, SED.verdict): 3}, whole=False)
+        assert peak(lambda: keep(file, copy)) < 8 << 20
+        assert copy.stat().st_size < 1000
+        assert read(copy) == read(file)
+
+
+def test_a_record_is_read_up_to_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = len(written([SED]))
+    monkeypatch.setattr(record, "MOST", 100 * one + 5)
+    file, copy = tmp_path / "record", tmp_path / "copy"
+    file.write_bytes(written([SED] * 1000))
+    keep(file, copy)
+    for known in (file, copy):
+        assert read(known) == Record({(SED.path, SED.verdict): 100}, whole=False)
+    assert copy.stat().st_size == 100 * one + 1
+
+
+def test_a_record_grows_while_it_is_read(tmp_path: Path) -> None:
+    data = written([SED] * 4)
+    one = len(data) // 4
+    file = tmp_path / "record"
+    file.touch()
+    with file.open("rb") as stream:
+        known = Stream(stream.fileno())
+        found = []
+        for end in (0, one - 1, one, one + 3, 4 * one):
+            file.write_bytes(data[:end])
+            found.append(len(known.more()))
+    assert found == [0, 0, 1, 0, 3]
+
+
+def test_the_dispatcher_says_that_an_exec_is_missing(tmp_path: Path) -> None:
+    file, copy = tmp_path / "record", tmp_path / "copy"
+    file.write_bytes(written([SED]))
+    try:
+        os.setxattr(file, record.CUT, b"1")
+    except OSError:
+        pytest.skip("this file system has no extended attributes")
+    keep(file, copy)
+    assert [read(known).whole for known in (file, copy)] == [False, False]

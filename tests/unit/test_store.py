@@ -382,3 +382,15 @@ def test_what_may_not_be_written_is_no_bug(part: str, tmp_path: Path, monkeypatc
         store.ensure("roots", 1, "the root", whole)
     monkeypatch.undo()
     place.chmod(0o700)
+
+
+def test_a_place_that_cannot_be_made() -> None:
+    with pytest.raises(MachineError, match="cannot make /proc/nothing/tmp"):
+        Store(Path("/proc/nothing")).directory("tmp")
+
+
+def test_a_file_is_no_store_and_stays_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "file").touch(0o644)
+    with pytest.raises(MachineError, match="Not a directory"):
+        Store(tmp_path / "file").directory("tmp")
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o644

@@ -77,6 +77,7 @@ class Reader:
             self.text(record.other) if record.other else None,
             dict(item.split("=", 1) for item in self.texts(record.set_env)),
             self.texts(record.emulate_without),
+            self.texts(record.linker_words),
         )
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from xbuild.errors import RecipeError, UsageError
 from xbuild.model import native as machines
-from xbuild.model.load import load_toolchain, toolchain_names
+from xbuild.model.load import load_toolchain, toolchain_names, toolchain_path
 from xbuild.model.toolchain import Toolchain
 
 CHECKOUT = Path(__file__).parents[2]
@@ -110,10 +110,22 @@ def test_unknown_target(project: Path) -> None:
     assert caught.value.hint == "known: amd64, arm64, armhf, riscv64"
 
 
-def test_no_toolchains_at_all(tmp_path: Path) -> None:
-    with pytest.raises(UsageError) as caught:
+def test_a_project_without_toolchains_has_the_shipped_ones(tmp_path: Path) -> None:
+    assert load_toolchain("armhf", tmp_path) == load_toolchain("armhf", CHECKOUT)
+    assert toolchain_names(tmp_path) == toolchain_names(CHECKOUT)
+
+
+def test_the_projects_own_toolchain_comes_first(tmp_path: Path) -> None:
+    (tmp_path / "toolchains").mkdir()
+    own = tmp_path / "toolchains" / "armhf.yml"
+    own.write_text((CHECKOUT / "toolchains" / "armhf.yml").read_text().replace("summary: ", "summary: Mine, "))
+    assert load_toolchain("armhf", tmp_path).summary.startswith("Mine, ")
+    assert toolchain_path("armhf", tmp_path) == own
+    assert toolchain_path("arm64", tmp_path) == CHECKOUT / "toolchains" / "arm64.yml"
+    own.unlink()
+    own.symlink_to("nowhere")
+    with pytest.raises(RecipeError, match="cannot be read"):
         load_toolchain("armhf", tmp_path)
-    assert caught.value.hint == f"there are none in {tmp_path / 'toolchains'}"
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -117,11 +116,13 @@ def programs(records: Path) -> tuple[int, int]:
 
     records: the directory with a build's record of execs.
     """
-    counts: Counter[bool] = Counter()
+    emulated = native = 0
     for file in recorded(records):
         if file.name.partition("-")[2] not in LEFT_OUT:
-            counts.update(known.native for known in record.read(file).execs)
-    return counts[False], counts[True]
+            known = record.read(file)
+            emulated += known.total(native=False).total()
+            native += known.total(native=True).total()
+    return emulated, native
 
 
 def _keep_log(builder: Builder, variant: Variant) -> str | None:

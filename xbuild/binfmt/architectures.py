@@ -20,16 +20,12 @@ FACTS = paths.PACKAGE / "binfmt/architectures.yml"
 FIELDS: Final = {
     (32, "data"): (5, 1),
     (32, "version"): (6, 1),
-    (32, "osabi"): (7, 1),
-    (32, "abiversion"): (8, 1),
     (32, "type"): (16, 2),
     (32, "machine"): (18, 2),
     (32, "file-version"): (20, 4),
     (32, "flags"): (36, 4),
     (64, "data"): (5, 1),
     (64, "version"): (6, 1),
-    (64, "osabi"): (7, 1),
-    (64, "abiversion"): (8, 1),
     (64, "type"): (16, 2),
     (64, "machine"): (18, 2),
     (64, "file-version"): (20, 4),
@@ -39,6 +35,8 @@ FIELDS: Final = {
 
 _HEADER = 20
 """Bytes that the general rule compares: up to the end of e_machine."""
+_FREE = slice(7, 16)
+"""OSABI, ABI version and padding, which Linux's own loader does not look at (fs/binfmt_elf.c)."""
 _ET_EXEC = 2
 _EV_CURRENT = 1
 
@@ -95,24 +93,24 @@ def magic_mask(identity: Elf) -> tuple[bytes, bytes]:
 def compared(facts: Architecture) -> tuple[bytes, bytes]:
     """The first bytes of the architecture's programs, and which of their bits count.
 
-    The general rule is that of QEMU's qemu-binfmt-conf.sh: byte 7 (OSABI) is free, since static glibc programs say 3
-    (GNU/Linux), others 0 (SYSV); the lowest bit of e_type is free: ET_EXEC is 2, ET_DYN 3. The magic ends with
-    e_machine, or with the last field that an exception compares.
+    The general rule is that of QEMU's qemu-binfmt-conf.sh, but for the bytes 8 to 15: it demands that they are zero,
+    while any kernel runs the programs that have something there, as every AppImage has. Byte 7 (OSABI) is free in both:
+    static glibc programs say 3 (GNU/Linux), others 0 (SYSV). The lowest bit of e_type is free: ET_EXEC is 2, ET_DYN 3.
+    The magic ends with e_machine, or with the last field that an exception compares.
     """
     values: dict[HeaderField, int] = {
         "data": {"little": 1, "big": 2}[facts.data],
         "version": _EV_CURRENT,
-        "osabi": 0,
-        "abiversion": 0,
         "type": _ET_EXEC,
         "machine": facts.machine,
         "file-version": _EV_CURRENT,
     }
-    masks: dict[HeaderField, int] = {"osabi": 0, "type": 0xFFFE}
+    masks: dict[HeaderField, int] = {"type": 0xFFFE}
     size = max([_HEADER, *(sum(FIELDS[facts.elf_class, name]) for name in facts.exceptions)])
     magic = bytearray(ELF_MAGIC + bytes([{32: 1, 64: 2}[facts.elf_class]]))
     magic += bytes(size - len(magic))
     mask = bytearray(b"\xff" * _HEADER + bytes(size - _HEADER))
+    mask[_FREE] = bytes(_FREE.stop - _FREE.start)
     for name, exception in facts.exceptions.items():
         masks[name] = exception.mask
         values[name] = exception.value if exception.value is not None else values.get(name, 0)

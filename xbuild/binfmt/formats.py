@@ -30,6 +30,8 @@ _ADMIN = (
     "package", "type", "offset", "magic", "mask", "interpreter", "detector", "credentials", "preserve", "fix_binary",
 )  # fmt: skip
 _ADMIN_MIN = 6
+_LARGEST = 1 << 20
+"""Bytes that are read of a file: a device may be endless."""
 
 
 class _Fault(ValueError):
@@ -46,7 +48,8 @@ def parse_file(path: Path, wanted: str = "") -> tuple[Format, list[Entry]]:
     Raises UsageError with file and line for a file that cannot be read or is wrong.
     """
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(_LARGEST)
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
     return parse(data, path.name, str(path), wanted)

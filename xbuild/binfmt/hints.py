@@ -5,6 +5,7 @@ from __future__ import annotations
 from xbuild.binfmt import architectures
 from xbuild.binfmt.answer import Answer, Comparison
 from xbuild.binfmt.kernel import MOUNT_POINT, State
+from xbuild.errors import called
 
 _HINTS: dict[str, str] = {
     "not-executable": "chmod +x {file}",
@@ -42,7 +43,7 @@ def hints_for(answer: Answer, architecture: str | None) -> list[str]:
         found.append(f"once, with an entry of its own: invoke run --target {facts.debian[0]} -- {answer.file}")
     if facts is not None and answer.cause in ("no-entry", "binfmt-absent"):
         found.append(f"for the whole machine, as root: invoke binfmt.install {architecture} --system")
-    return found
+    return [called(hint) for hint in found]
 
 
 def near(answer: Answer, state: State, start: bytes, called: str) -> None:

@@ -131,6 +131,9 @@ def entry_notes(entry: Entry) -> list[str]:
         notes.append("an interpreter called ...-binfmt-P takes a second word for argv[0]: it needs the flag P")
     if "C" in entry.flags:
         notes.append("with C a fault of the interpreter is a fault of every setuid program")
-    if entry.kind == "M" and entry.offset == 0 and entry.magic.startswith(b"\x7fELF") and entry.mask[7:8] == b"\xff":
-        notes.append("byte 7 (OSABI) is compared: static programs of glibc, which say 3 there, are not taken")
+    if entry.kind == "M" and entry.offset == 0 and entry.magic.startswith(b"\x7fELF"):
+        if entry.mask[7:8] == b"\xff":
+            notes.append("byte 7 (OSABI) is compared: static programs of glibc, which say 3 there, are not taken")
+        if any(entry.mask[8:11]):
+            notes.append("the bytes 8 to 10 are compared: AppImages, which say `AI` there, are not taken")
     return notes

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -144,8 +143,7 @@ class Runner:
         known = record.read(file)
         if not file.exists() or not known.whole:
             return None
-        found = Counter(one.path for one in known.execs if one.native)
-        costs = {path: _START * count for path, count in found.items()}
+        costs = {path: _START * count for path, count in known.total(native=True).items()}
         for program in _accounts(place.accounts(file.name)):
             if program["native"] and program["path"] in costs:
                 costs[program["path"]] += _SLOWER * program["seconds"]

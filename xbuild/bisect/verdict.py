@@ -9,6 +9,7 @@ from typing import Any
 
 from xbuild import log
 from xbuild.bisect.trees import printable
+from xbuild.errors import called
 from xbuild.model.recipe import Recipe
 
 _SHOWN = 10
@@ -149,7 +150,7 @@ class Verdict:
             recipe = f"take {', '.join(clash)} out of twins.add"
         return [
             f"To build without {_those(found)}:",
-            f"  once:           invoke build {self.command_line} --without {without}",
+            called(f"  once:           invoke build {self.command_line} --without {without}"),
             f"  in the recipe:  {recipe}",
         ]
 

@@ -143,10 +143,10 @@ def show(rendered: Rendered) -> None:
     """All forms of an entry, for people."""
     entry = rendered.entry
     if entry.kind == "M":
-        log.output(f"magic {entry.magic.hex()}\nmask  {entry.mask.hex()}")
-    log.output(f"\nto be written to {kernel.MOUNT_POINT}/register:\n{rendered.register}")
-    log.output(f"\nfor systemd-binfmt, /etc/binfmt.d/{entry.name}.conf:\n{rendered.binfmt_d}")
-    log.output(f"for binfmt-support, /usr/share/binfmts/{entry.name}:\n{rendered.binfmt_support}")
+        log.output_text(f"magic {entry.magic.hex()}\nmask  {entry.mask.hex()}")
+    log.output_text(f"\nto be written to {kernel.MOUNT_POINT}/register:\n{rendered.register}")
+    log.output_text(f"\nfor systemd-binfmt, /etc/binfmt.d/{entry.name}.conf:\n{rendered.binfmt_d}")
+    log.output_text(f"for binfmt-support, /usr/share/binfmts/{entry.name}:\n{rendered.binfmt_support}")
     for line in rendered.explanation:
         log.output(line)
     for note in rendered.notes:

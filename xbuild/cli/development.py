@@ -11,11 +11,9 @@ from pathlib import Path
 from invoke.context import Context
 from invoke.tasks import task
 
-from xbuild import log, paths, process
+from xbuild import install, log, paths, process
 from xbuild.cli.guard import guarded
 from xbuild.errors import MachineError, UsageError
-
-_CHECKOUT = paths.PACKAGE.parent
 
 _NO_TESTS = 5
 """pytest: nothing was collected, such as where no name in a suite matches."""
@@ -28,7 +26,7 @@ _SUITES = {"unit": ["-n", "auto", "tests/unit"], "integration": ["tests/integrat
 
 
 def _run(*command: str | Path) -> int:
-    return process.run(command, cwd=_CHECKOUT, check=False).returncode
+    return process.run(command, cwd=paths.checkout(), check=False).returncode
 
 
 @task(
@@ -39,12 +37,17 @@ def _run(*command: str | Path) -> int:
         "match": "only tests whose names match (pytest -k)",
         "repeat": "run them this many times, until one fails: for what has a race in it",
         "load": "keep all cores busy meanwhile",
+        "yes": "install what the machine lacks for builds without asking",
     },
 )
 @guarded
-def run_tests(_c: Context, suite: str = "all", match: str = "", repeat: int = 1, load: bool = False) -> int:
+def run_tests(
+    _c: Context, suite: str = "all", match: str = "", repeat: int = 1, load: bool = False, yes: bool = False
+) -> int:
     """Run the tests."""
     log.configure()
+    # Before anything is installed for the tests that are not there.
+    paths.checkout()
     try:
         import pytest  # noqa: F401
     except ImportError as error:
@@ -54,6 +57,9 @@ def run_tests(_c: Context, suite: str = "all", match: str = "", repeat: int = 1,
         raise UsageError(f"there is no suite {suite!r}", hint=f"one of {', '.join(_SUITES)}, all")
     if repeat < 1:
         raise UsageError(f"--repeat {repeat} is no number of times", hint="give 1 or more")
+    if suite != "unit":
+        # Without agreement nothing is installed, and tests that need it are skipped.
+        install.set_up(assume_yes=yes)
     words = ["-k", match] if match else []
     commands = [[*words, *_SUITES[name]] for name in _SUITES if suite in (name, "all")]
     with _load() if load else contextlib.nullcontext():

@@ -2,20 +2,52 @@
 
 from __future__ import annotations
 
+import errno
 import functools
+import os
 import signal
 import sys
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import ParamSpec
 
 from invoke.exceptions import Exit
 
-from xbuild import log
-from xbuild.errors import EXIT_BUG, EXIT_INTERRUPTED, XbuildError
+from xbuild import log, paths
+from xbuild.errors import EXIT_BUG, EXIT_INTERRUPTED, MachineError, UsageError, XbuildError
 from xbuild.paths import fix_umask
 
 P = ParamSpec("P")
+
+_BUGS = (errno.EBADF, errno.EFAULT, errno.EINVAL, errno.ECHILD, errno.ESRCH, errno.ENOTTY, errno.ENOTSOCK)
+"""What the kernel says to a program that uses it wrongly, whatever the machine is."""
+
+_OF_PATHLIB = ("Symlink loop", "Could not determine home directory")
+"""What pathlib says of a file system by a RuntimeError."""
+
+_FULL = "free some space, or run: invoke clean"
+_DENIED = "is it yours, and may you read and write it? XBUILD_CACHE names another store"
+_IN_THE_WAY = "something else has its place: move it away"
+_MEMORY = "end other programs, raise the limit (ulimit -v, -u), or build with --jobs 1"
+_HINTS = {
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: _FULL,
+    errno.EFBIG: "raise the limit of file sizes (ulimit -f), or name a store on another file system by XBUILD_CACHE",
+    errno.EACCES: _DENIED,
+    errno.EPERM: _DENIED,
+    errno.EROFS: "name a place that can be written to; XBUILD_CACHE names another store",
+    errno.EEXIST: _IN_THE_WAY,
+    errno.ENOTDIR: _IN_THE_WAY,
+    errno.EISDIR: _IN_THE_WAY,
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.ENFILE: "the machine has too many files open: end other programs",
+    errno.ENOMEM: _MEMORY,
+    errno.EAGAIN: _MEMORY,
+    errno.EIO: "the disk may be failing: dmesg tells more",
+    errno.ENOENT: "did something remove it while xbuild ran?",
+    errno.E2BIG: "give fewer or shorter words, or a smaller environment",
+}
 
 
 class _Terminated(BaseException):
@@ -32,6 +64,78 @@ def _hear_no_more() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
+def fault_of(error: BaseException) -> XbuildError | None:
+    """What to tell the user of `error` where the machine, or what he gave, is at fault; None where xbuild is.
+
+    A file that the command line names is the user's (exit code 2), all else is the machine's (4).
+    """
+    where = [_place(error)]
+    match error:
+        case XbuildError():
+            return error
+        case MemoryError():
+            return MachineError("not enough memory", details=where, hint=_MEMORY)
+        case RecursionError():
+            return UsageError("something given is nested too deeply", details=where)
+        case UnicodeError():
+            return UsageError(f"a name or a text is not in the encoding it should be in: {error}", details=where)
+        case RuntimeError() if str(error).startswith(_OF_PATHLIB):
+            return UsageError(str(error), details=where)
+        case OSError() if error.errno is not None and error.errno not in _BUGS:
+            return _fault_of_system(error, error.errno, where)
+    return None
+
+
+def _fault_of_system(error: OSError, number: int, where: list[str]) -> XbuildError:
+    names = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, (str, bytes))]
+    what = error.strerror or type(error).__name__
+    if not names and number == errno.ENOENT and not _working_directory():
+        return UsageError("the working directory was removed", hint="cd to one that is there")
+    message, hint = ": ".join([" -> ".join(names), what] if names else [what]), _HINTS.get(number)
+    kind = UsageError if any(map(_named, names)) else MachineError
+    return kind(message, details=where, hint=hint)
+
+
+def _place(error: BaseException) -> str:
+    """Where in xbuild it was met, for whoever reads a report of it."""
+    frames = [(Path(frame.filename), frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    own = [f"{file.relative_to(paths.PACKAGE)}:{line}" for file, line in frames if file.is_relative_to(paths.PACKAGE)]
+    return f"xbuild met it in {own[-1]}" if own else "xbuild met it at its start"
+
+
+def _named(name: str) -> bool:
+    words = {word.partition("=")[2] if word.startswith("--") else word for word in sys.argv[1:]} - {""}
+    here = _working_directory()
+    return any(name == word or (here and name == str(here / word)) for word in words)
+
+
+def _working_directory() -> Path | None:
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        return None
+
+
+def outcome(work: Callable[[], int | None]) -> int:
+    """Do `work`, whose result is an exit code (None: 0); give the exit code, with an error told."""
+    try:
+        return work() or 0
+    except (KeyboardInterrupt, _Terminated):
+        log.warn("interrupted; a build goes on where it stopped when the same command is given again")
+        return EXIT_INTERRUPTED
+    except (Exit, SystemExit):
+        raise
+    except Exception as error:
+        fault = fault_of(error)
+        if fault is None:
+            lines = traceback.format_exc().splitlines()
+            hint = "this is a bug in xbuild; please report it with the lines above"
+            log.error(XbuildError(f"{type(error).__name__}: {error}", details=lines, hint=hint))
+            return EXIT_BUG
+        log.error(fault)
+        return fault.exit_code
+
+
 def guarded(task: Callable[P, int | None]) -> Callable[P, None]:
     """Make `task` end the program with the right exit code; what it returns is an exit code too (None: 0)."""
 
@@ -44,23 +148,14 @@ def guarded(task: Callable[P, int | None]) -> Callable[P, None]:
         if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         fix_umask()
-        try:
+
+        def work() -> int | None:
             try:
-                code = task(*args, **kwargs)
+                return task(*args, **kwargs)
             finally:
                 _hear_no_more()
-        except XbuildError as error:
-            log.error(error)
-            code = error.exit_code
-        except (KeyboardInterrupt, _Terminated):
-            log.warn("interrupted; a build goes on where it stopped when the same command is given again")
-            code = EXIT_INTERRUPTED
-        except (Exit, SystemExit):
-            raise
-        except Exception:
-            log.warn(f"{traceback.format_exc()}\nthis is a bug in xbuild; please report it with the lines above")
-            code = EXIT_BUG
-        if code:
+
+        if code := outcome(work):
             sys.exit(code)
 
     return wrapper

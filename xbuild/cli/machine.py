@@ -11,7 +11,7 @@ from invoke.tasks import task
 from xbuild import foreign, log
 from xbuild.cli.guard import guarded
 from xbuild.doctor import examine
-from xbuild.errors import EXIT_MACHINE, MachineError
+from xbuild.errors import EXIT_MACHINE, MachineError, called
 from xbuild.inputs import open_store
 from xbuild.session import kept
 from xbuild.store import IN_USE, KINDS
@@ -30,7 +30,7 @@ def doctor(_c: Context, json: bool = False, offline: bool = False) -> int:
         log.table(("", "probe", "found"), [(probe.status, probe.name, probe.text) for probe in probes])
         for probe in probes:
             if probe.status != "ok" and probe.hint:
-                log.output(f"{probe.name}: {probe.hint}")
+                log.output(f"{probe.name}: {called(probe.hint)}")
     return 0 if good else EXIT_MACHINE
 
 
@@ -69,4 +69,4 @@ def clean(_c: Context, roots: bool = False, downloads: bool = False, everything:
         store.remove_older(spared)
     if "roots" in kinds and spared:
         names = ", ".join(sorted(spared.values()))
-        log.info(f"the roots of kept systems stay ({names}); `invoke root.remove NAME` removes one")
+        log.info(called(f"the roots of kept systems stay ({names}); `invoke root.remove NAME` removes one"))

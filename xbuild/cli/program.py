@@ -6,14 +6,16 @@ import re
 import signal
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
+from invoke.config import Config
 from invoke.exceptions import ParseError
 from invoke.program import Program
 
-from xbuild import log
+from xbuild import log, paths, process
+from xbuild.cli.guard import outcome
 from xbuild.cli.tasks import namespace
-from xbuild.errors import EXIT_USAGE, UsageError
+from xbuild.errors import EXIT_USAGE, MachineError, UsageError
 from xbuild.yamlfile import did_you_mean
 
 
@@ -39,8 +41,48 @@ def usage_error(fault: ParseError) -> UsageError:
     return UsageError(f"unknown option {word!r}{suggestion}", hint=f"`xbuild --help {command}` shows the options")
 
 
+def own_version() -> str:
+    """The version of this xbuild; of a checkout also the commit, and `-dirty` if files of it were changed."""
+    try:
+        number = version("xbuild")
+    except PackageNotFoundError:
+        number = "not installed"
+    try:
+        # Not of a repository around it, in which a venv may lie.
+        git = ["git", "-C", str(paths.checkout()), "--git-dir", ".git", "describe", "--always", "--dirty"]
+        found = process.run(git, capture=True, check=False).stdout.decode(errors="replace").strip()
+    except (MachineError, UsageError):
+        found = ""
+    return f"{number} ({found})" if found else number
+
+
+class _Settings(Config):
+    """Without invoke's settings of the machine and of the user: xbuild has none there, and they may be unreadable."""
+
+    def load_base_conf_files(self) -> None:
+        """Load nothing."""
+
+
 class XbuildProgram(Program):
     """invoke's Program; a word that it does not know ends with our exit code and a suggestion."""
+
+    def print_version(self) -> None:
+        """Print the version."""
+        log.output(f"{self.name} {own_version()}")
+
+    def run(self, argv: list[str] | None = None, exit: bool = True) -> None:
+        """Do what the words say; end with our exit code, also where invoke writes (--help, --list)."""
+
+        def work() -> int:
+            with log.to_stdout():
+                try:
+                    super(XbuildProgram, self).run(argv, exit)
+                except SystemExit as end:
+                    return end.code if isinstance(end.code, int) else 0
+            return 0
+
+        if code := outcome(work):
+            sys.exit(code)
 
     def parse_core(self, argv: list[str] | None) -> None:
         """Parse the options before the command."""
@@ -60,4 +102,4 @@ def main() -> None:
     # Until a command begins, which ends in order, ^C ends us at once, as it does any program.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    XbuildProgram(name="xbuild", namespace=namespace, version=version("xbuild")).run()
+    XbuildProgram(name="xbuild", namespace=namespace, config_class=_Settings).run()

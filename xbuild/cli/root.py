@@ -12,7 +12,7 @@ from xbuild import foreign, log, paths
 from xbuild.cli.arguments import number
 from xbuild.cli.guard import guarded
 from xbuild.doctor import require
-from xbuild.errors import UsageError
+from xbuild.errors import UsageError, called
 from xbuild.inputs import open_store
 from xbuild.model.load import load_toolchain, toolchain_names
 from xbuild.model.toolchain import Toolchain
@@ -63,7 +63,7 @@ def import_(
 ) -> None:
     """Bring a root of your own into the store, to build in it and to enter it."""
     log.configure(json=json)
-    if name.startswith("-") or source.startswith("-"):
+    if name.startswith("-") or source.startswith("-") or not source:
         raise UsageError("a name and a source are needed", hint="invoke root.import NAME SOURCE")
     chosen = load_toolchain(target, paths.project()) if target else None
     wanted = number("--partition", partition) or None
@@ -92,7 +92,7 @@ def list_(_c: Context, json: bool = False) -> None:
         log.result({"imported": imported, "kept": [{**one.as_json(), "bytes": sizes[one.name]} for one in systems]})
         return
     if not roots and not systems:
-        log.output("nothing is imported or kept: `invoke root.import NAME SOURCE`, `invoke shell --keep NAME`")
+        log.output(called("nothing is imported or kept: `invoke root.import NAME SOURCE`, `invoke shell --keep NAME`"))
     if roots:
         facts = [(root.name, _targets(root), root.facts.pretty, root.facts.libc, root.source) for root in roots]
         log.table(("imported", "targets", "system", "libc", "from"), facts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from invoke.collection import Collection
@@ -27,7 +28,14 @@ from xbuild.cli.trace import trace
 from xbuild.cli.words import allow_missing_words
 from xbuild.doctor import require
 from xbuild.errors import UsageError
-from xbuild.model.load import load_recipe, load_toolchain, recipe_names, toolchain_names
+from xbuild.model.load import (
+    load_recipe,
+    load_toolchain,
+    recipe_names,
+    recipe_path,
+    toolchain_names,
+    toolchain_path,
+)
 from xbuild.model.schema import write_schemas
 from xbuild.plan import Action
 from xbuild.result import Result
@@ -165,7 +173,7 @@ def log_(
         raise UsageError(f"no log of {builder.title}" + (f", phase {phase!r}" if phase else ""), hint=hint)
     for file in chosen:
         log.output(f"==> {file}")
-        log.output(file.read_text(errors="replace").rstrip("\n"))
+        log.output_file(file)
 
 
 @task(auto_shortflags=False, name="list", help={"json": "one JSON object on stdout"})
@@ -177,16 +185,25 @@ def list_(_c: Context, json: bool = False) -> None:
     targets = [load_toolchain(name, project) for name in toolchain_names(project)]
     native = next((toolchain for toolchain in targets if toolchain.native), targets[0])
     recipes = [load_recipe(name, native, project) for name in recipe_names(project)]
+    files = [recipe_path(known.name, project) for known in recipes]
     if json:
-        log.result(
-            {
-                "recipes": [{"name": known.name, "version": known.version} for known in recipes],
-                "targets": [known.name for known in targets],
-            }
-        )
+        found = [
+            {"name": known.name, "version": known.version, "file": str(file)}
+            for known, file in zip(recipes, files, strict=True)
+        ]
+        log.result({"recipes": found, "targets": [known.name for known in targets]})
         return
-    log.table(("recipe", "version", "summary"), [(known.name, known.version, known.summary) for known in recipes])
-    log.table(("target", "summary"), [(known.name, known.summary) for known in targets])
+    rows = [
+        (known.name, known.version, _origin(file), known.summary) for known, file in zip(recipes, files, strict=True)
+    ]
+    log.table(("recipe", "version", "from", "summary"), rows)
+    places = [(known, toolchain_path(known.name, project)) for known in targets]
+    log.table(("target", "from", "summary"), [(known.name, _origin(file), known.summary) for known, file in places])
+
+
+def _origin(file: Path) -> str:
+    """`project` for a file of the user's project, `xbuild` for one that xbuild brings along."""
+    return "xbuild" if file.parent in (paths.shipped("recipes"), paths.shipped("toolchains")) else "project"
 
 
 @task(auto_shortflags=False)
@@ -194,7 +211,7 @@ def list_(_c: Context, json: bool = False) -> None:
 def reference(_c: Context) -> None:
     """Write docs/schema and docs/reference, from the models and the tasks."""
     log.configure()
-    documentation = paths.PACKAGE.parent / "docs"
+    documentation = paths.checkout() / "docs"
     write_schemas(documentation / "schema")
     write_reference(namespace, documentation / "reference")
 

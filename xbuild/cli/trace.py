@@ -29,7 +29,8 @@ def _show(found: Trace, top: int) -> None:
         ("has to run emulated", tables.IMPOSSIBLE, tables.impossible_rows(found, top)),
     ):
         if rows:
-            log.output(f"\n{title}:")
+            log.output("")
+            log.output(f"{title}:")
             log.table(columns, rows)
     for line in tables.notes(found):
         log.output(line)

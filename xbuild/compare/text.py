@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from xbuild.compare.files import Counts, Difference
 from xbuild.compare.outcome import Comparison, ModeRun, Pair, groups
 from xbuild.compare.verdict import families, printable
+from xbuild.errors import called
 from xbuild.log import human_size, human_time
 
 PHASES = ("configure", "compile", "install")
@@ -65,7 +66,7 @@ def lines(comparison: Comparison) -> Iterator[str]:
         yield "diffoscope is not installed; with it the report shows more of what differs"
     kept = [run.kept for run in comparison.modes if run.kept]
     if kept:
-        yield f"kept until `invoke clean`: {', '.join(map(str, kept))}"
+        yield f"{called('kept until `invoke clean`')}: {', '.join(map(str, kept))}"
 
 
 def _again_lines(comparison: Comparison) -> Iterator[str]:

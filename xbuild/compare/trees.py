@@ -35,8 +35,7 @@ class Artifact:
         scratch.mkdir(parents=True)
         self._tar = scratch / "artifact.tar"
         self._files = scratch / "artifact"
-        with self._tar.open("wb") as stream:
-            process.run(["zstd", "-dcq", archive], stdout=stream)
+        process.run(["zstd", "-dq", "-o", self._tar, archive], capture=True)
         self.listing: Listing = self._listed()
 
     def _listed(self) -> dict[str, Entry]:

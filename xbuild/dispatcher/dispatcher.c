@@ -9,90 +9,15 @@
 
 #include "kernel.h"
 #include "content.h"
+#include "image.h"
+#include "preload.h"
 #include "table.h"
 
 /* Filled in after linking; volatile so that the compiler does not take the zeros for the contents. */
 __attribute__((section(".xbuild_table"), aligned(4096))) const volatile char table_bytes[TABLE_SIZE] = {0};
 #define TABLE ((const char *)(uintptr_t)table_bytes)
 
-static size_t length(const char *s)
-{
-    size_t n = 0;
-    while (s[n])
-        n++;
-    return n;
-}
-
-static int same(const char *a, const char *b)
-{
-    while (*a && *a == *b)
-        a++, b++;
-    return *a == *b;
-}
-
-/* Does the whole word match the pattern, in which `*` stands for any text? */
-static int matches(const char *pattern, const char *word)
-{
-    const char *star = NULL, *from = NULL;
-    while (*word) {
-        if (*pattern == '*')
-            star = ++pattern, from = word;
-        else if (*pattern == *word)
-            pattern++, word++;
-        else if (star)
-            pattern = star, word = ++from;
-        else
-            return 0;
-    }
-    while (*pattern == '*')
-        pattern++;
-    return !*pattern;
-}
-
-static const char *next(const char *s)
-{
-    return s + length(s) + 1;
-}
-
-/* Does the environment entry set the variable that `name` (NAME or NAME=VALUE) names? */
-static int names(const char *entry, const char *name)
-{
-    while (*name && *name != '=' && *entry == *name)
-        entry++, name++;
-    return *entry == '=' && (!*name || *name == '=');
-}
-
-static char **find_env(char **envp, const char *name)
-{
-    for (; *envp; envp++)
-        if (names(*envp, name))
-            return envp;
-    return NULL;
-}
-
-static int any_arg(uint32_t patterns, char **argv)
-{
-    if (!patterns)
-        return 0;
-    for (; *argv; argv++)
-        for (const char *p = TABLE + patterns; *p; p = next(p))
-            if (matches(p, *argv))
-                return 1;
-    return 0;
-}
-
-static int any_env(uint32_t list, char **envp)
-{
-    if (!list)
-        return 0;
-    for (const char *name = TABLE + list; *name; name = next(name)) {
-        char **entry = find_env(envp, name);
-        size_t n = length(name);
-        if (entry && (name[n - 1] != '=' || (*entry)[n]))
-            return 1;
-    }
-    return 0;
-}
+#include "words.h"
 
 static const struct slot *look_up(const char *path)
 {
@@ -145,7 +70,26 @@ static void find_path(int fd, const char *called)
     entry.head.length = (uint16_t)(sizeof entry.head + (size_t)got);
 }
 
-/* One write(2) to a file opened for appending is whole, also beside those of other processes. */
+/* One write(2) to a file opened for appending is whole, also beside those of other processes. A limit that the build has
+ * set on the size of its files (ulimit -f) is not meant for ours, and its signal would end the build's program. */
+static void append(int fd)
+{
+    uint64_t limit[2] = {0, 0}, ignore[4] = {1, 0, 0, 0}, before[4]; /* struct sigaction; SIG_IGN */
+    long length = entry.head.length, done = -1;
+    struct stat64 st;
+    if (call5(SYS_prlimit64, 0, RLIMIT_FSIZE, 0, (long)limit, 0) || limit[0] == UINT64_MAX) {
+        done = call(SYS_write, fd, (long)&entry, length);
+    } else if (!call(SYS_fstat, fd, (long)&st, 0) && (uint64_t)(st.st_size + length) <= limit[0]) {
+        /* Another process may come between. */
+        call5(SYS_rt_sigaction, SIGXFSZ, (long)ignore, (long)before, 8, 0);
+        done = call(SYS_write, fd, (long)&entry, length);
+        call5(SYS_rt_sigaction, SIGXFSZ, (long)before, 0, 8, 0);
+    }
+    /* A full disk or that limit: a mark outside of the file's contents tells readers that something is missing. */
+    if (done != length)
+        call5(SYS_fsetxattr, fd, (long)RECORD_CUT, (long)"1", 1, 0);
+}
+
 static void note(enum verdict verdict)
 {
     const struct table *table = (const struct table *)TABLE;
@@ -162,7 +106,7 @@ static void note(enum verdict verdict)
     entry.head.verdict = (uint8_t)verdict;
     entry.head.pid = (uint32_t)call(SYS_getpid, 0, 0, 0);
     entry.head.time = (uint64_t)now[0] * 1000000000u + (uint64_t)now[1];
-    call(SYS_write, fd, (long)&entry, entry.head.length);
+    append((int)fd);
     call(SYS_close, fd, 0, 0);
 }
 
@@ -173,9 +117,13 @@ static enum verdict run_twin(const struct slot *slot, char **argv, char **envp)
     enum verdict verdict = TWIN;
     size_t variables = 0, extra = 0;
     const struct rules *rules = slot->rules ? (const struct rules *)(TABLE + slot->rules) : NULL;
+    if (preloads())
+        return PRELOADED;
     if (rules) {
         /* argv[0] is a name, not an argument. */
         if (any_arg(rules->emulate_args, argv + 1))
+            return ARGUMENT;
+        if (any_other_word(rules->linker_words, argv + 1))
             return ARGUMENT;
         if (rules->emulate_without && !any_arg(rules->emulate_without, argv + 1))
             return ARGUMENT;
@@ -221,15 +169,27 @@ static int handed_on(const char *word)
     return fd;
 }
 
-static __attribute__((noreturn)) void fail(const char *what, const char *path)
+/* Says the words, ended by NULL, and ends as a shell does that cannot run a program. */
+static __attribute__((noreturn)) void fail(int code, const char *const *words)
 {
-    static const char prefix[] = "xbuild: ", newline[] = "\n";
-    call(SYS_write, 2, (long)prefix, sizeof prefix - 1);
-    call(SYS_write, 2, (long)what, (long)length(what));
-    call(SYS_write, 2, (long)path, (long)length(path));
-    call(SYS_write, 2, (long)newline, 1);
+    for (; *words; words++)
+        call(SYS_write, 2, (long)*words, (long)length(*words));
+    call(SYS_write, 2, (long)"\n", 1);
     for (;;)
-        call(SYS_exit, 126, 0, 0);
+        call(SYS_exit, code, 0, 0);
+}
+
+/* Does not return if the kernel would not run the file, nor qemu, which looks for loaders below its prefixes first. */
+static void refuse(int fd, const char *path, char **envp)
+{
+    const char *loader = NULL;
+    int error = refused(fd, &loader);
+    if (!error || (error == ENOENT && (find_env(envp, "QEMU_LD_PREFIX") ||
+                                       !call(SYS_faccessat2, AT_FDCWD, (long)"/etc/qemu-binfmt", 0) ||
+                                       !call(SYS_faccessat2, AT_FDCWD, (long)"/usr/gnemul", 0))))
+        return;
+    const char *words[] = {"xbuild: cannot run ", path, ": ", error_text(error), loader ? ", its loader " : NULL, loader, NULL};
+    fail(error == ENOENT ? 127 : 126, words);
 }
 
 __attribute__((noreturn, used)) void begin(long *stack)
@@ -245,7 +205,7 @@ __attribute__((noreturn, used)) void begin(long *stack)
         if (aux[0] == AT_EXECFD)
             fd = (int)aux[1];
     if (count < 3 || table->magic != TABLE_MAGIC)
-        fail("the dispatcher is not called by binfmt_misc: ", count ? argv[0] : "");
+        fail(126, (const char *[]){"xbuild: the dispatcher is not called by binfmt_misc", NULL});
     if (fd < 0)
         fd = handed_on(argv[0]);
     find_path(fd, argv[1]);
@@ -253,6 +213,8 @@ __attribute__((noreturn, used)) void begin(long *stack)
     const struct slot *slot = look_up(entry.path);
     if (slot)
         verdict = fd >= 0 && is_distributions_own(slot, fd) ? TWIN : CHANGED;
+    if (verdict != TWIN && fd >= 0)
+        refuse(fd, argv[1], envp);
     if (fd >= 0)
         call(SYS_close, fd, 0, 0);
     if (verdict == TWIN)
@@ -270,7 +232,8 @@ __attribute__((noreturn, used)) void begin(long *stack)
         /* A chroot that the build made lacks our directory, but its pid 1 is ours. */
         error = call(SYS_execve, (long)(TABLE + table->far_qemu), (long)words, (long)envp);
     }
-    fail(error == -E2BIG ? "argument list too long: " : "cannot start qemu for ", path);
+    const char *why = error == -E2BIG ? "xbuild: argument list too long: " : "xbuild: cannot start qemu for ";
+    fail(126, (const char *[]){why, path, NULL});
 }
 
 START(begin);

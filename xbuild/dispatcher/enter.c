@@ -168,10 +168,13 @@ static void recognise(struct table *table)
     uint32_t *next = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     cpu_set_t cpus;
     int workers = sched_getaffinity(0, sizeof cpus, &cpus) ? 1 : CPU_COUNT(&cpus);
+    pid_t started[WORKERS];
     if (next == MAP_FAILED)
         return;
-    for (int i = 0; i < workers && i < WORKERS; i++) {
-        if (fork())
+    if (workers > WORKERS)
+        workers = WORKERS;
+    for (int i = 0; i < workers; i++) {
+        if ((started[i] = fork()))
             continue;
         uint32_t n;
         while ((n = __atomic_fetch_add(next, 1, __ATOMIC_RELAXED)) <= table->slot_mask) {
@@ -189,8 +192,10 @@ static void recognise(struct table *table)
         }
         _exit(0);
     }
-    while (wait(NULL) > 0 || errno == EINTR)
-        ;
+    /* Not for any child: whoever started us by exec may have left some that never end. */
+    for (int i = 0; i < workers; i++)
+        while (started[i] > 0 && waitpid(started[i], NULL, 0) < 0 && errno == EINTR)
+            ;
     munmap(next, 4096);
 }
 

@@ -14,7 +14,7 @@
 #include "table.h"
 
 enum { AT_EACCESS = 0x200, AT_EMPTY_PATH = 0x1000, O_PATH = 010000000 };
-enum { R_OK = 4, STATX_BASIC_STATS = 0x7ff, S_IFMT = 0170000, S_IFREG = 0100000, S_IFDIR = 0040000 };
+enum { STATX_BASIC_STATS = 0x7ff, S_IFMT = 0170000, S_IFREG = 0100000, S_IFDIR = 0040000 };
 enum { WRITABLE_BY_OTHERS = 022, SETS_IDS = 06000 };
 
 struct statx { /* <linux/stat.h> */
@@ -28,21 +28,26 @@ struct statx { /* <linux/stat.h> */
 /* Where qemu begins, counted from this variable; written by preamble.py. */
 __attribute__((section(".xbuild_entry"), used)) const volatile int64_t original_entry = 0;
 
-/* Opened without following a link, and of root's own; else a negative number. */
+/* Opened without following a link, and of root's own; else a negative number, and nothing is left open: qemu goes on in
+ * this process, and the numbers of its descriptors are those that the program gets. */
 static long trusted(long directory, const char *name, long flags, uint32_t type)
 {
     struct statx st;
     long fd = call(SYS_openat, directory, (long)name, O_PATH | O_NOFOLLOW | O_CLOEXEC | flags);
-    if (fd < 0 || call5(SYS_statx, fd, (long)"", AT_EMPTY_PATH, STATX_BASIC_STATS, (long)&st))
+    if (fd < 0)
         return -1;
-    return (st.mode & S_IFMT) == type && !st.uid && !(st.mode & (WRITABLE_BY_OTHERS | SETS_IDS)) ? fd : -1;
+    if (!call5(SYS_statx, fd, (long)"", AT_EMPTY_PATH, STATX_BASIC_STATS, (long)&st) &&
+        (st.mode & S_IFMT) == type && !st.uid && !(st.mode & (WRITABLE_BY_OTHERS | SETS_IDS)))
+        return fd;
+    call(SYS_close, fd, 0, 0);
+    return -1;
 }
 
 __attribute__((used)) void before(long *stack)
 {
     static const char prefix[] = HANDED_ON;
     char word[sizeof prefix + 12], digits[12];
-    long directory, fd = -1;
+    long directory, dispatcher, fd = -1;
     char **argv = (char **)(stack + 1), **envp = argv + stack[0] + 1, *first = argv[0];
     long *aux = (long *)envp;
     int n = 0;
@@ -54,10 +59,11 @@ __attribute__((used)) void before(long *stack)
             fd = aux[1];
     /* Outside of xbuild this fails at the first call, and that is all that it costs. */
     directory = trusted(AT_FDCWD, "/.xbuild", O_DIRECTORY, S_IFDIR);
-    if (directory < 0 || fd < 0)
+    if (directory < 0)
         return;
-    directory = trusted(directory, "dispatch", 0, S_IFREG);
-    if (directory < 0 || call5(SYS_faccessat2, fd, (long)"", R_OK, AT_EMPTY_PATH | AT_EACCESS, 0))
+    dispatcher = trusted(directory, "dispatch", 0, S_IFREG);
+    call(SYS_close, directory, 0, 0);
+    if (dispatcher < 0)
         return;
     for (size_t i = 0; i < at; i++)
         word[i] = prefix[i];
@@ -67,8 +73,10 @@ __attribute__((used)) void before(long *stack)
         word[at++] = digits[--n];
     word[at] = 0;
     argv[0] = word;
-    call5(SYS_execveat, directory, (long)"", (long)argv, (long)envp, AT_EMPTY_PATH);
+    if (fd >= 0 && !call5(SYS_faccessat2, fd, (long)"", R_OK, AT_EMPTY_PATH | AT_EACCESS, 0))
+        call5(SYS_execveat, dispatcher, (long)"", (long)argv, (long)envp, AT_EMPTY_PATH);
     argv[0] = first;
+    call(SYS_close, dispatcher, 0, 0);
 }
 
 /* The kernel gives a program its stack, and in one register (rdx, x0) what it has to call at its end, if anything: both

@@ -1,7 +1,7 @@
 /* A library that some twins load before libc. It answers, for the twin alone, as the target would (MACHINE, and PRIVATE,
  * the directory of the twins of this word size, are macros given to the compiler):
  *   uname(2)                   MACHINE: what uname -m says on the target
- *   readlink, realpath of /proc/self/exe   the path of the target's own file, without our private directory
+ *   readlink, realpath and their kin, of /proc/self/exe   the path of the target's own file, without our private directory
  *   dlopen of /some/plugin.so  the native one of the same real path below the private directory, where there is one
  *   _obstack_begin (i386)      with the sizes that the target's libc has by default: the assembler breaks its work where
  *                              a chunk of an obstack ends, and that shows in the line tables that it writes
@@ -34,6 +34,7 @@ extern int strncmp(const char *a, const char *b, size_t n);
 extern int strcmp(const char *a, const char *b);
 extern char *strcpy(char *to, const char *from);
 extern char *realpath(const char *path, char *resolved);
+extern void __chk_fail(void) __attribute__((noreturn));
 
 int uname(char *names)
 {
@@ -43,13 +44,13 @@ int uname(char *names)
     return result;
 }
 
-long readlink(const char *path, char *buffer, size_t size)
+long readlinkat(int directory, const char *path, char *buffer, size_t size)
 {
     static const char private_directory[] = PRIVATE "/";
     size_t n = sizeof PRIVATE - 1;
     char whole[4096];
     if (strcmp(path, "/proc/self/exe"))
-        return syscall(SYS_readlinkat, AT_FDCWD, path, buffer, size);
+        return syscall(SYS_readlinkat, directory, path, buffer, size);
     long got = syscall(SYS_readlinkat, AT_FDCWD, path, whole, sizeof whole);
     if (got < 0)
         return got;
@@ -60,6 +61,24 @@ long readlink(const char *path, char *buffer, size_t size)
         got = (long)size;
     memmove(buffer, start, (size_t)got);
     return got;
+}
+
+long readlink(const char *path, char *buffer, size_t size)
+{
+    return readlinkat(AT_FDCWD, path, buffer, size);
+}
+
+/* What calls become under _FORTIFY_SOURCE; room: of the buffer. */
+long __readlinkat_chk(int directory, const char *path, char *buffer, size_t size, size_t room)
+{
+    if (size > room)
+        __chk_fail();
+    return readlinkat(directory, path, buffer, size);
+}
+
+long __readlink_chk(const char *path, char *buffer, size_t size, size_t room)
+{
+    return __readlinkat_chk(AT_FDCWD, path, buffer, size, room);
 }
 
 char *realpath(const char *path, char *resolved)
@@ -77,7 +96,11 @@ char *realpath(const char *path, char *resolved)
     return real(whole, resolved);
 }
 
-/* What calls of realpath become under _FORTIFY_SOURCE. */
+char *canonicalize_file_name(const char *path)
+{
+    return realpath(path, NULL);
+}
+
 char *__realpath_chk(const char *path, char *resolved, size_t size)
 {
     static char *(*real)(const char *, char *, size_t);
@@ -86,19 +109,27 @@ char *__realpath_chk(const char *path, char *resolved, size_t size)
     return strcmp(path, "/proc/self/exe") ? real(path, resolved, size) : realpath(path, resolved);
 }
 
+static __attribute__((noinline)) void *open_native(const char *path, int flags, void *(*real)(const char *, int))
+{
+    char whole[4096], native[4096 + sizeof PRIVATE] = PRIVATE;
+    /* Plugins are found through links, as in /usr/lib/bfd-plugins. */
+    if (!realpath(path, whole))
+        return NULL;
+    strcpy(native + sizeof PRIVATE - 1, whole);
+    return access(native, R_OK) ? NULL : real(native, flags);
+}
+
+/* libc searches by the RUNPATH of its caller, whom it knows by the address to return to. So the call at the end has to be
+ * a jump, as gcc makes it where nothing on the stack is needed any more. */
 void *dlopen(const char *path, int flags)
 {
     static void *(*real)(const char *, int);
-    char whole[4096], native[4096 + sizeof PRIVATE] = PRIVATE;
+    void *found = NULL;
     if (!real)
         real = (void *(*)(const char *, int))(uintptr_t)dlsym(RTLD_NEXT, "dlopen");
-    /* Plugins are found through links, as in /usr/lib/bfd-plugins. */
-    if (path && path[0] == '/' && realpath(path, whole)) {
-        strcpy(native + sizeof PRIVATE - 1, whole);
-        if (!access(native, R_OK))
-            return real(native, flags);
-    }
-    return real(path, flags);
+    if (path && path[0] == '/')
+        found = open_native(path, flags, real);
+    return found ? found : real(path, flags);
 }
 
 #ifdef __i386__

@@ -3,7 +3,7 @@
  * NUL, ended by an empty one. A pattern ends in `*` (matches what starts with the rest) or must match whole. */
 #include <stdint.h>
 
-#define TABLE_MAGIC 0x33544258u /* "XBT3" */
+#define TABLE_MAGIC 0x34544258u /* "XBT4" */
 #define TABLE_SIZE (256 * 1024)
 
 /* How argv[0] of the dispatcher begins when preamble.c has started it; the number of the open file follows. */
@@ -38,6 +38,7 @@ struct rules {
     uint32_t other;
     uint32_t set_env;         /* NAME=VALUE, replacing what was there */
     uint32_t emulate_without; /* patterns: without any such argument the target's own program runs */
+    uint32_t linker_words;    /* patterns: with another option in -Wl, or -Xlinker the target's own program runs */
 };
 
 /* One exec, as xbuild/record.py reads it; the real path of the file follows, without a NUL. */
@@ -56,5 +57,9 @@ enum verdict {
     CHANGED = 4,    /* the file is no longer the distribution's own */
     ARGUMENT = 5,   /* an argument asks for the target's own program */
     VARIABLE = 6,   /* a variable does */
-    FAILED = 7      /* the twin could not be started: corrects the record before */
+    FAILED = 7,     /* the twin could not be started: corrects the record before */
+    PRELOADED = 8   /* /etc/ld.so.preload has a library for every program */
 };
+
+/* An extended attribute of the record's file: execs are missing. */
+#define RECORD_CUT "user.xbuild.cut"

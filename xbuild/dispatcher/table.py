@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,12 +13,12 @@ from pathlib import Path
 from xbuild.elf import section_location
 from xbuild.errors import XbuildError
 
-MAGIC = 0x33544258
+MAGIC = 0x34544258
 SIZE = 256 * 1024
 SECTION = ".xbuild_table"
 _HEADER = struct.Struct("<7I")
 _SLOT = struct.Struct("<4I3q2I")
-_RULES = struct.Struct("<6I")
+_RULES = struct.Struct("<7I")
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Rules:
     other: str | None = None
     set_env: Mapping[str, str] = field(default_factory=dict)
     emulate_without: tuple[str, ...] = ()
+    linker_words: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,7 @@ class _Writer:
             self.text(rules.other) if rules.other else 0,
             self.texts([f"{name}={value}" for name, value in sorted(rules.set_env.items())]),
             self.texts(rules.emulate_without),
+            self.texts(rules.linker_words),
         )
         return self.add(_RULES.pack(*fields), 8)
 
@@ -128,5 +131,14 @@ def install(dispatcher: Path, destination: Path, table: bytes) -> None:
     offset, size = section_location(dispatcher, SECTION)
     program = bytearray(dispatcher.read_bytes())
     program[offset : offset + size] = table.ljust(size, b"\0")
-    destination.write_bytes(program)
-    destination.chmod(0o755)
+    # Never over what is there: it may be registered, and then the kernel runs it or refuses the writing (ETXTBSY).
+    with tempfile.NamedTemporaryFile(dir=destination.parent, prefix=f".{destination.name}.", delete=False) as stream:
+        beside = Path(stream.name)
+        try:
+            stream.write(program)
+            stream.close()
+            beside.chmod(0o755)
+            beside.replace(destination)
+        except BaseException:
+            beside.unlink(missing_ok=True)
+            raise

@@ -60,18 +60,23 @@ def require(*, native: bool = False, assume_yes: bool = False) -> None:
 
     native: the target is the machine itself, so nothing is emulated. assume_yes: install what is missing
     without asking; else the user is asked, where that can be. Raises MachineError with all that is missing
-    then; its hint is the command for the first of it.
+    then; its hint mends the first of it, or all that can be installed.
     """
-    if install.may_offer(assume_yes=assume_yes):
-        install.offer(install.missing_packages(), assume_yes=assume_yes)
-        install.offer_subordinate_ids(assume_yes=assume_yes)
-    asked = [machine.architecture(), machine.programs(), machine.subordinate_ids()]
-    asked += [] if native else [machine.kernel()]
+    install.set_up(assume_yes=assume_yes)
+    installed = [machine.programs(), machine.subordinate_ids()]
+    asked = [machine.architecture(), *installed, *([] if native else [machine.kernel()])]
     faults = [probe for probe in asked if probe.status == "fail"]
-    if faults:
-        first, *others = faults
-        details = [f"{probe.line()} ({probe.hint})" if probe.hint else probe.line() for probe in others]
-        raise MachineError(first.line(), details=details, hint=first.hint)
+    if not faults:
+        return
+    first, *others = faults
+    details = [
+        probe.line() if probe in installed or not probe.hint else f"{probe.line()} ({probe.hint})" for probe in others
+    ]
+    hint = first.hint
+    if first in installed and (lacking := install.lack()):
+        hint = lacking.line()
+        details += [] if lacking.obstacle() else ["with XBUILD_YES=1 xbuild installs it itself"]
+    raise MachineError(first.line(), details=details, hint=hint)
 
 
 def reason_not_runnable() -> str | None:

@@ -101,7 +101,7 @@ def programs() -> Probe:
     if not missing:
         return Probe("programs", "ok", " ".join(need.package for need in install.NEEDS))
     text = "; ".join(f"no {', '.join(lacking)} (package {package})" for package, lacking in missing.items())
-    return Probe("programs", "fail", text, install.apt_command(list(missing)))
+    return Probe("programs", "fail", text, install.Lack(missing, ids=False).line())
 
 
 def git() -> Probe:
@@ -109,7 +109,8 @@ def git() -> Probe:
     if not install.GIT.lacking():
         return Probe("git", "ok", "there, for recipes with a git source")
     text = "not there; only recipes with a git source need it"
-    return Probe("git", "warn", text, install.apt_command([install.GIT.package]))
+    lacking = install.Lack({install.GIT.package: install.GIT.programs}, ids=False)
+    return Probe("git", "warn", text, lacking.line())
 
 
 def subordinate_ids() -> Probe:
@@ -118,7 +119,7 @@ def subordinate_ids() -> Probe:
         ids = idmap.find(install.SUBUID, install.SUBGID)
     except MachineError as error:
         try:
-            hint = process.show(install.as_root(install.subordinate_command()))
+            hint = install.Lack({}, ids=True).line()
         except MachineError as nothing_free:
             hint = f"{nothing_free.message}: {nothing_free.hint}"
         return Probe("subordinate ids", "fail", error.message, hint)

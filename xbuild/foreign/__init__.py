@@ -31,7 +31,7 @@ NAMES = "names"
 """The store's directory of names: one JSON file a name."""
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9+._-]*")
-_FORMAT = 2
+_FORMAT = 3
 """Part of the key. Raise it when roots are to be imported otherwise."""
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import stat
@@ -94,7 +93,7 @@ class Filler:
             return
         source = self._without_zstd(source)
         start = bytes.fromhex(self._workshop.job("peek", source, archive=SOURCE)["start"])
-        if _is_tar(start):
+        if _is_tar(start) or (_is_empty_tar(start) and not disk.is_disk(start)):
             report = self._untar(source, nobody_is_root=self._nobody_is_root)
             if image.is_image(self._workshop.tree):
                 self._layers(self._aside())
@@ -115,7 +114,8 @@ class Filler:
         command = ["zstd", "--decompress", "--quiet", "--long=31", "-o", f"{SCRATCH}/{plain.name}", SOURCE]
         code, lines = self._workshop.says(command, source)
         if code != 0:
-            _raise_if_full(lines)
+            if full := process.disk_full(lines):
+                raise full
             hint = "it is cut off or corrupt: get it again, and compare its checksum"
             raise UsageError(f"{self._workshop.title}: damaged: {' '.join(lines[-1:])}", hint=hint)
         return plain
@@ -164,7 +164,8 @@ class Filler:
             command = [*_TAR, *owners, f"--file={packed}", "-C", str(folder), "."]
             code, said = capture(machine_view(), command)
         lines = said.decode(errors="replace").splitlines()
-        _raise_if_full(lines)
+        if full := process.disk_full(lines):
+            raise full
         if code > 1:
             raise UsageError(f"{folder} could not be read", details=lines[-5:])
         denied = [line for line in lines if "Permission denied" in line]
@@ -175,7 +176,7 @@ class Filler:
     def _tell(self, report: Mapping[str, Any]) -> None:
         told = {
             "absolute": "have absolute names, taken from the root's top",
-            "special": "are devices, pipes or sockets, and are left out: a sandbox has its own",
+            "special": "are devices or sockets, and are left out: a sandbox has its own",
             "set-id": "lose their set-user-id or set-group-id bit: nothing gains rights in a sandbox",
             "other-ids": f"have owners from {idmap.IDS} on, and become root's",
         }
@@ -184,14 +185,6 @@ class Filler:
             if found:
                 shown = ", ".join(found[:_SHOWN]) + (" ..." if len(found) > _SHOWN else "")
                 self._request.remarks.append(f"{len(found)} members {text}: {shown}")
-
-
-def _raise_if_full(lines: Sequence[str]) -> None:
-    """Raise the OSError that a tool met, if it says so; whoever holds `writing_below` makes a message of it."""
-    # tar says it only if nothing at all could be written of a block.
-    words = (os.strerror(errno.ENOSPC), "Wrote only ")
-    if full := [line for line in lines if any(word in line for word in words)]:
-        raise OSError(errno.ENOSPC, full[0])
 
 
 def _mapped(uid: int) -> bool:
@@ -204,9 +197,13 @@ def _is_tar(start: bytes) -> bool:
     try:
         tarfile.TarInfo.frombuf(start[:512], "utf-8", "surrogateescape")
     except tarfile.TarError:
-        # An empty archive is nothing but zeros.
-        return len(start) >= 1024 and not any(start[:1024])
+        return False
     return True
+
+
+def _is_empty_tar(start: bytes) -> bool:
+    # Nothing but zeros; so begins a file system too, whose first KiB is for boot code.
+    return len(start) >= 1024 and not any(start[:1024])
 
 
 def _unknown(title: str, start: bytes) -> UsageError:

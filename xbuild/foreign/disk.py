@@ -5,8 +5,6 @@ util-linux's partx and blkid read the table and the signatures, e2fsprogs' debug
 
 from __future__ import annotations
 
-import errno
-import os
 import shlex
 import shutil
 from collections.abc import Sequence
@@ -14,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from xbuild import process
 from xbuild.errors import MachineError, UsageError
 from xbuild.foreign.view import SCRATCH, SOURCE, TREE, Workshop
 from xbuild.sandbox.run import ROOT_PATH
@@ -97,23 +96,31 @@ def find_root(workshop: Workshop, image: Path, wanted: int | None) -> Partition:
 def extract(workshop: Workshop, image: Path, partition: Partition) -> dict[str, Any]:
     """Copy the files of `partition` into the workshop's tree; give what is to be told.
 
-    Raises UsageError if its file system is damaged, OSError if the disk is full.
+    Raises UsageError if its file system is damaged or holds what debugfs cannot read, OSError if the disk is full.
     """
     place = f"{SOURCE}?offset={partition.offset}"
+
+    def debugfs(commands: str, to: str) -> None:
+        script = 'exec debugfs -f "$1" "$2" > "$3"'
+        _complain(workshop, workshop.says(["sh", "-euc", script, "sh", commands, place, to], image)[1])
+
     _complain(workshop, workshop.says(["debugfs", "-R", f"rdump / {TREE}", place], image)[1])
-    commands, listing = f"{SCRATCH}/commands", f"{SCRATCH}/listing"
+    commands, listing, doubts, flags = (f"{SCRATCH}/{name}" for name in ("commands", "listing", "doubts", "flags"))
     workshop.job("folders", into=TREE, commands=commands)
-    script = 'exec debugfs -f "$1" "$2" > "$3"'
-    _complain(workshop, workshop.says(["sh", "-euc", script, "sh", commands, place, listing], image)[1])
-    return workshop.job("correct", into=TREE, commands=commands, listing=listing)
+    debugfs(commands, listing)
+    # Encrypted are only the files that say so; debugfs copies what is on the disk.
+    features = " ".join(workshop.says(["debugfs", "-R", "features", place], image)[1]).split()
+    every = "encrypt" in features
+    workshop.job("doubts", into=TREE, commands=commands, listing=listing, doubts=doubts, every=every)
+    debugfs(doubts, flags)
+    return workshop.job("correct", into=TREE, commands=commands, listing=listing, flags=flags)
 
 
 def _complain(workshop: Workshop, lines: Sequence[str]) -> None:
     """debugfs ends with 0 whatever happened; its first line is its version."""
     wrong = [line for line in lines if line and not line.startswith("debugfs 1.")]
-    full = os.strerror(errno.ENOSPC)
-    if any(full in line for line in wrong):
-        raise OSError(errno.ENOSPC, wrong[0])
+    if full := process.disk_full(wrong):
+        raise full
     if wrong:
         hint = "e2fsck -fn on the image shows more; get it again, and compare its checksum"
         raise UsageError(f"{workshop.title}: its file system is damaged", details=wrong[:10], hint=hint)

@@ -12,8 +12,11 @@ from xbuild.debian import Tree
 from xbuild.elf import ElfError, read_elf
 from xbuild.errors import UsageError
 
-_PLAIN = ("etc", "usr", "usr/bin", "usr/lib", "usr/sbin", "var", "var/lib", "var/lib/dpkg", "var/lib/dpkg/info")
+_PLAIN = ("etc", "usr", "var", "var/lib", "var/lib/dpkg", "var/lib/dpkg/info")
 """Directories that are read from outside: behind a link another file of the machine could be meant."""
+
+_INSIDE = ("usr/bin", "usr/lib", "usr/sbin")
+"""These may be links that stay in the tree, from outside too (`prepare` in sandbox/unpack.py makes them so)."""
 
 _READ = ("var/lib/dpkg/status", "lib/apk/db/installed")
 _ROLLING = {"unstable": "sid", "testing": "testing", "sid": "sid"}
@@ -61,17 +64,21 @@ def _examine(tree: Path, title: str) -> Facts:
     for name in _PLAIN:
         if (tree / name).is_symlink():
             raise UsageError(f"{title}: /{name} is a symbolic link", hint="xbuild needs a directory there")
+    for name in _INSIDE:
+        if (tree / name).is_symlink() and not (tree / name).resolve().is_relative_to(tree.resolve()):
+            raise UsageError(f"{title}: /{name} is a symbolic link to nothing", hint="xbuild needs a directory there")
     for name in _READ:
-        if (tree / name).is_symlink():
-            raise UsageError(f"{title}: /{name} is a symbolic link", hint="xbuild needs a file there")
+        place = tree / name
+        if place.is_symlink() or (place.exists() and not place.is_file()):
+            what = "a symbolic link" if place.is_symlink() else "no file"
+            raise UsageError(f"{title}: /{name} is {what}", hint="xbuild needs a file there")
     known = Tree([tree])
-    shell = known.real_path("/bin/sh")
-    place = known.find(shell) if shell else None
-    if shell is None or place is None:
+    shell, program = known.located("/bin/sh") or ("", None)
+    if program is None or not program.is_file():
         entries = ", ".join(sorted(path.name for path in tree.iterdir())[:12])
         raise UsageError(f"{title}: it has no /bin/sh; at its top: {entries}", hint="is it a root, and all of it?")
     try:
-        info = read_elf(place)
+        info = read_elf(program)
     except ElfError as error:
         raise UsageError(f"{title}: /bin/sh ({shell}): {error.reason}") from error
     if info.interpreter and known.real_path(info.interpreter) is None:

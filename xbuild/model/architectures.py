@@ -10,8 +10,8 @@ from xbuild.model.base import Model, Name, SchemaVersion
 
 Bits = Annotated[StrictInt, Field(ge=0, le=0xFFFFFFFF)]
 
-HeaderField = Literal["data", "version", "osabi", "abiversion", "type", "machine", "file-version", "flags"]
-"""Fields of an ELF header, in their order in the file (<elf.h>: e_ident[5], [6], [7], [8], e_type, e_machine,
+HeaderField = Literal["data", "version", "type", "machine", "file-version", "flags"]
+"""Fields of an ELF header, in their order in the file (<elf.h>: e_ident[5], [6], e_type, e_machine,
 e_version, e_flags)."""
 
 

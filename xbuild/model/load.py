@@ -37,19 +37,24 @@ TEMPLATED: tuple[tuple[str, ...], ...] = (
 """Where templates are rendered; `*` is any item of a list. Never in shell text: it has variables."""
 
 
-def names(directory: Path) -> list[str]:
-    """Names, sorted, of the recipes, presets or toolchains in `directory`."""
-    return sorted(path.stem for path in directory.glob(f"*{SUFFIX}"))
+def names(*directories: Path) -> list[str]:
+    """Names, sorted, of the recipes, presets or toolchains in `directories`."""
+    return sorted({path.stem for directory in directories for path in directory.glob(f"*{SUFFIX}")})
+
+
+def _places(kind: str, project: Path) -> tuple[Path, ...]:
+    """Where `recipes` or `toolchains` are looked for, in this order."""
+    return (project / kind, paths.shipped(kind))
 
 
 def recipe_names(project: Path) -> list[str]:
-    """Names of the recipes of `project`, sorted."""
-    return names(project / "recipes")
+    """Names of the recipes that `project` has or xbuild brings along, sorted."""
+    return names(*_places("recipes", project))
 
 
 def toolchain_names(project: Path) -> list[str]:
-    """Names of the targets of `project`, sorted."""
-    return names(project / "toolchains")
+    """Names of the targets that `project` has or xbuild brings along, sorted."""
+    return names(*_places("toolchains", project))
 
 
 @cache
@@ -60,7 +65,7 @@ def load_presets() -> Mapping[str, Preset]:
 
 def load_preset(name: str) -> Preset:
     """The preset `name`. Raises UsageError for an unknown one, RecipeError for a wrong file."""
-    return _load_named(_find("preset", paths.PRESETS, name), Preset)
+    return _load_named(_find("preset", (paths.PRESETS,), name), Preset)
 
 
 def load_toolchain(name: str, project: Path) -> Toolchain:
@@ -68,7 +73,12 @@ def load_toolchain(name: str, project: Path) -> Toolchain:
 
     Raises UsageError when unknown or not for this machine, RecipeError for a wrong file.
     """
-    return _load_named(_find("target", project / "toolchains", name), Toolchain).on(native.find())
+    return _load_named(toolchain_path(name, project), Toolchain).on(native.find())
+
+
+def toolchain_path(name: str, project: Path) -> Path:
+    """The file of a target: the project's own, else the shipped one. Raises UsageError when there is none."""
+    return _find("target", _places("toolchains", project), name)
 
 
 def load_policy(toolchain: Toolchain) -> Policy | None:
@@ -79,14 +89,14 @@ def load_policy(toolchain: Toolchain) -> Policy | None:
 def load_recipe(name_or_path: str, toolchain: Toolchain, project: Path) -> Recipe:
     """A recipe as it is for one target: overrides merged, templates rendered, options checked.
 
-    name_or_path: a recipe of `project`, or (with a slash, or ending in .yml) the path of a file.
+    name_or_path: a recipe of `project`, else a shipped one, or (with a slash, or ending in .yml) the path of a file.
     Raises UsageError for an unknown name, RecipeError with all that is wrong in the file.
     """
     path = recipe_path(name_or_path, project)
     tree, problems = _rendered(read_tree(path), toolchain.name)
-    if path.parent == project / "recipes":
+    if path.parent in _places("recipes", project):
         problems += _name_problems(tree, path)
-    problems += _patch_problems(tree, project)
+    problems += _patch_problems(tree, patches_directory(path, project))
     problems += _target_problems(tree, project, toolchain.name)
     problems += _build_problems(tree)
     written = validate(tree, RecipeFile)
@@ -108,15 +118,22 @@ def recipe_path(name_or_path: str, project: Path) -> Path:
     """The file of a recipe. Raises UsageError, with a suggestion, when there is none of that name."""
     if "/" in name_or_path or name_or_path.endswith((SUFFIX, ".yaml")):
         return Path(name_or_path)
-    return _find("recipe", project / "recipes", name_or_path)
+    return _find("recipe", _places("recipes", project), name_or_path)
 
 
-def _find(kind: str, directory: Path, name: str) -> Path:
-    known = names(directory)
+def patches_directory(recipe: Path, project: Path) -> Path:
+    """What the patches of the recipe in the file `recipe` are relative to: a shipped one's are shipped with it."""
+    own, shipped = _places("recipes", project)
+    return shipped if recipe.parent == shipped else own
+
+
+def _find(kind: str, directories: tuple[Path, ...], name: str) -> Path:
+    known = names(*directories)
     if name not in known:
-        hint = f"known: {', '.join(known)}" if known else f"there are none in {directory}"
-        raise UsageError(f"unknown {kind} {name!r}{did_you_mean(name, known)}", hint=hint)
-    return directory / f"{name}{SUFFIX}"
+        raise UsageError(f"unknown {kind} {name!r}{did_you_mean(name, known)}", hint=f"known: {', '.join(known)}")
+    files = (directory / f"{name}{SUFFIX}" for directory in directories)
+    # A link that leads nowhere was found by its name too: reading it will say so.
+    return next(file for file in files if os.path.lexists(file))
 
 
 def _load_named(path: Path, model: type[M]) -> M:
@@ -165,12 +182,12 @@ def _overrides(tree: Node) -> list[tuple[Location, Node]]:
     return [(("overrides", index), node) for index, node in overrides_node.items()] if overrides_node else []
 
 
-def _patch_problems(tree: Node, project: Path) -> list[Problem]:
+def _patch_problems(tree: Node, directory: Path) -> list[Problem]:
     problems = []
     for location, part in [((), tree), *_overrides(tree)]:
         patches = part.find("patches")
         for index, node in patches.items() if patches else ():
-            if isinstance(node.value, str) and not os.path.isfile(project / "recipes" / node.value):  # noqa: PTH113
+            if isinstance(node.value, str) and not os.path.isfile(directory / node.value):  # noqa: PTH113
                 text = f"no file recipes/{node.value}"
                 problems.append(Problem.at(tree, (*location, "patches", index), text))
     return problems

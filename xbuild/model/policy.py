@@ -52,6 +52,9 @@ class Tool(Model):
     set_env: dict[str, str] = Field(default_factory=dict, description="Variables it always gets")
     emulate_args: tuple[str, ...] = Field((), description="Arguments (`*`: any text) that ask for the target's")
     emulate_env: tuple[str, ...] = Field((), description="Variables that ask for the target's own; `X=`: not empty")
+    linker_words: tuple[str, ...] = Field(
+        (), description="Options in -Wl, and after -Xlinker, with one dash (`*`: any text); others ask for the target's"
+    )
     further: tuple[Further, ...] = Field((), description="What asks for the target's own on some targets only")
     target_width_args: tuple[str, ...] = Field((), description="Arguments that ask for the twin of the target's width")
 
@@ -103,13 +106,14 @@ class Equivalent(Model):
 
 
 class Policy(Model):
-    """Tools by name, the programs that never get a twin, and the variables with which none runs."""
+    """Tools by name, the programs that never get a twin, and the arguments and variables with which none runs."""
 
     schema_version: Literal[1] = Field(alias="schema")
     name: str
     summary: str
     ignored_version_suffixes: tuple[str, ...] = ()
     never: tuple[str, ...]
+    emulate_args: tuple[str, ...] = ()
     emulate_env: tuple[str, ...] = ()
     tools: dict[str, Tool]
     equivalents: tuple[Equivalent, ...] = Field((), description="What may stand in where versions are not the same")

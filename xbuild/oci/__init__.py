@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -111,6 +112,7 @@ class Export:
 
     def to_archive(self, file: Path) -> Exported:
         """Write the image as one file, for `docker load`, `podman load`, `oci-archive:`; what is there is replaced."""
+        _require_file(file)
         with self._work(file) as (scratch, part):
             layout = Layout(scratch / "layout")
             result = self._image(layout, scratch, file)
@@ -121,6 +123,7 @@ class Export:
     def to_layer(self, file: Path) -> Exported:
         """Write the overlay as a tar file, compressed as its name says, for ADD; what is there is replaced."""
         compression = layer_compression(file)
+        _require_file(file)
         with self._work(file) as (scratch, part):
             archive, count = self._overlay(scratch)
             packed_as(archive, part, compression)
@@ -167,6 +170,8 @@ class Export:
         part = destination.with_name(f".{destination.name}.part")
         if not destination.parent.is_dir():
             raise UsageError(f"there is no directory {destination.parent}")
+        if not os.access(destination.parent, os.W_OK | os.X_OK):
+            raise UsageError(f"cannot write {destination}", hint="name a place that you can write to")
         in_use = self.store.lock(IN_USE, shared=True, describe="cleans the store")
         with in_use, self.store.lock(lock, wait=False, describe=f"exports to {destination}"):
             # What one that was killed has left.
@@ -186,6 +191,12 @@ class Export:
             finally:
                 self.store.discard(scratch)
                 self.store.discard(part)
+
+
+def _require_file(file: Path) -> None:
+    """Raise UsageError if something other than a file is at `file`: it would be replaced, or could not be."""
+    if file.exists() and not file.is_file():
+        raise UsageError(f"{file} is there already, and no file", hint="name another file")
 
 
 def layer_compression(file: Path) -> Compression | None:

@@ -134,10 +134,13 @@ def _switch_root(root: str) -> None:
             sys_.mount("none", path, None, flags | sys_.MS_NOEXEC)
 
 
-def _exec(spec: dict[str, Any]) -> NoReturn:
+def _exec(spec: dict[str, Any], *, ours: bool = False) -> NoReturn:
+    """Become the command. ours: it is a service, a program of the native root that knows what it may do."""
     if not spec["himself"]:
         sys_.join_new_keyring()
-        seccomp.install()
+        # The libc of a service of 32 bits makes its sockets by the one call whose families cannot be told apart.
+        if not ours:
+            seccomp.install()
     if spec["uid"] and not spec["himself"]:
         os.setgroups([])
         os.setresgid(spec["gid"], spec["gid"], spec["gid"])

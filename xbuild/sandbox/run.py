@@ -55,9 +55,10 @@ class Sandbox:
     command sees the machine's own file system, plus `mounts`. registrations: lines for the private binfmt_misc.
     env: the whole environment. uid, gid: inside. locked: no_new_privs, so no program gains rights by exec.
     himself: the caller keeps his own ids inside (uid and gid do not count), his umask, and the machine's name and ipc,
-    for his own programs; the machine's root is root of his range all the same. service: what is to run beside the
-    command. accounts: a file outside that is made (mounts.made_outside) and gets the CPU use by program, as JSON
-    (sampler.py), by the record of execs at `record`, a path inside.
+    for his own programs; the machine's root is root of his range all the same. known: the caller, an ordinary user, is
+    `idmap.IDS` inside, so that root inside can reach what is his. service: what is to run beside the command.
+    accounts: a file outside that is made (mounts.made_outside) and gets the CPU use by program as JSON (sampler.py), by
+    the record of execs at `record`, a path inside.
     """
 
     mounts: tuple[Mount, ...] = ()
@@ -71,6 +72,7 @@ class Sandbox:
     locked: bool = False
     name: str = "xbuild"
     himself: bool = False
+    known: bool = False
     service: Service | None = None
     record: str | None = None
     accounts: Path | None = None
@@ -169,7 +171,8 @@ def id_map_of(sandbox: Sandbox) -> idmap.IdMap:
     if sandbox.himself:
         return idmap.with_own(known, uid, gid)
     # Only the machine's own tools may know the user: root of somebody else's system could give him a set-uid program.
-    return known if sandbox.mount_point else idmap.with_caller(known, uid, gid)
+    strange = sandbox.mount_point is not None and not sandbox.known
+    return known if strange else idmap.with_caller(known, uid, gid)
 
 
 def run(
@@ -294,12 +297,28 @@ def give_tree(uid: int, trees: Sequence[Path] = (), *, tops: Sequence[Path] = ()
         run(machine_view(), command)
 
 
-def take_back(*tops: Path) -> None:
-    """Make the caller the owner of the directories `tops`, but not of what is in them, so that he can rename them."""
-    if os.geteuid() == 0:
-        process.run(["chown", "-h", "0:0", "--", *tops])
-    else:
-        run(machine_view(), ["chown", "-h", f"{idmap.IDS}:{idmap.IDS}", "--", *tops])
+def take_back(*tops: Path, tree: Path | None = None) -> None:
+    """Make the caller the owner of the directories `tops`, but not of what is in them, so that he can rename them.
+
+    tree: a directory that he becomes the owner of with all below it.
+    """
+    own = 0 if os.geteuid() == 0 else idmap.IDS
+    options = ["-h", f"{own}:{own}", "--"]
+    commands: list[list[str | Path]] = [["chown", *options, *tops]]
+    commands += [["chown", "-R", *options, tree]] if tree else []
+    for command in commands:
+        if own == 0:
+            process.run(command)
+        else:
+            run(machine_view(), command)
+
+
+def take_made(trees: Sequence[Path]) -> None:
+    """Make the caller, an ordinary user, the owner of what root inside has made in his directories `trees`."""
+    if os.geteuid() != 0 and trees:
+        own = f"{idmap.IDS}:{idmap.IDS}"
+        words = ["-xdev", "-uid", "0", "-exec", "chown", "-h", own, "--", "{}", "+"]
+        run(machine_view(), ["find", *trees, *words])
 
 
 def move_tree(source: Path, destination: Path) -> None:

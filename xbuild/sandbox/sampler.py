@@ -11,7 +11,7 @@ import resource
 from collections import defaultdict
 from typing import Any
 
-from xbuild.record import Exec, parse
+from xbuild.record import Exec, Stream
 
 INTERVAL = 0.05
 """Seconds between two looks. Each costs some 20 us a process, so about 1 % of one core."""
@@ -29,8 +29,7 @@ class Sampler:
     """Attributes the CPU time of processes to programs by the record of execs in the file `record`."""
 
     def __init__(self, record: str) -> None:
-        self._record = os.open(record, os.O_RDONLY | os.O_CLOEXEC)
-        self._rest = b""
+        self._record = Stream(os.open(record, os.O_RDONLY | os.O_CLOEXEC))
         self._latest: dict[int, Exec] = {}
         self._programs: dict[tuple[int, int], Program] = {}
         self._ticks: dict[tuple[int, int], int] = {}
@@ -42,7 +41,9 @@ class Sampler:
     def sample(self) -> None:
         """Look at all processes once."""
         self._samples += 1
-        self._read_record()
+        # One piece a look: a build that writes into its record cannot make this take long.
+        for known in self._record.more():
+            self._latest[known.pid] = known
         seen = {}
         for name in os.listdir("/proc"):  # noqa: PTH208
             if name.isdigit() and name != "1":
@@ -59,6 +60,7 @@ class Sampler:
                 self._before[program] += ticks
             self._ticks[key] = ticks
         self._programs = alive
+        self._latest = {pid: known for pid, known in self._latest.items() if pid in seen}
         self._ticks = {key: self._ticks[key] for key in alive}
 
     def _program(self, pid: int, start: int, parent: int, seen: dict[int, tuple[int, int, int, bool]]) -> Program:
@@ -72,14 +74,6 @@ class Sampler:
         # It has not executed anything yet, so it is what its parent is.
         grandparent, _, parent_start, _ = seen[parent]
         return self._program(parent, parent_start, grandparent, seen)
-
-    def _read_record(self) -> None:
-        while chunk := os.read(self._record, 1 << 20):
-            self._rest += chunk
-        execs, length = parse(self._rest)
-        self._rest = self._rest[length:]
-        for known in execs:
-            self._latest[known.pid] = known
 
     def result(self) -> dict[str, Any]:
         """What was found, as JSON; seconds. `total` is exact, once all processes were waited for.

@@ -14,6 +14,7 @@ import gzip
 import json
 import lzma
 import os
+import re
 import stat
 import sys
 import tarfile
@@ -91,31 +92,63 @@ def untar(archive: str, into: str, *, layer: bool = False, nobody_is_root: bool 
 
 
 def folders(into: str, commands: str) -> dict[str, Any]:
-    """Write to `commands` the commands by which debugfs lists all directories of the tree `into`; give how many."""
-    names = [folder.removeprefix(into) or "/" for folder, _, _ in os.walk(into)]
-    # debugfs takes one command a line; a quote in a quoted word is written twice.
-    good = [name for name in names if "\n" not in name]
-    text = "".join('ls -p "{}"\n'.format(name.replace('"', '""')) for name in good)
+    """Write to `commands` the commands by which debugfs lists all directories of the tree `into`; give how many.
+
+    Raises untar.Refused for names of several lines, which debugfs can neither be told nor tell.
+    """
+    names = []
+    for folder, folders, files in os.walk(into):
+        names.append(folder.removeprefix(into) or "/")
+        if odd := next((name for name in (*folders, *files) if "\n" in name), None):
+            raise tar_.Refused(f"the name {odd!r} has several lines")
+    # A quote in a quoted word is written twice.
+    text = "".join('ls -p "{}"\n'.format(name.replace('"', '""')) for name in names)
     Path(commands).write_text(text, errors="surrogateescape")
-    return {"folders": len(good)}
+    return {"folders": len(names)}
 
 
-def correct(into: str, commands: str, listing: str) -> dict[str, Any]:
+def doubts(into: str, commands: str, listing: str, doubts: str, every: bool) -> dict[str, Any]:
+    """Write to `doubts` commands that show the inodes whose files in `into` have another size than they should have.
+
+    every: of all. commands, listing: as for `correct`. Raises untar.Damaged if one is missing.
+    """
+    found = set()
+    for path, inode, mode, size in _entries(commands, listing):
+        place = Path(into + path)
+        if not stat.S_IFMT(mode) or (_kept(mode) and not os.path.lexists(place)):
+            raise tar_.Damaged(f"{path} is listed and not there")
+        if every or (stat.S_ISREG(mode) and place.lstat().st_size != size):
+            found.add(inode)
+        elif stat.S_ISLNK(mode) and len(os.fsencode(place.readlink())) != size:
+            raise tar_.Damaged(f"the link {path} has another length than its inode says")
+    Path(doubts).write_text("".join(f"stat <{inode}>\n" for inode in sorted(found)))
+    return {"inodes": len(found)}
+
+
+def correct(into: str, commands: str, listing: str, flags: str) -> dict[str, Any]:
     """Make the tree `into`, which debugfs has copied, what its file system was; give what is to be told.
 
-    commands: from `folders`. listing: what debugfs said to them. Files of several names are copied several times, and
-    neither devices nor the set-user-id bit come over.
+    commands: from `folders`. listing: what debugfs said to them; flags: to those of `doubts`. Files of several names
+    are copied several times; neither devices, pipes nor the set-user-id bit come over; and of a file that is kept in
+    its inode all bytes that there is room for. Raises untar.Refused and Damaged for what debugfs cannot read.
     """
     report: dict[str, Any] = {"files": 0, "special": [], "set-id": []}
-    names = [line[7:-1].replace('""', '"') for line in _text(commands).splitlines()]
     first: dict[str, Path] = {}
-    for path, inode, mode in _listed(_text(listing).splitlines(), names):
+    known = _flags(_text(flags))
+    for path, inode, mode, size in _entries(commands, listing):
         report["files"] += 1
         place = Path(into + path)
-        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISLNK(mode)):
+        if known.get(inode, 0) & _ENCRYPTED:
+            raise tar_.Refused(f"{path} is encrypted")
+        if stat.S_ISFIFO(mode):
+            place.unlink(missing_ok=True)
+            os.mkfifo(place)
+            place.chmod(mode & 0o777)
+        elif not _kept(mode):
             report["special"].append(path)
             place.unlink(missing_ok=True)
-        elif stat.S_ISREG(mode) and place.is_file() and not place.is_symlink():
+        elif stat.S_ISREG(mode):
+            _resize(place, path, size, inline=bool(known.get(inode, 0) & _INLINE))
             if mode & 0o6000:
                 report["set-id"].append(path)
                 place.chmod(mode & 0o1777)
@@ -127,21 +160,53 @@ def correct(into: str, commands: str, listing: str) -> dict[str, Any]:
     return report
 
 
+def _kept(mode: int) -> bool:
+    return stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISLNK(mode)
+
+
+_ENCRYPTED, _INLINE = 0x800, 0x10000000
+"""Flags of an inode: its contents are encrypted; they are kept in it (kernel documentation, ext4/inodes.rst)."""
+
+
+def _flags(text: str) -> dict[str, int]:
+    """The flags by inode, from what debugfs says to `stat`."""
+    found = re.findall(r"^Inode: (\d+) .*\bFlags: (0x[0-9a-f]+)$", text, re.MULTILINE)
+    return {inode: int(flags, 16) for inode, flags in found}
+
+
+def _resize(place: Path, path: str, size: int, *, inline: bool) -> None:
+    """Give the file its inode's size; behind what an inode holds Linux reads zeros."""
+    status = place.lstat()
+    if not stat.S_ISREG(status.st_mode):
+        raise tar_.Damaged(f"{path} is listed as a file and is none")
+    if status.st_size == size:
+        return
+    if not inline:
+        raise tar_.Damaged(f"{path} has {status.st_size} bytes, and its inode says {size}")
+    os.truncate(place, size)
+    os.utime(place, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
 def _text(path: str) -> str:
     return Path(path).read_text(errors="surrogateescape")
 
 
-def _listed(lines: list[str], names: list[str]) -> Iterator[tuple[str, str, int]]:
-    """Path, inode and mode of each entry: /INODE/MODE/UID/GID/NAME/SIZE/ (debugfs(8), `ls -p`)."""
+def _entries(commands: str, listing: str) -> Iterator[tuple[str, str, int, int]]:
+    """Path, inode, mode and size of each entry: /INODE/MODE/UID/GID/NAME/SIZE/ (debugfs(8), `ls -p`).
+
+    The size of a directory is not told, and 0 here.
+    """
+    names = [line[7:-1].replace('""', '"') for line in _text(commands).split("\n")[:-1]]
     number = -1
-    for line in lines:
+    for line in _text(listing).split("\n"):
         if line.startswith("debugfs: ls -p "):
             number += 1
             continue
         fields = line.split("/")
         # Free places of a directory have the inode 0.
         if len(fields) == 8 and number < len(names) and fields[1] != "0" and fields[5] not in (".", ".."):
-            yield f"{names[number].rstrip('/')}/{fields[5]}", fields[1], int(fields[2], 8)
+            path = f"{names[number].rstrip('/')}/{fields[5]}"
+            yield path, fields[1], int(fields[2], 8), int(fields[6] or 0)
 
 
 _FOLDERS = {"proc": 0o555, "sys": 0o555, "dev": 0o755, "tmp": 0o1777, "var": 0o755, "var/tmp": 0o1777, "run": 0o755}
@@ -169,12 +234,27 @@ def prepare(root: str, places: list[str], user: int, home: str, services: bool) 
         _add_line(f"etc/{name}", line, str(user))
     Path("etc/hostname").unlink(missing_ok=True)
     Path("etc/hostname").write_text("xbuild\n")
+    for name in _LINKED:
+        _lead_inside(Path(name))
     policy = Path("usr/sbin/policy-rc.d")
     if services and policy.parent.is_dir():
         policy.unlink(missing_ok=True)
         policy.write_text("#!/bin/sh\nexit 101\n")
         policy.chmod(0o755)
     return {}
+
+
+_LINKED = ("usr/bin", "usr/lib", "usr/sbin")
+"""May be links in a root: Arch and Fedora have `usr/sbin -> bin`, small ones `usr/bin -> /bin`."""
+
+
+def _lead_inside(place: Path) -> None:
+    """Let the link `place` lead from outside, too, to the directory that it means in this root."""
+    real = os.path.realpath(place)
+    if place.is_symlink() and Path(real).is_dir() and not place.parent.is_symlink():
+        link = os.path.relpath(real, place.parent.absolute())
+        place.unlink()
+        place.symlink_to(link)
 
 
 def _add_line(name: str, line: str, number: str) -> None:
@@ -192,6 +272,7 @@ _JOBS = {
     "inflate": inflate,
     "untar": untar,
     "folders": folders,
+    "doubts": doubts,
     "correct": correct,
     "prepare": prepare,
 }

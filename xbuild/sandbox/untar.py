@@ -21,6 +21,9 @@ _IDS = 65536
 _BLOCK = 512
 """Of a tar file (tar(5)); its end is two blocks of zeros."""
 _CHUNK = 1 << 20
+_GNU_MAGIC = b"ustar  \0"
+_DUMPED, _VOLUME, _CONTINUED = b"D", b"V", b"M"
+"""Types of GNU tar (tar(5)): a directory with the names in it, an archive's label, the rest of a file."""
 
 
 class Refused(Exception):
@@ -49,6 +52,22 @@ class _Ended(io.RawIOBase):
         return data
 
 
+class _Member(tarfile.TarInfo):
+    """A member as GNU tar means it: in its format, times stand where others have the beginning of the name."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Member:
+        """As tarfile; a sparse file's map, in the same place, is left alone."""
+        member = super().frombuf(buf, encoding, errors)
+        if buf[257:265] == _GNU_MAGIC and member.type not in tarfile.GNU_TYPES:
+            member.name = buf[:100].partition(b"\0")[0].decode(encoding, errors)
+        return member
+
+    def isdir(self) -> bool:
+        """Also a directory of an incremental archive, whose contents tarfile skips."""
+        return self.type in (tarfile.DIRTYPE, _DUMPED)
+
+
 class Tree:
     """The tree in which names are written; the process has changed its root into it."""
 
@@ -72,8 +91,11 @@ class Tree:
         if self._layer and name.startswith(_WHITEOUT):
             self._white_out(folder or "/", name)
             return
-        if not (member.isreg() or member.isdir() or member.issym() or member.islnk()):
-            self._note("special", path)
+        if member.type == _CONTINUED:
+            raise Damaged(f"it begins within {member.name!r}: one volume of several")
+        if not (member.isreg() or member.isdir() or member.issym() or member.islnk() or member.isfifo()):
+            if member.type != _VOLUME:
+                self._note("special", path)
             return
         self._parents(folder)
         if member.isdir():
@@ -83,6 +105,9 @@ class Tree:
             Path(path).symlink_to(member.linkname)
         elif member.islnk():
             self._hard_link(member, path)
+        elif member.isfifo():
+            self._remove(path)
+            os.mkfifo(path)
         else:
             self._file(tar, member, path)
         self._made.add(path)
@@ -192,7 +217,7 @@ def untar(stream: IO[bytes], *, layer: bool, nobody_is_root: bool) -> dict[str, 
     """Unpack the tar archive in `stream` into the present root; give what is to be told. See unpack.py."""
     ended = _Ended(stream)
     names = Tree(layer=layer, nobody_is_root=nobody_is_root)
-    with tarfile.open(fileobj=cast("IO[bytes]", ended), mode="r|") as tar:
+    with tarfile.open(fileobj=cast("IO[bytes]", ended), mode="r|", tarinfo=_Member) as tar:
         for member in tar:
             names.add(tar, member)
             # tarfile keeps all members otherwise.

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from xbuild import libraries, log, paths, record
 from xbuild.debian import Tree
-from xbuild.errors import UsageError
+from xbuild.errors import UsageError, called
 from xbuild.foreign import Imported
 from xbuild.inputs import open_store
 from xbuild.model.load import load_policy, load_toolchain, toolchain_names
@@ -157,10 +157,11 @@ def _tell_missing(found: program.Found, toolchain: Toolchain, view: files.View) 
     for name, needed_by in missing:
         log.warn(f"there is no {name} for {toolchain.name}, which {needed_by} needs")
     if missing:
-        log.info(
+        ways = (
             f"LD_LIBRARY_PATH, --sysroot DIR, or apt in `invoke shell --target {toolchain.name} --keep NAME` and then "
             "`invoke run --keep NAME -- ...` bring libraries"
         )
+        log.info(called(ways))
 
 
 _WAYS = {
@@ -170,6 +171,7 @@ _WAYS = {
     record.Verdict.CHANGED: "emulated: not as its package brought it",
     record.Verdict.ARGUMENT: "emulated: an argument asks for the target's own",
     record.Verdict.VARIABLE: "emulated: a variable asks for the target's own",
+    record.Verdict.PRELOADED: "emulated: /etc/ld.so.preload names a library of the target",
     record.Verdict.FAILED: "emulated: its twin could not be started",
 }
 
@@ -177,7 +179,9 @@ _WAYS = {
 def tell_trace(file: Path) -> None:
     """Tell which programs were executed, how, and how often, in the order of their first time."""
     known = record.read(file)
-    counts = Counter((entry.path, _WAYS[entry.verdict]) for entry in known.execs)
+    counts: Counter[tuple[str, str]] = Counter()
+    for (path, verdict), count in known.counts.items():
+        counts[path, _WAYS[verdict]] += count
     log.table(("program", "execs", "how"), [(path, count, way) for (path, way), count in counts.items()])
     if not known.whole:
-        log.warn("the record was cut short; what ran later is not in it")
+        log.warn("the record was cut short; not all that ran is in it")

@@ -18,7 +18,7 @@ from xbuild.network import layer_of, make_network
 from xbuild.roots import Roots
 from xbuild.sandbox.attached import has_terminal, run_apart
 from xbuild.sandbox.mounts import Bind, Devices, Mount, Overlay, Tmpfs
-from xbuild.sandbox.run import ROOT_PATH, Sandbox, give_tree
+from xbuild.sandbox.run import ROOT_PATH, Sandbox, give_tree, take_made
 from xbuild.session import kept
 from xbuild.session.run import roots_of
 from xbuild.session.system import Source, prepare, target_root
@@ -116,10 +116,14 @@ def enter(roots: Roots, source: Source, place: Path, command: Sequence[str], opt
         cwd="/root" if tree.real_path("/root") else "/",
         network=True,
         name=name,
+        known=bool(options.binds),
     )
     words = list(command) or [program or "/bin/sh"]
-    with log.paused():
-        return run_apart(sandbox, words)
+    try:
+        with log.paused():
+            return run_apart(sandbox, words)
+    finally:
+        take_made(options.binds)
 
 
 def _variables(program: str, keep: str | None) -> dict[str, str]:

@@ -242,7 +242,9 @@ class EmulatedMachine:
         if missing := [name for name in trees if (new / name).is_symlink() or not (new / name).is_dir()]:
             raise MachineError(f"the emulated machine has not given back {', '.join(missing)}", hint="report it")
         tops = [*trees.values(), *(new / name for name in trees)]
-        take_back(new, *tops)
+        # The scripts are the caller's, who was nobody in the machine.
+        scripts = new / "build" / place.scripts.name
+        take_back(new, *((new / name).parent for name in trees), *tops, tree=scripts if scripts.is_dir() else None)
         for name, path in trees.items():
             exchange_trees(path, new / name)
         give_tree(0, tops=tops)

@@ -40,7 +40,7 @@ class Trace:
         self.source = source
         self.phases = phases
         self._around = around
-        self.uses = [account(phase.record.execs, phase.cpu) for phase in phases]
+        self.uses = [account(phase.record.counts, phase.cpu) for phase in phases]
 
     def explain(self, path: str, verdict: Verdict) -> Explanation:
         """Why the program at the real path ran as it did, by the verdict that the record has."""

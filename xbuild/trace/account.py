@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 
 from xbuild.digest import read_json
 from xbuild.paths import BUILD
-from xbuild.record import Exec, Record, Verdict
+from xbuild.record import Record, Verdict
 
 START = {True: 0.0007, False: 0.015}
 """CPU seconds of a process too short to be seen, native or not: posix_spawn and wait of `true`, measured on a 2-core
@@ -135,13 +135,14 @@ def unseen(cpu: Cpu) -> float:
     return cpu.total - sum(cpu.programs.values())
 
 
-def account(execs: Iterable[Exec], cpu: Cpu | None) -> list[Use]:
+def account(counts: Mapping[tuple[str, Verdict], int], cpu: Cpu | None) -> list[Use]:
     """What each program of a step used, in no order; without `cpu` only how often it was started.
+
+    counts: of the record.
 
     The seconds of all add up to the total, if there was any exec or sample at all.
     """
     uses: dict[Program, Use] = {}
-    counts: Counter[tuple[str, Verdict]] = Counter((known.path, known.verdict) for known in execs)
     for (path, verdict), count in counts.items():
         key = (path, verdict in (Verdict.TWIN, Verdict.WIDTH_TWIN))
         uses.setdefault(key, Use(*key)).verdicts[path, verdict] += count

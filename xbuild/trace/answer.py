@@ -58,6 +58,7 @@ class Answer:
             "twin": program,
             "emulated_with": {"arguments": list(rules.emulate_args), "variables": list(rules.emulate_env)},
             "emulated_without": {"arguments": list(rules.emulate_without)},
+            "linker_words": list(rules.linker_words),
             "other_twin": other,
             "next": [answer.as_json() for answer in self.next],
         }
@@ -75,6 +76,8 @@ class Answer:
                 yield f"  emulated with one of the arguments {' '.join(rules.emulate_args)}"
             if rules.emulate_without:
                 yield f"  emulated without any of the arguments {' '.join(rules.emulate_without)}"
+            if rules.linker_words:
+                yield f"  emulated with another option in -Wl, or after -Xlinker than {' '.join(rules.linker_words)}"
             if rules.emulate_env:
                 yield f"  emulated with one of the variables {' '.join(rules.emulate_env)}"
         else:

@@ -12,6 +12,7 @@ from pathlib import PurePosixPath
 from xbuild.debian import Tree
 from xbuild.dispatcher.table import Entry
 from xbuild.environment import Mode
+from xbuild.errors import called
 from xbuild.model.policy import Policy, Tool, filled
 from xbuild.model.toolchain import Toolchain
 from xbuild.record import Verdict
@@ -25,6 +26,7 @@ class Why(StrEnum):
     TWIN = "twin"
     ARGUMENT = "argument"
     VARIABLE = "variable"
+    PRELOADED = "preloaded"
     CHANGED = "changed"
     FAILED = "failed"
     MADE = "made"
@@ -105,6 +107,7 @@ _BY_VERDICT = {
     Verdict.WIDTH_TWIN: Explanation(Why.TWIN, "its twin ran"),
     Verdict.ARGUMENT: Explanation(Why.ARGUMENT, "an argument asked for the target's own program"),
     Verdict.VARIABLE: Explanation(Why.VARIABLE, "a variable asked for the target's own program"),
+    Verdict.PRELOADED: Explanation(Why.PRELOADED, "/etc/ld.so.preload names a library of the target for all programs"),
     Verdict.CHANGED: Explanation(Why.CHANGED, "it was no longer the distribution's own file"),
     Verdict.FAILED: Explanation(Why.FAILED, "its twin could not be started: a chroot, or too long a command line"),
 }
@@ -139,7 +142,7 @@ def _refused(path: str, around: Surroundings) -> Explanation:
         return Explanation(Why.REMOVED, reason)
     if names & around.removed:
         return Explanation(Why.REMOVED, reason, "take it out of the recipe's `twins: {remove: [...]}`")
-    remedy = "`invoke clean --roots` makes both roots anew" if "native root" in reason else None
+    remedy = called("`invoke clean --roots` makes both roots anew") if "native root" in reason else None
     return Explanation(Why.REFUSED, reason, remedy)
 
 

@@ -1,0 +1,219 @@
+"""Each command with each fault of the machine: never exit code 1, which says that xbuild is wrong, and no traceback."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from xbuild.cli.tasks import namespace
+
+PROJECT = Path(__file__).parents[2]
+
+COMMANDS: dict[str, list[list[str]]] = {
+    "list": [["list"], ["list", "--json"]],
+    "build": [["build", "zlib", "--plan"], ["build", "zlib", "--plan", "--json"], ["build", "none"]],
+    "why": [["why", "zlib"], ["why", "zlib", "--json"]],
+    "log": [["log", "zlib"], ["log", "none"]],
+    "trace": [["trace", "zlib"], ["trace", "zlib", "--json"]],
+    "check": [["check", "none"]],
+    "compare": [["compare", "none", "--json"]],
+    "bisect": [["bisect", "none", "--json"]],
+    "bench": [["bench", "--recipes", "none", "--json"]],
+    "run": [["run"], ["run", "--native", "maybe", "--", "x"]],
+    "shell": [["shell", "none"], ["shell", "--mode", "distcc"]],
+    "export": [["export"], ["export", "--tar", "{odd}/none/x.tar"]],
+    "clean": [["clean"]],
+    "doctor": [["doctor", "--nonsense"]],
+    "test": [["test", "--suite", "none"]],
+    "lint": [["lint", "--nonsense"]],
+    "reference": [["reference", "--nonsense"]],
+    "binfmt.list": [["binfmt.list"], ["binfmt.list", "--json"]],
+    "binfmt.explain": [["binfmt.explain", "/bin/sh"], ["binfmt.explain", "/bin/sh", "--json"]],
+    "binfmt.render": [["binfmt.render", "armhf"], ["binfmt.render", "armhf", "--json"]],
+    "binfmt.parse": [["binfmt.parse", "{odd}/entry"], ["binfmt.parse", "{odd}/entry", "--json"]],
+    "binfmt.install": [["binfmt.install", "armhf"]],
+    "binfmt.remove": [["binfmt.remove", "armhf"]],
+    "root.list": [["root.list"], ["root.list", "--json"]],
+    "root.import": [["root.import", "NAME", "x"], ["root.import", "name"]],
+    "root.remove": [["root.remove", "none"]],
+    "": [["--list"], ["--help"], ["--version"], ["--help", "build"], ["--nonsense"], ["nonsense"]],
+}
+"""What each command does without a root: work, or refuse. `{odd}`: the directory of the fixture."""
+
+LOOK = ("list", "build", "why", "log", "clean", "binfmt.parse", "root.list", "")
+"""These look at what faults of the surroundings change."""
+
+# All in one process, which has loaded xbuild; each case in a fork of it, with its descriptors as Python finds them.
+RUNNER = r"""
+import json, os, resource, sys, traceback
+import xbuild.cli.program
+from xbuild import log
+cases, full = json.load(open(sys.argv[1])), "/dev/full"
+
+def stream(number, fault):
+    name = ("stdin", "stdout", "stderr")[number]
+    if fault == "closed":
+        os.close(number)
+        setattr(sys, name, None); setattr(sys, "__" + name + "__", None)
+    elif fault == "full":
+        os.dup2(os.open(full, os.O_WRONLY), number)
+    elif fault == "broken":
+        reading, writing = os.pipe()
+        os.close(reading)
+        os.dup2(writing, number)
+
+def case(words, fault, talk):
+    out = os.open(talk, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+    for number in (1, 2):
+        os.dup2(out, number)
+    os.close(out)
+    for number, of in fault["streams"].items():
+        stream(int(number), of)
+    os.environ.update(fault.get("environment", {}))
+    for name in fault.get("unset", ()):
+        os.environ.pop(name, None)
+    if fault.get("directory") == "removed":
+        os.mkdir(talk + ".gone"); os.chdir(talk + ".gone"); os.rmdir(talk + ".gone")
+    if fault.get("files"):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (fault["files"],) * 2)
+    if fault.get("size") is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (fault["size"],) * 2)
+    log._open_streams()
+    log.configure()
+    sys.argv = ["xbuild", *words]
+    xbuild.cli.program.main()
+
+for number, (words, fault) in enumerate(cases):
+    talk = f"{sys.argv[2]}/{number}"
+    child = os.fork()
+    if child == 0:
+        # As Python ends: what cannot be flushed has an exit code too.
+        code = "import sys"
+        try:
+            case(words, fault, talk)
+            code = 0
+        except SystemExit as end:
+            code = end.code or 0
+        except BaseException:
+            os.write(2, traceback.format_exc().encode())
+            code = 1
+        try:
+            sys.stdout.flush()
+        except BaseException:
+            code = 120
+        os._exit(code)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    print(json.dumps([code, open(talk, errors="replace").read()]), flush=True)
+"""
+
+FAULTS: dict[str, dict[str, object]] = {
+    "stdout full": {"streams": {1: "full"}},
+    "stdout closed": {"streams": {1: "closed"}},
+    "stdout broken": {"streams": {1: "broken"}},
+    "stderr full": {"streams": {2: "full"}},
+    "stderr closed": {"streams": {2: "closed"}},
+    "stderr broken": {"streams": {2: "broken"}},
+    "all closed": {"streams": {0: "closed", 1: "closed", 2: "closed"}},
+    "all full": {"streams": {1: "full", 2: "full"}},
+    "no directory": {"streams": {}, "directory": "removed", "unset": ["XBUILD_PROJECT"]},
+    "few files": {"streams": {}, "files": 5},
+    "no file may grow": {"streams": {}, "size": 0},
+    "HOME unreadable": {"streams": {}, "environment": {"HOME": "{odd}/closed/x"}, "unset": ["XBUILD_CACHE"]},
+    "HOME a file": {"streams": {}, "environment": {"HOME": "/dev/null"}, "unset": ["XBUILD_CACHE"]},
+    "HOME unset": {"streams": {}, "unset": ["HOME", "XBUILD_CACHE"]},
+    "TMPDIR missing": {"streams": {}, "environment": {"TMPDIR": "{odd}/none"}},
+    "store a file": {"streams": {}, "environment": {"XBUILD_CACHE": "{odd}/entry"}},
+    "store closed": {"streams": {}, "environment": {"XBUILD_CACHE": "{odd}/closed/x"}},
+    "project closed": {"streams": {}, "environment": {"XBUILD_PROJECT": "{odd}/closed/x"}},
+    "odd locale": {"streams": {}, "environment": {"LC_ALL": "xx_YY.KOI8-Z", "LANG": "", "TERM": "none"}},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A directory of what should not be read."""
+    folder = tmp_path_factory.mktemp("odd")
+    os.mkfifo(folder / "fifo")
+    (folder / "directory").mkdir()
+    (folder / "entry").write_text(":a:M::AB::/bin/a:F\n")
+    (folder / "secret").write_text("x")
+    (folder / "secret").chmod(0)
+    (folder / "loop").symlink_to("loop")
+    (folder / "two\nerror: forged").write_text("#!/nowhere\nerror: forged\n")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(folder / "socket"))
+    (folder / "closed").mkdir()
+    (folder / "closed").chmod(0)
+    yield folder
+    (folder / "closed").chmod(0o700)
+
+
+def outcomes(folder: Path, cases: object) -> list[tuple[int, str]]:
+    """Exit code and talk of each case."""
+    (folder / "cases").write_text(json.dumps(cases))
+    # Of the project only what the cases name: `list` reads every recipe.
+    for part, names in (("recipes", ("zlib.yml",)), ("toolchains", ("amd64.yml", "armhf.yml"))):
+        (folder / "project" / part).mkdir(parents=True)
+        for name in names:
+            shutil.copy(PROJECT / part / name, folder / "project" / part)
+    environment = {**os.environ, "XBUILD_PROJECT": f"{folder}/project", "XBUILD_CACHE": f"{folder}/cache"}
+    command = [sys.executable, "-c", RUNNER, str(folder / "cases"), str(folder)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return [(code, talk) for code, talk in map(json.loads, done.stdout.splitlines())]
+
+
+def filled(value: object, odd: Path) -> object:
+    """`value` with the fixture's directory in it."""
+    return json.loads(json.dumps(value).replace("{odd}", str(odd)))
+
+
+def wrong(code: int, talk: str) -> bool:
+    """Whether it ended as only a faulty xbuild ends."""
+    return code in (1, 120) or code < 0 or "Traceback" in talk or "Exception ignored" in talk
+
+
+def test_no_command_is_left_out() -> None:
+    assert set(COMMANDS) - {""} == set(namespace.task_names)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_faults(tmp_path: Path, odd: Path, fault: str) -> None:
+    every = [words for name, known in COMMANDS.items() for words in known if FAULTS[fault]["streams"] or name in LOOK]
+    cases = [(words, FAULTS[fault]) for words in every]
+    found = outcomes(tmp_path, filled(cases, odd))
+    bad = [(words, code, talk) for (words, _), (code, talk) in zip(cases, found, strict=True) if wrong(code, talk)]
+    assert bad == []
+    codes = {" ".join(words): code for (words, _), (code, _) in zip(cases, found, strict=True)}
+    if fault in ("stdout full", "stdout closed"):
+        assert {codes[words] for words in ("list", "list --json", "build zlib --plan", "--list", "--help build")} == {4}
+    if fault in ("stderr full", "stderr closed", "stderr broken", "odd locale", "TMPDIR missing"):
+        # Talk may be lost; the work is not.
+        assert (codes["list"], codes["build none"], codes["clean"], codes["nonsense"]) == (0, 2, 0, 2)
+
+
+FILES = ["fifo", "directory", "secret", "loop", "two\nerror: forged", "socket", "closed/x", "none", "x" * 300]
+OTHERS = ["/dev/null", "/dev/full", "/dev/zero", "/proc/self/mem", "", "/\udcff\udcfe", "/tmp/\x1b[2J\u202e"]
+WITH_FILES = [["binfmt.explain"], ["binfmt.explain", "/x", "--root"], ["binfmt.parse"]]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read all")
+def test_files_that_are_none(tmp_path: Path, odd: Path) -> None:
+    names = [str(odd / name) for name in FILES] + OTHERS
+    # Who reads entries from a pipe waits for them, as `cat` would.
+    pairs = [(words, name) for words in WITH_FILES for name in names if words != ["binfmt.parse"] or "fifo" not in name]
+    cases = [([*words, name], {"streams": {}}) for words, name in pairs]
+    found = outcomes(tmp_path, cases)
+    assert [(case, said) for case, said in zip(cases, found, strict=True) if wrong(*said)] == []
+    for _, talk in found:
+        assert not any(line.startswith("error: forged") for line in talk.splitlines())
+        assert "\x1b" not in talk
+        assert "\u202e" not in talk

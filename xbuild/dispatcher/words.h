@@ -1,0 +1,120 @@
+/* What arguments and variables are asked for by the rules of the table. It needs TABLE, where lists are. */
+#include <stddef.h>
+#include <stdint.h>
+
+static size_t length(const char *s)
+{
+    size_t n = 0;
+    while (s[n])
+        n++;
+    return n;
+}
+
+static int same(const char *a, const char *b)
+{
+    while (*a && *a == *b)
+        a++, b++;
+    return *a == *b;
+}
+
+/* Does the word, which `end` or its own end ends, match the whole pattern, in which `*` stands for any text? */
+static int matches_until(const char *pattern, const char *word, char end)
+{
+    const char *star = NULL, *from = NULL;
+    while (*word && *word != end) {
+        if (*pattern == '*')
+            star = ++pattern, from = word;
+        else if (*pattern == *word)
+            pattern++, word++;
+        else if (star)
+            pattern = star, word = ++from;
+        else
+            return 0;
+    }
+    while (*pattern == '*')
+        pattern++;
+    return !*pattern;
+}
+
+static int matches(const char *pattern, const char *word)
+{
+    return matches_until(pattern, word, 0);
+}
+
+static const char *next(const char *s)
+{
+    return s + length(s) + 1;
+}
+
+/* Does the environment entry set the variable that `name` (NAME or NAME=VALUE) names? */
+static int names(const char *entry, const char *name)
+{
+    while (*name && *name != '=' && *entry == *name)
+        entry++, name++;
+    return *entry == '=' && (!*name || *name == '=');
+}
+
+static char **find_env(char **envp, const char *name)
+{
+    for (; *envp; envp++)
+        if (names(*envp, name))
+            return envp;
+    return NULL;
+}
+
+static int any_arg(uint32_t patterns, char **argv)
+{
+    if (!patterns)
+        return 0;
+    for (; *argv; argv++)
+        for (const char *p = TABLE + patterns; *p; p = next(p))
+            if (matches(p, *argv))
+                return 1;
+    return 0;
+}
+
+/* Is each option among words for the linker, with commas between them, one of the patterns? Two dashes count as one. */
+static int all_known(uint32_t patterns, const char *words)
+{
+    for (int more = 1; more;) {
+        const char *p = TABLE + patterns;
+        if (words[0] == '-' && words[1] == '-')
+            words++;
+        while (*p && !matches_until(p, words, ','))
+            p = next(p);
+        /* What is no option is a file, or the value of the option before. */
+        if (!*p && (*words == '-' || *words == '@'))
+            return 0;
+        while (*words && *words != ',')
+            words++;
+        more = *words++ == ',';
+    }
+    return 1;
+}
+
+/* Does -Wl,A,B or -Xlinker A hand an option to the linker that is none of the patterns? */
+static int any_other_word(uint32_t patterns, char **argv)
+{
+    if (!patterns)
+        return 0;
+    for (; *argv; argv++) {
+        if (matches("-Wl,*", *argv) && !all_known(patterns, *argv + 4))
+            return 1;
+        if (same("-Xlinker", *argv) && argv[1] && !all_known(patterns, *++argv))
+            return 1;
+    }
+    return 0;
+}
+
+static int any_env(uint32_t list, char **envp)
+{
+    if (!list)
+        return 0;
+    for (const char *name = TABLE + list; *name; name = next(name)) {
+        char **entry = find_env(envp, name);
+        size_t n = length(name);
+        if (entry && (name[n - 1] != '=' || (*entry)[n]))
+            return 1;
+    }
+    return 0;
+}
