@@ -312,12 +312,7 @@ class Builder(Inputs):
         return facts
 
     def _store(
-        self,
-        key: str,
-        value: dict[str, Any],
-        progress: phases.Progress,
-        checked: Checked,
-        modes: Mapping[bytes, int],
+        self, key: str, value: dict[str, Any], progress: phases.Progress, checked: Checked, modes: Mapping[bytes, int]
     ) -> Path:
         facts = self._facts(key, value, progress)
 

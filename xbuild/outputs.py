@@ -70,8 +70,9 @@ def usage_of(place: WorkPlace) -> Usage:
 def keep_records(place: WorkPlace, destination: Path) -> None:
     """Copy what is known of the execs and the CPU use of a work place's steps into the new directory `destination`."""
     destination.mkdir()
+    steps = recorded(place.records)
     for file in place.records.iterdir():
-        (shutil.copyfile if file.name.endswith(ACCOUNTS) else record.keep)(file, destination / file.name)
+        (record.keep if file in steps else shutil.copyfile)(file, destination / file.name)
 
 
 def take_over(place: WorkPlace) -> dict[bytes, int]:

@@ -135,14 +135,6 @@ def test_failing_and_missing_zstd(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert not list(tmp_path.glob("out*"))
 
 
-def test_a_disk_that_is_full_for_zstd(tmp_path: Path) -> None:
-    tree = make_tree(tmp_path / "tree", ["a"])
-    (tmp_path / "out.tar.zst.part").symlink_to("/dev/full")
-    with pytest.raises(OSError, match="No space left on device"):
-        pack(tree, tmp_path / "out.tar.zst", EPOCH)
-    assert not list(tmp_path.glob("out*"))
-
-
 def add(tree: Path) -> None:
     (tree / "usr/bin/c").write_text("unchecked\n")
 
@@ -214,3 +206,11 @@ def test_a_thousand_directories_deep(tmp_path: Path) -> None:
     pack(tree, tmp_path / "tree.tar.zst", EPOCH)
     assert len(unpack(tmp_path / "tree.tar.zst", tmp_path)) == 1900
     subprocess.run(["rm", "-rf", tree], check=True)
+
+
+def test_a_disk_that_is_full_for_zstd(tmp_path: Path) -> None:
+    tree = make_tree(tmp_path / "tree", ["a"])
+    (tmp_path / "out.tar.zst.part").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left on device"):
+        pack(tree, tmp_path / "out.tar.zst", EPOCH)
+    assert not list(tmp_path.glob("out*"))
