@@ -21,7 +21,7 @@ from xbuild.check import FOREIGN, Checked, Finding, check_tree
 from xbuild.debian import Tree
 from xbuild.digest import contents, file_sha256, write_sums
 from xbuild.elf import ARCHIVE_MAGIC, ElfError, read_elf
-from xbuild.environment import ACCOUNTS, Job, Root, WorkPlace, capture, recorded
+from xbuild.environment import Job, Root, WorkPlace, capture, recorded
 from xbuild.errors import CheckError
 from xbuild.model.output import Output
 from xbuild.model.recipe import Recipe

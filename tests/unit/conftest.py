@@ -1,0 +1,62 @@
+"""Fixtures for what runs commands."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import Run, run_with
+from invoke.program import Program
+
+from xbuild.cli.program import XbuildProgram
+from xbuild.cli.tasks import namespace
+
+PROJECT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty store; the recipes and targets are this project's."""
+    monkeypatch.setenv("XBUILD_PROJECT", str(PROJECT))
+    monkeypatch.setenv("XBUILD_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever starts a process fails."""
+
+    def refuse(*arguments: Any, **options: Any) -> None:
+        raise AssertionError(f"a process was started: {arguments}")
+
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    monkeypatch.setattr(os, "fork", refuse)
+
+
+@pytest.fixture
+def restored() -> Iterator[None]:
+    """What a command changes in its process is as before afterwards."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    bytecode = sys.dont_write_bytecode
+    yield
+    sys.dont_write_bytecode = bytecode
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def xbuild(cache: Path, capsys: pytest.CaptureFixture[str], restored: None) -> Run:
+    """Runs the installed program's commands in this process."""
+    return run_with(XbuildProgram(name="xbuild", namespace=namespace, version="0"), capsys)
+
+
+@pytest.fixture
+def invoke(cache: Path, capsys: pytest.CaptureFixture[str], restored: None) -> Run:
+    """Runs the same as `invoke` does."""
+    return run_with(Program(namespace=namespace, version="0"), capsys)
