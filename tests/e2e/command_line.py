@@ -19,7 +19,7 @@ from typing import Any
 
 import yaml
 
-from xbuild import paths
+from xbuild.base import paths
 from xbuild.sources import tree_digest
 
 CHECKOUT = paths.PACKAGE.parent

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from command_line import CHECKOUT, Xbuild
 
-from xbuild import paths
+from xbuild.base import paths
 from xbuild.sandbox.run import remove_tree
-from xbuild.store import Store
+from xbuild.store.local import Store
 
 SHARED = ("downloads", "roots", "layers", "twins", "canaries", "machines", "locks")
 """The parts of the cache that tests share with the user."""

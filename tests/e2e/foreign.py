@@ -17,12 +17,12 @@ from pathlib import Path
 
 from command_line import CHECKOUT, Xbuild
 
-from xbuild import paths
-from xbuild.inputs import open_store
+from xbuild.base import paths
+from xbuild.build.inputs import open_store
 from xbuild.model.load import load_toolchain
-from xbuild.privatetree import run_native
 from xbuild.sandbox.run import give_tree
 from xbuild.session.run import roots_of
+from xbuild.twins.privatetree import run_native
 
 DATA = CHECKOUT / "tests/e2e/data"
 

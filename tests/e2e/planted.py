@@ -12,17 +12,17 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from xbuild import privatetree, twins
-from xbuild.build import Builder
-from xbuild.debian import Tree
+from xbuild.build.builder import Builder
+from xbuild.build.environment import Root, sandbox
+from xbuild.build.result import Options
 from xbuild.dispatcher.table import Entry
-from xbuild.elf import with_interpreter
-from xbuild.environment import Root, sandbox
+from xbuild.formats.debian import Tree
+from xbuild.formats.elf import with_interpreter
 from xbuild.model.policy import Policy, Tool
-from xbuild.result import Options
 from xbuild.sandbox.attached import run_attached
 from xbuild.sandbox.mounts import Tmpfs
 from xbuild.sandbox.run import Sandbox, give_tree
+from xbuild.twins import pairing, privatetree
 
 _NATIVE = "/.xbuild/amd64"
 _DIRECTORY = "/planted"
@@ -81,7 +81,7 @@ def questions(builder: Builder, staging: Path) -> Root:
     policy = careless(roots.policy)
     privatetree.make(staging, roots.natives().trees, policy, builder.toolchain)
     layers = roots.layers(builder.packages)
-    pairs = twins.pair(twins.load(staging / "twins.json"), Tree(layers), policy, builder.toolchain)
+    pairs = pairing.pair(pairing.load(staging / "twins.json"), Tree(layers), policy, builder.toolchain)
     dispatcher = roots.dispatcher(pairs.entries, builder.place.dispatcher)
     return Root(layers, staging / "private", roots.registrations(dispatcher))
 

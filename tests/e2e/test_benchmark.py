@@ -11,10 +11,10 @@ from xml.etree import ElementTree
 import pytest
 from command_line import Xbuild
 
-from xbuild import paths
-from xbuild.bench import ladder
+from xbuild.base import paths
+from xbuild.base.yamlfile import load_model
 from xbuild.model.policy import Policy
-from xbuild.yamlfile import load_model
+from xbuild.proof.bench import ladder
 
 pytestmark = pytest.mark.e2e
 

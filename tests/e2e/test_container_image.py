@@ -18,19 +18,19 @@ from typing import Any
 import pytest
 from command_line import CHECKOUT, Xbuild
 
-from xbuild import paths
-from xbuild.debian import Tree
-from xbuild.digest import file_sha256
+from xbuild.base import paths
+from xbuild.base.digest import file_sha256
 from xbuild.dispatcher import preamble
+from xbuild.export.trees import epoch_of, write_root
+from xbuild.formats.debian import Tree
+from xbuild.formats.record import Exec, Verdict, execs, read
 from xbuild.model.load import load_toolchain
-from xbuild.oci.trees import epoch_of, write_root
-from xbuild.privatetree import run_native
-from xbuild.record import Exec, Verdict, execs, read
-from xbuild.roots import Roots
+from xbuild.roots.distribution import Roots
 from xbuild.sandbox.mounts import Devices, Overlay, Proc, Tmpfs
 from xbuild.sandbox.run import Sandbox, capture, give_tree, machine_view, remove_tree, run, take_back
 from xbuild.session.run import roots_of
-from xbuild.store import Store
+from xbuild.store.local import Store
+from xbuild.twins.privatetree import run_native
 
 pytestmark = pytest.mark.e2e
 

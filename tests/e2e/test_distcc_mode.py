@@ -9,7 +9,7 @@ from pathlib import Path, PurePath
 import pytest
 from command_line import Xbuild, processes, unpacked
 
-from xbuild.record import read
+from xbuild.formats.record import read
 
 pytestmark = pytest.mark.e2e
 

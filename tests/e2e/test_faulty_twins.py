@@ -16,13 +16,13 @@ import pytest
 from command_line import Said, Xbuild, unpacked, wait_for
 from conftest import SHARED
 
-from xbuild import paths
+from xbuild.base import paths
+from xbuild.base.yamlfile import load_model
 from xbuild.model.load import load_toolchain
 from xbuild.model.policy import Policy
-from xbuild.roots import Roots
+from xbuild.roots.distribution import Roots
 from xbuild.sandbox.run import remove_tree
-from xbuild.store import Store
-from xbuild.yamlfile import load_model
+from xbuild.store.local import Store
 
 pytestmark = pytest.mark.e2e
 

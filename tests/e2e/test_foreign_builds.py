@@ -10,12 +10,12 @@ import pytest
 from command_line import CHECKOUT, Xbuild
 from test_full_disk import on_a_small_disk
 
-from xbuild import paths
-from xbuild.inputs import open_store
+from xbuild.base import paths
+from xbuild.base.yamlfile import load_model
+from xbuild.build.inputs import open_store
 from xbuild.model.load import load_toolchain
 from xbuild.model.policy import Policy
-from xbuild.roots import Roots
-from xbuild.yamlfile import load_model
+from xbuild.roots.distribution import Roots
 
 pytestmark = pytest.mark.e2e
 

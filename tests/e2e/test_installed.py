@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from command_line import CHECKOUT
 
-from xbuild.process import show
+from xbuild.base.process import show
 
 _IGNORED = shutil.ignore_patterns(".git", ".venv", "dist", "__pycache__", "*.egg-info", ".*_cache")
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from command_line import Xbuild, unpacked
 
-from xbuild import paths
-from xbuild.errors import EXIT_MACHINE
+from xbuild.base import paths
+from xbuild.base.errors import EXIT_MACHINE
 from xbuild.sandbox.run import capture, give_tree, machine_view, remove_tree, take_back
 
 pytestmark = pytest.mark.e2e

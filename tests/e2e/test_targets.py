@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from command_line import Xbuild, unpacked
 
-from xbuild.digest import file_sha256
+from xbuild.base.digest import file_sha256
 
 pytestmark = pytest.mark.e2e
 

@@ -27,7 +27,7 @@ from xbuild.binfmt.entry import Entry, register_line
 from xbuild.binfmt.explain import Explainer
 from xbuild.binfmt.render import for_architecture
 from xbuild.doctor import programs
-from xbuild.elf import with_interpreter
+from xbuild.formats.elf import with_interpreter
 
 BINFMT = Path(kernel.MOUNT_POINT)
 SECONDS = 20

@@ -17,13 +17,13 @@ from pathlib import Path
 
 import pytest
 
+from xbuild.base.errors import MachineError, UsageError, XbuildError
 from xbuild.binfmt import kernel, record
 from xbuild.binfmt.entry import Entry, register_line
 from xbuild.binfmt.install import Installer
 from xbuild.binfmt.machine import Machine
 from xbuild.binfmt.render import for_architecture
 from xbuild.doctor import programs
-from xbuild.errors import MachineError, UsageError, XbuildError
 
 BINFMT = Path(kernel.MOUNT_POINT)
 

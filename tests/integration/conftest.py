@@ -9,19 +9,20 @@ from pathlib import Path
 
 import pytest
 
-from xbuild import paths, twins
-from xbuild.debian import Tree
+from xbuild.base import paths
+from xbuild.base.yamlfile import load_model
 from xbuild.dispatcher.table import Entry
+from xbuild.formats.debian import Tree
+from xbuild.formats.record import Exec, execs, read
 from xbuild.model.load import load_toolchain
 from xbuild.model.policy import Policy
 from xbuild.model.toolchain import Toolchain
-from xbuild.record import Exec, execs, read
-from xbuild.roots import Natives, Roots
+from xbuild.roots.distribution import Natives, Roots
 from xbuild.sandbox import idmap
 from xbuild.sandbox.mounts import Bind, Devices, Mount, Overlay, Proc, Tmpfs
 from xbuild.sandbox.run import Sandbox, capture, give_tree, remove_tree
-from xbuild.store import Store
-from xbuild.yamlfile import load_model
+from xbuild.store.local import Store
+from xbuild.twins import pairing
 
 PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 ENV = {"PATH": PATH, "LC_ALL": "C.UTF-8"}
@@ -36,7 +37,7 @@ class Armhf:
     policy: Policy
     natives: Natives
     layers: tuple[Path, ...]
-    pairs: twins.Pairs
+    pairs: pairing.Pairs
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,8 @@ def load_target(name: str) -> Armhf:
     policy = load_model(paths.POLICIES / "default.yml", Policy)
     roots = Roots(Store(paths.cache(), remove_tree), toolchain, policy)
     natives, layers = roots.natives(), roots.layers(())
-    return Armhf(roots, toolchain, policy, natives, layers, twins.pair(natives.twins, Tree(layers), policy, toolchain))
+    pairs = pairing.pair(natives.twins, Tree(layers), policy, toolchain)
+    return Armhf(roots, toolchain, policy, natives, layers, pairs)
 
 
 @pytest.fixture

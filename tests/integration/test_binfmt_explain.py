@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from conftest import Armhf
 
+from xbuild.base.paths import PACKAGE
 from xbuild.binfmt.render import for_architecture, render
-from xbuild.paths import PACKAGE
 from xbuild.sandbox.run import machine_view, run
 
 pytestmark = pytest.mark.integration

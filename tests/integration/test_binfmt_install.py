@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import Armhf
 
-from xbuild.paths import PACKAGE
+from xbuild.base.paths import PACKAGE
 from xbuild.sandbox.run import capture, machine_view
 
 pytestmark = pytest.mark.integration

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from xbuild.compare.trees import BuildTree
+from xbuild.proof.compare.trees import BuildTree
 from xbuild.sandbox.run import machine_view, run
 
 pytestmark = pytest.mark.integration

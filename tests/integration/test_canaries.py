@@ -13,15 +13,16 @@ from pathlib import Path
 import pytest
 from conftest import Armhf
 
-from xbuild import canary, paths
-from xbuild.canary.cases import CASES, COMPILER, Case
-from xbuild.canary.examine import SOURCE, Finding, cage, examine
-from xbuild.environment import WorkPlace
-from xbuild.errors import MachineError
+from xbuild.base import paths
+from xbuild.base.errors import MachineError
+from xbuild.build import canary
+from xbuild.build.canary.cases import CASES, COMPILER, Case
+from xbuild.build.canary.examine import SOURCE, Finding, cage, examine
+from xbuild.build.environment import WorkPlace
 from xbuild.sandbox import idmap
 from xbuild.sandbox.mounts import Bind, Tmpfs
 from xbuild.sandbox.run import Sandbox, remove_tree
-from xbuild.store import Store
+from xbuild.store.local import Store
 
 pytestmark = pytest.mark.integration
 

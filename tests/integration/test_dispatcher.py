@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from conftest import Target
 
-from xbuild.record import Verdict
+from xbuild.formats.record import Verdict
 
 pytestmark = pytest.mark.integration
 

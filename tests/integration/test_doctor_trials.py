@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from xbuild import doctor, paths
+from xbuild import doctor
+from xbuild.base import paths
 from xbuild.doctor import trials
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("runnable")]

@@ -10,7 +10,7 @@ from foreign_sources import SHELL, disk, file_system, rpi_tree
 from test_foreign_roots import PACKED, brought, refused
 
 from xbuild.sandbox.run import remove_tree
-from xbuild.store import Store
+from xbuild.store.local import Store
 
 pytestmark = pytest.mark.integration
 

@@ -14,11 +14,12 @@ from pathlib import Path
 import pytest
 from foreign_sources import DATA, ROOT, SHELL, Member, incremental, oci, rpi_tree, saved, special, tar
 
-from xbuild import foreign, paths
-from xbuild.errors import UsageError
+from xbuild.base import paths
+from xbuild.base.errors import UsageError
 from xbuild.model.load import load_toolchain
+from xbuild.roots import imported as imported_roots
 from xbuild.sandbox.run import machine_view, run
-from xbuild.store import Store
+from xbuild.store.local import Store
 
 pytestmark = pytest.mark.integration
 
@@ -28,9 +29,9 @@ ARM_V7 = {"os": "linux", "architecture": "arm", "variant": "v7"}
 ARM_64 = {"os": "linux", "architecture": "arm64"}
 
 
-def brought(store: Store, source: Path, name: str = "tiny", **words: object) -> tuple[foreign.Imported, str]:
+def brought(store: Store, source: Path, name: str = "tiny", **words: object) -> tuple[imported_roots.Imported, str]:
     """The imported root, and what was told."""
-    root, remarks = foreign.import_root(store, name, source, TARGETS, **words)  # type: ignore[arg-type]
+    root, remarks = imported_roots.import_root(store, name, source, TARGETS, **words)  # type: ignore[arg-type]
     return root, "\n".join(remarks)
 
 
@@ -39,7 +40,7 @@ def refused(store: Store, source: Path, **words: object) -> str:
     with pytest.raises(UsageError) as caught:
         brought(store, source, **words)
     assert not list((store.root / "tmp").glob("*"))
-    assert foreign.named(store) == []
+    assert imported_roots.named(store) == []
     assert not list((store.root / "imported").glob("*"))
     return "\n".join([caught.value.message, *caught.value.details, caught.value.hint or ""])
 
@@ -279,7 +280,7 @@ LAYERS = (
 )
 
 
-def layered(root: foreign.Imported) -> dict[str, bool]:
+def layered(root: imported_roots.Imported) -> dict[str, bool]:
     """Which files are there."""
     names = ("opt/a", "opt/b", "srv/x/y", "srv/x/new", "usr/lib/deep", "srv/x/.wh..wh..opq")
     return {name: (root.tree / name).exists() for name in names}
@@ -328,19 +329,19 @@ def test_damaged_images(store: Store, folder: Path) -> None:
 def test_names_and_removal(store: Store, folder: Path) -> None:
     root, _ = brought(store, archive(folder))
     brought(store, archive(folder), "second")
-    assert [known.name for known in foreign.named(store)] == ["second", "tiny"]
-    assert foreign.find(store, "tiny", TARGETS, ARMHF).key == root.key
+    assert [known.name for known in imported_roots.named(store)] == ["second", "tiny"]
+    assert imported_roots.find(store, "tiny", TARGETS, ARMHF).key == root.key
     with pytest.raises(UsageError, match="did you mean 'tiny'"):
-        foreign.find(store, "tinyy", TARGETS, ARMHF)
+        imported_roots.find(store, "tinyy", TARGETS, ARMHF)
     with pytest.raises(UsageError, match="is ARM, 32 bit, hard float, and arm64 is AARCH64"):
-        foreign.find(store, "tiny", TARGETS, TARGETS[1])
-    assert foreign.find(store, str(archive(folder)), TARGETS, ARMHF).key == root.key
-    foreign.remove(store, "second")
+        imported_roots.find(store, "tiny", TARGETS, TARGETS[1])
+    assert imported_roots.find(store, str(archive(folder)), TARGETS, ARMHF).key == root.key
+    imported_roots.remove(store, "second")
     assert root.tree.exists()
-    foreign.remove(store, "tiny")
+    imported_roots.remove(store, "tiny")
     assert not root.tree.exists()
     with pytest.raises(UsageError, match="there is no root"):
-        foreign.remove(store, "tiny")
+        imported_roots.remove(store, "tiny")
 
 
 @pytest.mark.parametrize("name", ["", "A", "../x", "a/b", ".x"])

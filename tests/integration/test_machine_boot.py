@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from conftest import load_target
 
-from xbuild import environment
-from xbuild.environment import FIXED_VARIABLES, Job, Root, WorkPlace
-from xbuild.errors import MachineError
+from xbuild.base.errors import MachineError
+from xbuild.build import environment
+from xbuild.build.environment import FIXED_VARIABLES, Job, Root, WorkPlace
+from xbuild.build.modes.system.machine import EmulatedMachine
+from xbuild.build.modes.system.parts import Parts
 from xbuild.sandbox.run import machine_view, run
-from xbuild.system.machine import EmulatedMachine
-from xbuild.system.parts import Parts
 
 pytestmark = pytest.mark.integration
 

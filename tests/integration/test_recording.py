@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from conftest import Target
 
-from xbuild.record import Verdict, read
+from xbuild.formats.record import Verdict, read
 from xbuild.sandbox.run import capture, give_tree
 
 pytestmark = pytest.mark.integration

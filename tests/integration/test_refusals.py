@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from conftest import ENV, Armhf, Target
 
-from xbuild import paths
-from xbuild.privatetree import run_native
-from xbuild.record import Verdict, read
+from xbuild.base import paths
+from xbuild.formats.record import Verdict, read
 from xbuild.sandbox.run import capture, give_tree, remove_tree
+from xbuild.twins.privatetree import run_native
 
 pytestmark = pytest.mark.integration
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from conftest import ENV, Armhf
 
-from xbuild.errors import MachineError, PhaseError
+from xbuild.base.errors import MachineError, PhaseError
 from xbuild.sandbox import idmap
 from xbuild.sandbox.mounts import Bind, Devices, Overlay, Proc, Tmpfs
 from xbuild.sandbox.run import Sandbox, capture, give_tree, machine_view, remove_tree, run, run_logged

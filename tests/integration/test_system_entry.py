@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 from conftest import Armhf, Target
 
-from xbuild import paths
+from xbuild.base import paths
 from xbuild.binfmt import magic_mask, registration, serving
 from xbuild.dispatcher import preamble
 from xbuild.doctor import programs
-from xbuild.elf import ElfError
-from xbuild.privatetree import DISPATCH, run_native
+from xbuild.formats.elf import ElfError
 from xbuild.sandbox.mounts import Bind
 from xbuild.sandbox.run import Sandbox, capture, give_tree, remove_tree, take_back
+from xbuild.twins.privatetree import DISPATCH, run_native
 
 pytestmark = pytest.mark.integration
 

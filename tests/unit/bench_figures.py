@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from xml.etree import ElementTree
 
-from xbuild.bench import series
-from xbuild.bench.series import NATIVE, TOTAL, Failure, Run, Series, Variant
-from xbuild.environment import Mode
+from xbuild.build.environment import Mode
+from xbuild.proof.bench import series
+from xbuild.proof.bench.series import NATIVE, TOTAL, Failure, Run, Series, Variant
 
 TARGETS = (("armhf", False), ("amd64", True))
 MODES: tuple[Mode, ...] = ("substituted", "emulated")

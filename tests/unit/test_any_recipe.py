@@ -14,8 +14,8 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from xbuild.environment import assignments, phase_variables
-from xbuild.errors import XbuildError
+from xbuild.base.errors import XbuildError
+from xbuild.build.environment import assignments, phase_variables
 from xbuild.model.load import load_presets, load_recipe, load_toolchain
 from xbuild.model.phases import resolve_phases
 from xbuild.model.recipe import Recipe

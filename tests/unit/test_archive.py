@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from xbuild.errors import SourceError
+from xbuild.base.errors import SourceError
 from xbuild.sources import unpack
 
 

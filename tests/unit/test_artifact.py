@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from xbuild.artifact import LEVEL, pack
-from xbuild.errors import CheckError, MachineError, PhaseError
-from xbuild.walk import walk
+from xbuild.base.errors import CheckError, MachineError, PhaseError
+from xbuild.base.walk import walk
+from xbuild.build.artifact import LEVEL, pack
 
 EPOCH = 1_700_000_000
 

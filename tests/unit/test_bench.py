@@ -14,18 +14,18 @@ from xml.etree import ElementTree
 import pytest
 from bench_figures import MACHINE, MODES, RUNGS, TARGETS, assert_inside, figure, made, run_of
 
-from xbuild import paths
-from xbuild.bench import ladder, machine, measure, series, show
-from xbuild.bench.series import NATIVE, TOTAL, Run, Series, Variant
+from xbuild.base import paths
+from xbuild.base.errors import CheckError, MachineError, PhaseError, RecipeError, XbuildError
+from xbuild.base.yamlfile import load_model
+from xbuild.build.environment import Mode
+from xbuild.build.result import Options
 from xbuild.cli.program import XbuildProgram
 from xbuild.cli.tasks import namespace
 from xbuild.dispatcher.table import Entry
-from xbuild.environment import Mode
-from xbuild.errors import CheckError, MachineError, PhaseError, RecipeError, XbuildError
 from xbuild.model.policy import Policy
-from xbuild.result import Options
-from xbuild.twins import Pairs, Refused, Twin
-from xbuild.yamlfile import load_model
+from xbuild.proof.bench import ladder, machine, measure, series, show
+from xbuild.proof.bench.series import NATIVE, TOTAL, Run, Series, Variant
+from xbuild.twins.pairing import Pairs, Refused, Twin
 
 PROJECT = Path(__file__).parents[2]
 @pytest.fixture(scope="module")

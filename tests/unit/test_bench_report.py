@@ -10,8 +10,8 @@ from xml.etree import ElementTree
 import pytest
 from bench_figures import LOG, MACHINE, MODES, RUNGS, SVG, TARGETS, assert_inside, made
 
-from xbuild.bench import bars, plot, series, show, steps
-from xbuild.bench.series import NATIVE, TOTAL, Series
+from xbuild.proof.bench import bars, plot, series, show, steps
+from xbuild.proof.bench.series import NATIVE, TOTAL, Series
 
 
 def test_the_table_has_every_phase_and_every_failure() -> None:

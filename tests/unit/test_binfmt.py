@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
+from xbuild.base.errors import MachineError, UsageError
+from xbuild.base.yamlfile import load_model
 from xbuild.binfmt import MAX_REGISTRATION, Entry, architectures, magic_mask, registration
 from xbuild.binfmt.entry import register_line
 from xbuild.binfmt.render import for_architecture, render
-from xbuild.errors import MachineError, UsageError
 from xbuild.model.architectures import Architectures
-from xbuild.yamlfile import load_model
 
 DATA = Path(__file__).parent / "data"
 ORACLE: dict[str, dict[str, Any]] = json.loads((DATA / "binfmt_table.json").read_text())["arches"]

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from xbuild.base.errors import UsageError
 from xbuild.binfmt.entry import Entry, escaped, unescaped
 from xbuild.binfmt.formats import parse, parse_file
 from xbuild.binfmt.render import render
-from xbuild.errors import UsageError
 
 PROC = """enabled
 interpreter /usr/libexec/qemu-binfmt/arm-binfmt-P

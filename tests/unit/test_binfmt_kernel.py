@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from xbuild.base.errors import UsageError
 from xbuild.binfmt import kernel, serving
 from xbuild.binfmt.kernel import INITIAL
 from xbuild.doctor.programs import ARM
-from xbuild.errors import UsageError
 
 ENTRY = "enabled\ninterpreter {}\nflags: {}\noffset 0\nmagic {}\nmask {}\n"
 ARM_MAGIC = "7f454c4601010100000000000000000002002800"

@@ -9,18 +9,18 @@ from typing import Any, cast
 
 import pytest
 
-from xbuild import paths
-from xbuild.bisect.runs import Outcome, Run, Runner
-from xbuild.bisect.search import Bisection
-from xbuild.bisect.trees import Change, Item, Noise, changes, printable
-from xbuild.bisect.verdict import Culprit, Finding, Verdict
+from xbuild.base import paths
+from xbuild.base.errors import CheckError, PhaseError
+from xbuild.base.yamlfile import load_model
+from xbuild.build.plan import Step
 from xbuild.dispatcher.table import Entry, Rules
-from xbuild.errors import CheckError, PhaseError
 from xbuild.model.load import load_recipe, load_toolchain
 from xbuild.model.policy import Policy
-from xbuild.plan import Step
-from xbuild.twins import Pairs, Twin
-from xbuild.yamlfile import load_model
+from xbuild.proof.bisect.runs import Outcome, Run, Runner
+from xbuild.proof.bisect.search import Bisection
+from xbuild.proof.bisect.trees import Change, Item, Noise, changes, printable
+from xbuild.proof.bisect.verdict import Culprit, Finding, Verdict
+from xbuild.twins.pairing import Pairs, Twin
 
 TOOLS = ["awk", "cat", "grep", "make", "sed", "tar", "touch"]
 POLICY = load_model(paths.POLICIES / "default.yml", Policy)

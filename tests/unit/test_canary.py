@@ -8,14 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from xbuild import canary, log, paths
-from xbuild.canary.cases import CASES, COMPILER, Case
-from xbuild.canary.examine import SOURCE, Finding, Status
-from xbuild.environment import WorkPlace
-from xbuild.errors import EXIT_MACHINE, MachineError
+from xbuild.base import log, paths
+from xbuild.base.errors import EXIT_MACHINE, MachineError
+from xbuild.build import canary
+from xbuild.build.canary.cases import CASES, COMPILER, Case
+from xbuild.build.canary.examine import SOURCE, Finding, Status
+from xbuild.build.environment import WorkPlace
 from xbuild.model.load import load_toolchain
-from xbuild.roots import Roots
-from xbuild.store import KINDS, Store
+from xbuild.roots.distribution import Roots
+from xbuild.store.local import KINDS, Store
 
 ARMHF = load_toolchain("armhf", paths.PACKAGE.parent)
 AMD64 = load_toolchain("amd64", paths.PACKAGE.parent)

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from xbuild import check
-from xbuild.check import Finding, check_tree
+from xbuild.build import check
+from xbuild.build.check import Finding, check_tree
 from xbuild.model.toolchain import Toolchain
 
 DATA = Path(__file__).parent / "data"

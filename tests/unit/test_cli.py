@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from commands import Run
 
-from xbuild import paths
+from xbuild.base import paths
+from xbuild.base.errors import UsageError, called
 from xbuild.cli.program import help_first, own_version
 from xbuild.cli.tasks import namespace
-from xbuild.errors import UsageError, called
 
 PROJECT = Path(__file__).parents[2]
 
@@ -153,7 +153,7 @@ def test_tests_set_the_machine_up(
 ) -> None:
     """Before the first suite; the unit tests need nothing."""
     done: list[object] = []
-    monkeypatch.setattr("xbuild.install.set_up", lambda *, assume_yes: done.append(assume_yes))
+    monkeypatch.setattr("xbuild.doctor.install.set_up", lambda *, assume_yes: done.append(assume_yes))
     monkeypatch.setattr("xbuild.cli.development._run", lambda *_command: done.append("suite") or 0)
     assert xbuild("test", *words).code == 0
     assert done == [*wanted, *["suite"] * (1 if "unit" in words else 3)]

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from xbuild.compare.contents import compare_contents, text_difference
-from xbuild.compare.verdict import Found, Verdict, families, worst
-from xbuild.elf import section_location
+from xbuild.formats.elf import section_location
+from xbuild.proof.compare.contents import compare_contents, text_difference
+from xbuild.proof.compare.verdict import Found, Verdict, families, worst
 
 DATA = Path(__file__).with_name("data")
 

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from xbuild.artifact import pack
-from xbuild.compare import inspect, scan
-from xbuild.compare.files import Counts, Difference, Entry, compare_listings, contents_differ, differing
-from xbuild.compare.outcome import Pair
-from xbuild.compare.trees import Artifact
-from xbuild.compare.verdict import Found, Verdict
+from xbuild.build.artifact import pack
+from xbuild.proof.compare import inspect, scan
+from xbuild.proof.compare.files import Counts, Difference, Entry, compare_listings, contents_differ, differing
+from xbuild.proof.compare.outcome import Pair
+from xbuild.proof.compare.trees import Artifact
+from xbuild.proof.compare.verdict import Found, Verdict
 
 MODES = ("substituted", "emulated")
 FILE = Entry("file", 0o644, "root/root", 1000, "", "a" * 64, 5)

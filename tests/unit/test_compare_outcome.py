@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from xbuild.base.errors import CheckError, PhaseError, UsageError
+from xbuild.build.modes.distcc import Summary
 from xbuild.cli.arguments import mode_words
-from xbuild.compare import environment
-from xbuild.compare.files import Counts, Difference
-from xbuild.compare.modes import cpu_of
-from xbuild.compare.outcome import Again, Comparison, Cpu, ModeRun, Pair, groups, with_own
-from xbuild.compare.text import COLUMNS, lines, mode_rows
-from xbuild.compare.verdict import Found, Verdict
-from xbuild.distcc import Summary
-from xbuild.errors import CheckError, PhaseError, UsageError
+from xbuild.proof.compare import environment
+from xbuild.proof.compare.files import Counts, Difference
+from xbuild.proof.compare.modes import cpu_of
+from xbuild.proof.compare.outcome import Again, Comparison, Cpu, ModeRun, Pair, groups, with_own
+from xbuild.proof.compare.text import COLUMNS, lines, mode_rows
+from xbuild.proof.compare.verdict import Found, Verdict
 
 PHASES = (("unpack", 0.5), ("configure", 1.5), ("compile", 8.0))
 FAST = ModeRun("substituted", "built", PHASES, artifact=Path("/a.tar.zst"), bytes=2048, files=3, objects=2)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from xbuild.canary.compilers import compare_answers
-from xbuild.errors import CheckError
+from xbuild.base.errors import CheckError
+from xbuild.build.canary.compilers import compare_answers
 
 OWN = ["#define __ARM_ARCH 6", '#define __VERSION__ "14.2.0"', "\tmov r0, #0"]
 

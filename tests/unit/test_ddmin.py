@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from xbuild.bisect.ddmin import ddmin, parts, remembering, smallest
+from xbuild.proof.bisect.ddmin import ddmin, parts, remembering, smallest
 
 Set = frozenset[str]
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xbuild.debian import Package, Tree, merged
-from xbuild.errors import MachineError
+from xbuild.base.errors import MachineError
+from xbuild.formats.debian import Package, Tree, merged
 
 STATUS = """\
 Package: libc6

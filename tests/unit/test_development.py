@@ -20,8 +20,8 @@ def tests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     place.mkdir(parents=True)
     for name in ("unit", "integration"):
         (tmp_path / "tests" / name).mkdir()
-    monkeypatch.setattr("xbuild.paths.checkout", lambda: tmp_path)
-    monkeypatch.setattr("xbuild.install.set_up", lambda **_: None)
+    monkeypatch.setattr("xbuild.base.paths.checkout", lambda: tmp_path)
+    monkeypatch.setattr("xbuild.doctor.install.set_up", lambda **_: None)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     yield place
     for number, handler in handlers.items():

@@ -13,12 +13,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xbuild.digest import SUMS, contents, damage, file_sha256, is_file_with, read_json, read_sealed, sealed, write_sums
-from xbuild.environment import WorkPlace
-from xbuild.errors import MachineError
-from xbuild.phases import Progress, Record
+from xbuild.base.digest import (
+    SUMS,
+    contents,
+    damage,
+    file_sha256,
+    is_file_with,
+    read_json,
+    read_sealed,
+    sealed,
+    write_sums,
+)
+from xbuild.base.errors import MachineError
+from xbuild.build.environment import WorkPlace
+from xbuild.build.phases import Progress, Record
 from xbuild.session import kept
-from xbuild.store import Store
+from xbuild.store.local import Store
 
 
 def truncate(file: Path) -> None:

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from xbuild import distcc
-from xbuild.debian import Tree
-from xbuild.environment import WorkPlace
-from xbuild.errors import MachineError
+from xbuild.base.errors import MachineError
+from xbuild.build.environment import WorkPlace
+from xbuild.build.modes import distcc
+from xbuild.formats.debian import Tree
 from xbuild.model.load import load_toolchain
 
 PROJECT = Path(__file__).parents[2]

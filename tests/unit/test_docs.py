@@ -16,17 +16,17 @@ from invoke.exceptions import ParseError
 from invoke.parser import ParserContext
 from invoke.program import Program
 
-from xbuild import paths
+from xbuild.base import paths
+from xbuild.base.errors import UsageError
+from xbuild.base.yamlfile import load_model
 from xbuild.cli.arguments import mode_words, recipe_word
 from xbuild.cli.tasks import namespace
-from xbuild.errors import UsageError
 from xbuild.model.base import Model
 from xbuild.model.load import load_presets, load_recipe, load_toolchain, toolchain_names
 from xbuild.model.policy import Policy
 from xbuild.model.preset import Preset
 from xbuild.model.recipe import RecipeFile
 from xbuild.model.toolchain import Toolchain
-from xbuild.yamlfile import load_model
 
 PROJECT = Path(__file__).resolve().parents[2]
 DOCS = PROJECT / "docs"

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from xbuild import doctor, install
+from xbuild import doctor
+from xbuild.base.errors import EXIT_MACHINE, MachineError
 from xbuild.binfmt import magic_mask, serving
-from xbuild.doctor import machine, programs, trials
+from xbuild.doctor import install, machine, programs, trials
 from xbuild.doctor.probe import Probe
-from xbuild.elf import read_elf
-from xbuild.errors import EXIT_MACHINE, MachineError
+from xbuild.formats.elf import read_elf
 
 OS_RELEASE = """
 # comment

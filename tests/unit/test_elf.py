@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xbuild.elf import ElfError, ElfInfo, NotElf, archive_members, is_elf, read_elf, section_location
+from xbuild.formats.elf import ElfError, ElfInfo, NotElf, archive_members, is_elf, read_elf, section_location
 
 DATA = Path(__file__).parent / "data"
 LOADER = "/lib/ld-linux-armhf.so.3"

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from xbuild import paths
-from xbuild.errors import MachineError, UsageError
+from xbuild.base import paths
+from xbuild.base.errors import MachineError, UsageError
+from xbuild.build.modes.system.machine import TREES, EmulatedMachine, Ended, crc_of, judge
+from xbuild.build.modes.system.parts import TOOLS, Kernel, Parts
+from xbuild.build.modes.system.talk import Said
 from xbuild.model.load import load_toolchain
 from xbuild.model.toolchain import System
-from xbuild.roots import Roots
-from xbuild.store import Store
-from xbuild.system.machine import TREES, EmulatedMachine, Ended, crc_of, judge
-from xbuild.system.parts import TOOLS, Kernel, Parts
-from xbuild.system.talk import Said
+from xbuild.roots.distribution import Roots
+from xbuild.store.local import Store
 
 CHECKOUT = paths.PACKAGE.parent
 KERNEL = Kernel(Path("/k/vmlinuz"), Path("/k/initrd"), ("/modules/a.ko",), "linux-image-1 1.2")

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from xbuild.environment import (
+from xbuild.base.paths import BUILDER
+from xbuild.build.environment import (
     FIXED_VARIABLES,
     Root,
     WorkPlace,
@@ -17,8 +18,7 @@ from xbuild.environment import (
     variables,
 )
 from xbuild.model.load import load_recipe, load_toolchain
-from xbuild.network import names_text
-from xbuild.paths import BUILDER
+from xbuild.roots.network import names_text
 from xbuild.sandbox.mounts import Bind, Mount, Overlay
 from xbuild.sandbox.run import Sandbox, Service
 

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from test_twins import AS, CC1, GCC, POLICY, both_widths, debian, target
 
-from xbuild import paths
-from xbuild.debian import Tree
-from xbuild.foreign.tree import ForeignTree
+from xbuild.base import paths
+from xbuild.base.yamlfile import load_model
+from xbuild.formats.debian import Tree
 from xbuild.model.load import load_toolchain
 from xbuild.model.policy import Policy, upstream
-from xbuild.twins import Pairs, Twin, pair
-from xbuild.yamlfile import load_model
+from xbuild.roots.imported.tree import ForeignTree
+from xbuild.twins.pairing import Pairs, Twin, pair
 
 DATA = Path(__file__).with_name("data")
 ARMHF = load_toolchain("armhf", paths.PACKAGE.parent)

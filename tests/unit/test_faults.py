@@ -55,7 +55,7 @@ LOOK = ("list", "build", "why", "log", "clean", "binfmt.parse", "root.list", "")
 RUNNER = r"""
 import json, os, resource, sys, traceback
 import xbuild.cli.program
-from xbuild import log
+from xbuild.base import log
 cases, full = json.load(open(sys.argv[1])), "/dev/full"
 
 def stream(number, fault):

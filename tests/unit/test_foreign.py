@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from xbuild import paths
-from xbuild.errors import UsageError
-from xbuild.foreign import Imported
-from xbuild.foreign.disk import Partition, is_disk, parse_kind, parse_table
-from xbuild.foreign.facts import examine
-from xbuild.foreign.image import candidate, choose
+from xbuild.base import paths
+from xbuild.base.errors import UsageError
 from xbuild.model.load import load_toolchain
+from xbuild.roots.imported import Imported
+from xbuild.roots.imported.disk import Partition, is_disk, parse_kind, parse_table
+from xbuild.roots.imported.facts import examine
+from xbuild.roots.imported.image import candidate, choose
 
 DATA = Path(__file__).with_name("data")
 ARMHF = load_toolchain("armhf", paths.PACKAGE.parent)

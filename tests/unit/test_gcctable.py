@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xbuild.errors import MachineError
-from xbuild.gcctable import as_native
+from xbuild.base.errors import MachineError
+from xbuild.twins.gcctable import as_native
 
 CXX = "/usr/include/arm-linux-gnueabihf/c++/14"
 LOCAL, FIXED = "/usr/local/include", "/usr/lib/gcc-cross/include-fixed"

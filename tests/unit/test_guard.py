@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from commands import Run
 
-from xbuild import log
-from xbuild.errors import MachineError, XbuildError
+from xbuild.base import log
+from xbuild.base.errors import MachineError, XbuildError
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, fail: Callable[[], None]) -> None:

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from xbuild import process
-from xbuild.errors import MachineError
+from xbuild.base import process
+from xbuild.base.errors import MachineError
 from xbuild.sandbox import idmap
 from xbuild.sandbox.idmap import IdMap
 

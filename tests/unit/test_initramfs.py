@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from xbuild.errors import MachineError
-from xbuild.system import cpio
-from xbuild.system.modules import WELCOME, contents, dependencies, load_order
+from xbuild.base.errors import MachineError
+from xbuild.build.modes.system import cpio
+from xbuild.build.modes.system.modules import WELCOME, contents, dependencies, load_order
 
 
 def unpacked(data: bytes) -> dict[str, tuple[int, bytes]]:

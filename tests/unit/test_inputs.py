@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from xbuild.build.inputs import rules_digest
 from xbuild.dispatcher.table import Entry, Rules
-from xbuild.inputs import rules_digest
 
 GCC = Entry("/usr/bin/gcc", "/.xbuild/gcc", Rules(emulate_args=("-v",), set_env={"A": "b"}))
 SED = Entry("/usr/bin/sed", "/.xbuild/sed", size=3)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from xbuild import install
-from xbuild.errors import EXIT_MACHINE, MachineError
+from xbuild.base.errors import EXIT_MACHINE, MachineError
+from xbuild.doctor import install
 from xbuild.sandbox import idmap
 
 

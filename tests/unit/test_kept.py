@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from xbuild.errors import MachineError, UsageError
+from xbuild.base.errors import MachineError, UsageError
 from xbuild.session import kept
-from xbuild.store import Store
+from xbuild.store.local import Store
 
 STATUS = """Package: dash
 Status: install ok installed

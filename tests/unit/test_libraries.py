@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from xbuild import libraries
 from xbuild.binfmt.rooted import Rooted
-from xbuild.debian import Tree
-from xbuild.libraries import Files, missing
+from xbuild.formats import libraries
+from xbuild.formats.debian import Tree
+from xbuild.formats.libraries import Files, missing
 from xbuild.sandbox.mounts import Bind
 from xbuild.session.files import View
 

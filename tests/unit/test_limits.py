@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from elftools.elf.elffile import ELFFile
 
-from xbuild.limits import without_address_limits
+from xbuild.twins.limits import without_address_limits
 
 DATA = Path(__file__).parent / "data"
 C = """

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xbuild import log
-from xbuild.errors import XbuildError
+from xbuild.base import log
+from xbuild.base.errors import XbuildError
 
 
 @pytest.fixture(autouse=True)
@@ -137,7 +137,7 @@ def test_log_of_any_size(tmp_path: Path) -> None:
     code = f"""
 import resource
 from pathlib import Path
-from xbuild import log
+from xbuild.base import log
 resource.setrlimit(resource.RLIMIT_AS, (250 << 20, 250 << 20))
 log.output_file(Path({str(file)!r}))
 """
@@ -148,7 +148,7 @@ log.output_file(Path({str(file)!r}))
 
 NO_TEXT = """
 import os
-from xbuild import log
+from xbuild.base import log
 log.output(os.fsdecode(b"\\xff \\xc3\\xa4"))
 log.info(os.fsdecode(b"\\xff"))
 """
@@ -227,7 +227,7 @@ def test_empty_table_shows_its_columns(capsys: pytest.CaptureFixture[str]) -> No
 
 SPIN = """
 import time
-from xbuild import log
+from xbuild.base import log
 with log.step("outer"):
     with log.step("inner"):
         time.sleep(0.6)
@@ -248,7 +248,7 @@ def test_terminal_gets_a_spinner_with_elapsed_time() -> None:
 
 def test_terminal_cursor_comes_back_after_an_exception() -> None:
     text = on_terminal(
-        "from xbuild import log\n"
+        "from xbuild.base import log\n"
         "import contextlib, time\n"
         "with contextlib.suppress(ValueError), log.step('outer'), log.step('inner'):\n"
         "    time.sleep(0.3); raise ValueError\n"
@@ -264,6 +264,6 @@ def test_dumb_terminal_gets_plain_lines() -> None:
 
 
 def test_no_color_is_honoured() -> None:
-    code = "from xbuild import log; log.warn('careful')"
+    code = "from xbuild.base import log; log.warn('careful')"
     assert "\x1b[33m" in on_terminal(code)
     assert "\x1b[33m" not in on_terminal(code, NO_COLOR="1")

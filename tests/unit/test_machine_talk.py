@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from xbuild.errors import UsageError
-from xbuild.system.talk import BEAT_LIMIT, Said, Watch, spec
+from xbuild.base.errors import UsageError
+from xbuild.build.modes.system.talk import BEAT_LIMIT, Said, Watch, spec
 
 
 def a_spec(*command: str, env: dict[str, str] | None = None, **changes: Any) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from xbuild import mirror
+from xbuild.roots import mirror
 
 LIST = """\
 # deb http://commented.example/debian trixie main

@@ -8,21 +8,23 @@ from pathlib import Path
 
 import pytest
 
-from xbuild import distcc, paths, privatetree
-from xbuild.debian import Tree
+from xbuild.base import paths
+from xbuild.base.errors import MachineError
+from xbuild.base.yamlfile import load_model
+from xbuild.build.inputs import Inputs
+from xbuild.build.modes import distcc
+from xbuild.build.result import Options
 from xbuild.doctor import machine
-from xbuild.elf import read_elf
-from xbuild.errors import MachineError
-from xbuild.inputs import Inputs
+from xbuild.formats.debian import Tree
+from xbuild.formats.elf import read_elf
 from xbuild.model import native
 from xbuild.model.load import load_toolchain
 from xbuild.model.policy import Policy
 from xbuild.model.toolchain import Toolchain
-from xbuild.result import Options
-from xbuild.roots import Roots
-from xbuild.store import Store
-from xbuild.twins import Twin, entries, fill
-from xbuild.yamlfile import load_model
+from xbuild.roots.distribution import Roots
+from xbuild.store.local import Store
+from xbuild.twins import privatetree
+from xbuild.twins.pairing import Twin, entries, fill
 
 CHECKOUT = Path(__file__).parents[2]
 POLICY = load_model(paths.POLICIES / "default.yml", Policy)

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from xbuild.debian import Tree
-from xbuild.errors import UsageError
+from xbuild.base.errors import UsageError
+from xbuild.export import CONFIG, Export, Wish, layer_compression
+from xbuild.export.image import Compression, Layout, add_file
+from xbuild.export.trees import check_sources, epoch_of
+from xbuild.formats.debian import Tree
 from xbuild.model.toolchain import Platform
-from xbuild.oci import CONFIG, Export, Wish, layer_compression
-from xbuild.oci.image import Compression, Layout, add_file
-from xbuild.oci.trees import check_sources, epoch_of
 
 EPOCH = 1_700_000_000
 ARM = Platform(architecture="arm", variant="v7")

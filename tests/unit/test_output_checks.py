@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
-from xbuild.check import check_tree
-from xbuild.debian import Tree
-from xbuild.environment import Root, WorkPlace, sandbox
-from xbuild.errors import CheckError
+from xbuild.base.errors import CheckError
+from xbuild.build.check import check_tree
+from xbuild.build.environment import Root, WorkPlace, sandbox
+from xbuild.build.outputs import Usage, finish, usage_of, verify
+from xbuild.formats.debian import Tree
 from xbuild.model.load import load_recipe, load_toolchain
 from xbuild.model.output import Output
-from xbuild.outputs import Usage, finish, usage_of, verify
 from xbuild.sandbox.mounts import Bind
-from xbuild.twins import Twin
+from xbuild.twins.pairing import Twin
 
 DATA = Path(__file__).parent / "data"
 PROJECT = Path(__file__).parents[2]

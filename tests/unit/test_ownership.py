@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from xbuild import ownership
-from xbuild.errors import EXIT_MACHINE, MachineError
+from xbuild.base.errors import EXIT_MACHINE, MachineError
+from xbuild.store import ownership
 
 ME, OTHER = 1234, 4321
 

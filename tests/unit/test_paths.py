@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from xbuild import paths
-from xbuild.errors import UsageError
+from xbuild.base import paths
+from xbuild.base.errors import UsageError
 
 
 def test_the_cache_is_where_it_is_said_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

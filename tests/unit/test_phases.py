@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xbuild import phases
-from xbuild.environment import WorkPlace
-from xbuild.errors import EXIT_MACHINE, MachineError
-from xbuild.phases import Progress, hint_for, keep_copy, last_lines, newest, step_name
-from xbuild.plan import Done, Step
+from xbuild.base.errors import EXIT_MACHINE, MachineError
+from xbuild.build import phases
+from xbuild.build.environment import WorkPlace
+from xbuild.build.phases import Progress, hint_for, keep_copy, last_lines, newest, step_name
+from xbuild.build.plan import Done, Step
 from xbuild.sandbox.idmap import IdMap
 
 

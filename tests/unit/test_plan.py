@@ -8,12 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xbuild.environment import phase_variables
-from xbuild.errors import UsageError
-from xbuild.model.load import load_presets, load_recipe, load_toolchain
-from xbuild.model.phases import Phase, resolve_phases
-from xbuild.model.recipe import Recipe
-from xbuild.plan import (
+from xbuild.base.errors import UsageError
+from xbuild.build.environment import phase_variables
+from xbuild.build.plan import (
     UNPACK,
     Action,
     Done,
@@ -26,6 +23,9 @@ from xbuild.plan import (
     steps,
     work_name,
 )
+from xbuild.model.load import load_presets, load_recipe, load_toolchain
+from xbuild.model.phases import Phase, resolve_phases
+from xbuild.model.recipe import Recipe
 
 PROJECT = Path(__file__).parents[2]
 ARMHF = load_toolchain("armhf", PROJECT)

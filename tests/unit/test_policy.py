@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from xbuild import paths
+from xbuild.base import paths
+from xbuild.base.errors import RecipeError
+from xbuild.base.yamlfile import load_model
 from xbuild.dispatcher.table import SIZE
-from xbuild.errors import RecipeError
 from xbuild.model.load import load_toolchain
 from xbuild.model.policy import Policy, Tool
 from xbuild.model.toolchain import Toolchain
-from xbuild.yamlfile import load_model
 
 PROJECT = Path(__file__).parents[2]
 TRIPLET = "arm-linux-gnueabihf"

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xbuild import paths
-from xbuild.errors import RecipeError, UsageError
+from xbuild.base import paths
+from xbuild.base.errors import RecipeError, UsageError
+from xbuild.base.yamlfile import load_model
 from xbuild.model.load import load_preset, load_presets
 from xbuild.model.preset import Option, Phases, Preset, Value
-from xbuild.yamlfile import load_model
 
 TEXT = """\
 schema: 1

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xbuild.errors import MachineError
-from xbuild.privatetree import patched_loader, replace_string, same_length
+from xbuild.base.errors import MachineError
+from xbuild.twins.privatetree import patched_loader, replace_string, same_length
 
 WORDS = st.text("ab", min_size=1, max_size=4)
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from xbuild import process
-from xbuild.errors import MachineError, PhaseError
+from xbuild.base import process
+from xbuild.base.errors import MachineError, PhaseError
 
 BUSY = "import time\nwhile time.process_time() < {}: pass\n"
 

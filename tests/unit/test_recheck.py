@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from xbuild import apt, environment
-from xbuild.compare.environment import rows
-from xbuild.environment import Job, Root, WorkPlace
-from xbuild.recheck import Checked
+from xbuild.build import environment
+from xbuild.build.environment import Job, Root, WorkPlace
+from xbuild.build.recheck import Checked
+from xbuild.proof.compare.environment import rows
+from xbuild.roots import apt
 
 PASSED = Checked("zlib 1.3.1 for armhf", "machine", Path("/a/zlib.tar.zst"), 3, True, 61.2, (), None)
 FAILED = replace(PASSED, phase=False, faults=("phase 'check' failed", "last line"), log=Path("/w/check-machine.log"))

@@ -10,19 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xbuild.errors import EXIT_USAGE, RecipeError, UsageError
-from xbuild.model.load import (
-    load_presets,
-    load_recipe,
-    load_toolchain,
-    patches_directory,
-    recipe_names,
-    recipe_path,
-)
+from xbuild.base.errors import EXIT_USAGE, RecipeError, UsageError
+from xbuild.base.yamlfile import Node
+from xbuild.model.load import load_presets, load_recipe, load_toolchain, patches_directory, recipe_names, recipe_path
 from xbuild.model.overrides import merge
 from xbuild.model.phases import Phase, resolve_phases
 from xbuild.model.recipe import Recipe
-from xbuild.yamlfile import Node
 
 CHECKOUT = Path(__file__).parents[2]
 SHA = "a" * 64

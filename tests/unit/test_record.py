@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xbuild import paths, record
-from xbuild.record import Exec, Record, Stream, Verdict, keep, parse, read
+from xbuild.base import paths
+from xbuild.formats import record
+from xbuild.formats.record import Exec, Record, Stream, Verdict, keep, parse, read
 
 EXECS = st.lists(
     st.builds(

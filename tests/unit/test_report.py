@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from xbuild import report
-from xbuild.compare.files import Counts, Difference
-from xbuild.compare.outcome import Again, Comparison, Cpu, ModeRun, Pair, with_own
-from xbuild.compare.verdict import Verdict
-from xbuild.distcc import Summary
-from xbuild.report.compare import headline
-from xbuild.report.timeline import timeline
+from xbuild.build.modes.distcc import Summary
+from xbuild.proof import report
+from xbuild.proof.compare.files import Counts, Difference
+from xbuild.proof.compare.outcome import Again, Comparison, Cpu, ModeRun, Pair, with_own
+from xbuild.proof.compare.verdict import Verdict
+from xbuild.proof.report.compare import headline
+from xbuild.proof.report.timeline import timeline
 
 FAST = ModeRun(
     "substituted",

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from xbuild import paths
+from xbuild.base import paths
 from xbuild.model.schema import schemas, write_schemas
 
 CHECKOUT = Path(__file__).parents[2]

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from xbuild.debian import Tree
-from xbuild.elf import read_elf
-from xbuild.errors import UsageError
+from xbuild.base.errors import UsageError
+from xbuild.formats.debian import Tree
+from xbuild.formats.elf import read_elf
 from xbuild.model.load import load_toolchain, toolchain_names
 from xbuild.sandbox.mounts import Bind, Text
 from xbuild.session import files, program

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from xbuild.errors import MachineError, SourceError
+from xbuild.base.errors import MachineError, SourceError
 from xbuild.model.source import Distribution, Source
 from xbuild.sources import FetchContext, fetch, name_of, pool_address
 from xbuild.sources.download import Failure, download_file, shown
 from xbuild.sources.index import configured_indexes, find_sdist
-from xbuild.store import Store
+from xbuild.store.local import Store
 
 CONTENT = b"x" * 1000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

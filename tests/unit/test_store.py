@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xbuild.digest import canonical_json, key_of
-from xbuild.errors import MachineError
-from xbuild.store import LAYOUT, Store, diff_values, writing_below
+from xbuild.base.digest import canonical_json, key_of
+from xbuild.base.errors import MachineError
+from xbuild.store.local import LAYOUT, Store, diff_values, writing_below
 
 WORDS = st.sampled_from(["", "a", "b\nc", "1", "true", "a, b", "'a'"])
 SCALARS = st.none() | st.booleans() | st.integers(-9, 9) | WORDS
@@ -29,7 +29,7 @@ VALUES = st.recursive(
 MAKER = """
 import sys, time
 from pathlib import Path
-from xbuild.store import Store
+from xbuild.store.local import Store
 
 def make(staging):
     (staging / "data").write_text("half")

@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from xbuild.strings import moved
+from xbuild.twins.strings import moved
 
 _BASE = 0x10000
 _CODE, _TEXT = 0x1000, 0x2000

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xbuild import paths
+from xbuild.base import paths
+from xbuild.base.errors import XbuildError
 from xbuild.dispatcher import table
 from xbuild.dispatcher.table import Entry, Rules, content_digest, encode, fnv1a, install
-from xbuild.errors import XbuildError
 
 PATHS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=30).map("/".__add__)
 HEADER = (paths.DISPATCHER / "table.h").read_text()

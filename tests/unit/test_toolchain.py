@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from xbuild.errors import RecipeError, UsageError
+from xbuild.base.errors import RecipeError, UsageError
 from xbuild.model import native as machines
 from xbuild.model.load import load_toolchain, toolchain_names, toolchain_path
 from xbuild.model.toolchain import Toolchain

@@ -17,17 +17,17 @@ from hypothesis import strategies as st
 from invoke.collection import Collection
 from invoke.program import Program
 
+from xbuild.base.digest import sealed
+from xbuild.base.errors import UsageError
+from xbuild.build.inputs import Inputs
+from xbuild.build.result import Options
 from xbuild.cli.trace import trace as trace_task
-from xbuild.digest import sealed
-from xbuild.errors import UsageError
-from xbuild.inputs import Inputs
-from xbuild.record import Exec, Record, Verdict
-from xbuild.result import Options
-from xbuild.store import Store
-from xbuild.trace import Source, Trace, tables, trace
-from xbuild.trace.account import Cpu, Phase, Use, account, is_made, merge, read_cpu, shown_name, sum_up, unseen
-from xbuild.trace.advice import advise, reasons
-from xbuild.trace.explain import Explanation, Why
+from xbuild.formats.record import Exec, Record, Verdict
+from xbuild.proof.trace import Source, Trace, tables, trace
+from xbuild.proof.trace.account import Cpu, Phase, Use, account, is_made, merge, read_cpu, shown_name, sum_up, unseen
+from xbuild.proof.trace.advice import advise, reasons
+from xbuild.proof.trace.explain import Explanation, Why
+from xbuild.store.local import Store
 
 PROJECT = Path(__file__).parents[2]
 SED, PERL, CC = "/usr/bin/sed", "/usr/bin/perl", "/usr/bin/arm-linux-gnueabihf-gcc-14"

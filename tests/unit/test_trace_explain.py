@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 from test_twins import ARMHF, CC1, CROSS_CC1, DATA, GCC, TRIPLET, debian
 
-from xbuild import paths
-from xbuild.environment import Mode
-from xbuild.errors import UsageError
+from xbuild.base import paths
+from xbuild.base.errors import UsageError
+from xbuild.base.yamlfile import load_model
+from xbuild.build.environment import Mode
+from xbuild.formats.record import Verdict
 from xbuild.model.policy import Policy
-from xbuild.record import Verdict
-from xbuild.trace.answer import answer, started
-from xbuild.trace.explain import Surroundings, Why, explain, knows
-from xbuild.twins import candidates, pair
-from xbuild.yamlfile import load_model
+from xbuild.proof.trace.answer import answer, started
+from xbuild.proof.trace.explain import Surroundings, Why, explain, knows
+from xbuild.twins.pairing import candidates, pair
 
 POLICY = Policy.model_validate(
     {

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from xbuild.errors import SourceError
+from xbuild.base.errors import SourceError
 from xbuild.model.source import Source
 from xbuild.sources import FetchContext, fetch, lay_out, require_unchanged, tree_digest
 from xbuild.sources.git import _resolved
-from xbuild.store import Store
+from xbuild.store.local import Store
 
 
 @pytest.fixture

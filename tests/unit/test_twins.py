@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from xbuild.debian import Tree, merged
-from xbuild.elf import ElfError
+from xbuild.formats.debian import Tree, merged
+from xbuild.formats.elf import ElfError
 from xbuild.model.load import load_toolchain
 from xbuild.model.policy import Policy
-from xbuild.twins import Pairs, Twin, candidates, closure, entries, fill, load, pair, save
+from xbuild.twins.pairing import Pairs, Twin, candidates, closure, entries, fill, load, pair, save
 
 DATA = Path(__file__).parent / "data"
 ARMHF = load_toolchain("armhf", Path(__file__).parents[2])

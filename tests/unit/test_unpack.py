@@ -17,7 +17,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from xbuild.errors import SourceError
+from xbuild.base.errors import SourceError
 from xbuild.sources import unpack
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from xbuild.walk import LONGEST_PATH, kind_of, open_file, shown, walk
+from xbuild.base.walk import LONGEST_PATH, kind_of, open_file, shown, walk
 
 
 def paths(top: Path) -> list[bytes]:

@@ -7,9 +7,9 @@ from typing import Literal
 import pytest
 from pydantic import Field
 
-from xbuild.errors import RecipeError
+from xbuild.base.errors import RecipeError
+from xbuild.base.yamlfile import Node, Problem, did_you_mean, file_error, load_model, read_tree, shown
 from xbuild.model.base import Model
-from xbuild.yamlfile import Node, Problem, did_you_mean, file_error, load_model, read_tree, shown
 
 
 class Part(Model):

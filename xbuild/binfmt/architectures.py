@@ -9,11 +9,11 @@ from typing import Final, Protocol
 
 from elftools.elf.enums import ENUM_E_MACHINE
 
-from xbuild import paths
-from xbuild.elf import ELF_MAGIC
-from xbuild.errors import UsageError
+from xbuild.base import paths
+from xbuild.base.errors import UsageError
+from xbuild.base.yamlfile import did_you_mean, load_model
+from xbuild.formats.elf import ELF_MAGIC
 from xbuild.model.architectures import Architecture, Architectures, HeaderField
-from xbuild.yamlfile import did_you_mean, load_model
 
 FACTS = paths.PACKAGE / "binfmt/architectures.yml"
 

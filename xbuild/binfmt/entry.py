@@ -7,8 +7,8 @@ import re
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from xbuild.base.errors import MachineError
 from xbuild.binfmt import architectures
-from xbuild.errors import MachineError
 
 MAX_REGISTRATION: Final = 1920
 """Longest registration, in bytes (binfmt-misc.rst; the kernel has no limit for the interpreter alone)."""

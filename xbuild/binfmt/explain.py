@@ -16,7 +16,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
 
-from xbuild import libraries
 from xbuild.binfmt import architectures, header, rooted
 from xbuild.binfmt.answer import Answer, Comparison, Verdict
 from xbuild.binfmt.entry import WINDOW, Entry
@@ -24,7 +23,8 @@ from xbuild.binfmt.header import Header
 from xbuild.binfmt.hints import hints_for, near
 from xbuild.binfmt.kernel import State
 from xbuild.binfmt.rooted import Rooted
-from xbuild.elf import ELF_MAGIC
+from xbuild.formats import libraries
+from xbuild.formats.elf import ELF_MAGIC
 
 _MAX_DEPTH = 5
 """So many times may a program be replaced by another one that is to run it (exec_binprm)."""

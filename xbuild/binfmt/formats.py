@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final, Literal, get_args
 
+from xbuild.base.errors import UsageError
+from xbuild.base.yamlfile import did_you_mean
 from xbuild.binfmt.entry import Entry, check, unescaped
-from xbuild.errors import UsageError
-from xbuild.yamlfile import did_you_mean
 
 Format = Literal["register", "binfmt.d", "proc", "binfmts", "admin"]
 FORMATS: tuple[Format, ...] = get_args(Format)

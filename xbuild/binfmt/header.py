@@ -11,7 +11,7 @@ from typing import Final, Literal
 from elftools.elf.enums import ENUM_E_MACHINE
 
 from xbuild.binfmt import architectures
-from xbuild.elf import ELF_MAGIC
+from xbuild.formats.elf import ELF_MAGIC
 
 # <elf.h>
 _PT_LOAD, _PT_INTERP = 1, 3

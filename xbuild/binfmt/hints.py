@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from xbuild.base.errors import called
 from xbuild.binfmt import architectures
 from xbuild.binfmt.answer import Answer, Comparison
 from xbuild.binfmt.kernel import MOUNT_POINT, State
-from xbuild.errors import called
 
 _HINTS: dict[str, str] = {
     "not-executable": "chmod +x {file}",

@@ -12,14 +12,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from xbuild import process
+from xbuild.base import process
+from xbuild.base.errors import MachineError, UsageError
 from xbuild.binfmt import architectures, record
 from xbuild.binfmt.entry import WINDOW, Entry, escaped, register_line
 from xbuild.binfmt.formats import parse
 from xbuild.binfmt.machine import Machine
 from xbuild.binfmt.record import Record
 from xbuild.binfmt.render import entry_notes, is_static, render
-from xbuild.errors import MachineError, UsageError
 
 Make = Callable[[Path], bytes]
 """Makes the interpreter that is to be installed from the path of a plain one."""

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from xbuild import process
+from xbuild.base import process
+from xbuild.base.errors import XbuildError
 from xbuild.binfmt.entry import Entry
 from xbuild.binfmt.formats import parse
-from xbuild.errors import XbuildError
 
 MOUNT_POINT = "/proc/sys/fs/binfmt_misc"
 

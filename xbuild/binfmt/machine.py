@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from xbuild import process
+from xbuild.base import process
+from xbuild.base.errors import MachineError
 from xbuild.binfmt import kernel
-from xbuild.errors import MachineError
 
 Method = Literal["binfmt.d", "binfmt-support"]
 

@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from xbuild.base.errors import MachineError
 from xbuild.binfmt.entry import Entry
 from xbuild.binfmt.machine import Machine, Method
-from xbuild.errors import MachineError
 
 State = Literal["installing", "installed", "removing"]
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from xbuild.base.errors import UsageError
 from xbuild.binfmt import architectures
 from xbuild.binfmt.entry import Entry, check, escaped, explained_flags, register_line
-from xbuild.elf import ElfError, read_elf
-from xbuild.errors import UsageError
+from xbuild.formats.elf import ElfError, read_elf
 
 DEFAULT_FLAGS = "FPO"
 """F and P as every distribution's; O so that programs run that may not be read. Not C: see `Rendered.explanation`."""

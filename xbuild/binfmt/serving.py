@@ -7,12 +7,12 @@ import re
 from pathlib import Path
 from typing import Final, Literal
 
+from xbuild.base.errors import MachineError, UsageError
+from xbuild.base.yamlfile import did_you_mean
 from xbuild.binfmt import kernel
 from xbuild.binfmt.architectures import Elf, magic_mask
 from xbuild.binfmt.entry import Entry
 from xbuild.dispatcher.preamble import MARK
-from xbuild.errors import MachineError, UsageError
-from xbuild.yamlfile import did_you_mean
 
 SETTING: Final = "XBUILD_BINFMT"
 """Names it: private (an instance of the sandbox's own) or system (the machine's entry). Else the kernel decides."""

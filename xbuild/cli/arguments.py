@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from xbuild.build import Builder
-from xbuild.environment import MODES, Mode
-from xbuild.errors import UsageError
-from xbuild.result import Options
-from xbuild.yamlfile import did_you_mean
+from xbuild.base.errors import UsageError
+from xbuild.base.yamlfile import did_you_mean
+from xbuild.build.builder import Builder
+from xbuild.build.environment import MODES, Mode
+from xbuild.build.result import Options
 
 COMMON = {
     "recipe": "name of a file in recipes/ (or a path)",

@@ -13,7 +13,8 @@ from invoke.collection import Collection
 from invoke.context import Context
 from invoke.tasks import task
 
-from xbuild import log
+from xbuild.base import log
+from xbuild.base.errors import EXIT_USAGE, MachineError, UsageError
 from xbuild.binfmt import kernel
 from xbuild.binfmt.architectures import find
 from xbuild.binfmt.entry import Entry, explained_flags, unescaped
@@ -25,8 +26,7 @@ from xbuild.binfmt.record import load_all
 from xbuild.binfmt.render import DEFAULT_FLAGS, Rendered, for_architecture, render
 from xbuild.cli.guard import guarded
 from xbuild.dispatcher.preamble import compiled, prefixed
-from xbuild.errors import EXIT_USAGE, MachineError, UsageError
-from xbuild.install import confirm, own_command
+from xbuild.doctor.install import confirm, own_command
 
 _JSON = {"json": "one JSON object on stdout, nothing else there"}
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from invoke.context import Context
 from invoke.tasks import task
 
-from xbuild import log
-from xbuild.bisect import bisect as find_culprits
+from xbuild.base import log
+from xbuild.base.errors import EXIT_CHECK, EXIT_OK
+from xbuild.build.result import Options
 from xbuild.cli.arguments import COMMON, number, recipe_word
 from xbuild.cli.guard import guarded
 from xbuild.doctor import require
-from xbuild.errors import EXIT_CHECK, EXIT_OK
-from xbuild.result import Options
+from xbuild.proof.bisect import bisect as find_culprits
 
 
 @task(

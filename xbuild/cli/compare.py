@@ -7,15 +7,16 @@ from pathlib import Path
 from invoke.context import Context
 from invoke.tasks import task
 
-from xbuild import log, paths, report
+from xbuild.base import log, paths
+from xbuild.base.errors import UsageError
+from xbuild.build.environment import MODES
+from xbuild.build.result import Options
 from xbuild.cli.arguments import COMMON, mode_words, number, recipe_word
 from xbuild.cli.guard import guarded
-from xbuild.compare import compare as compare_modes
-from xbuild.compare import text
 from xbuild.doctor import require
-from xbuild.environment import MODES
-from xbuild.errors import UsageError
-from xbuild.result import Options
+from xbuild.proof import report
+from xbuild.proof.compare import compare as compare_modes
+from xbuild.proof.compare import text
 
 
 @task(

@@ -11,9 +11,10 @@ from pathlib import Path
 from invoke.context import Context
 from invoke.tasks import task
 
-from xbuild import install, log, paths, process
+from xbuild.base import log, paths, process
+from xbuild.base.errors import MachineError, UsageError
 from xbuild.cli.guard import guarded
-from xbuild.errors import MachineError, UsageError
+from xbuild.doctor import install
 
 _NO_TESTS = 5
 """pytest: nothing was collected, such as where no name in a suite matches."""

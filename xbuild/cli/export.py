@@ -7,14 +7,14 @@ from pathlib import Path
 from invoke.context import Context
 from invoke.tasks import task
 
-from xbuild import log
+from xbuild.base import log
+from xbuild.base.errors import UsageError
+from xbuild.base.yamlfile import did_you_mean
 from xbuild.cli.arguments import names
 from xbuild.cli.guard import guarded
 from xbuild.doctor import require
-from xbuild.errors import UsageError
-from xbuild.oci import Export, Exported, Wish, layer_compression
-from xbuild.oci.image import COMPRESSIONS, Compression
-from xbuild.yamlfile import did_you_mean
+from xbuild.export import Export, Exported, Wish, layer_compression
+from xbuild.export.image import COMPRESSIONS, Compression
 
 
 def _compression(word: str) -> Compression:

@@ -14,9 +14,9 @@ from typing import ParamSpec
 
 from invoke.exceptions import Exit
 
-from xbuild import log, paths
-from xbuild.errors import EXIT_BUG, EXIT_INTERRUPTED, MachineError, UsageError, XbuildError
-from xbuild.paths import fix_umask
+from xbuild.base import log, paths
+from xbuild.base.errors import EXIT_BUG, EXIT_INTERRUPTED, MachineError, UsageError, XbuildError
+from xbuild.base.paths import fix_umask
 
 P = ParamSpec("P")
 

@@ -8,13 +8,14 @@ from dataclasses import asdict
 from invoke.context import Context
 from invoke.tasks import task
 
-from xbuild import foreign, log
+from xbuild.base import log
+from xbuild.base.errors import EXIT_MACHINE, MachineError, called
+from xbuild.build.inputs import open_store
 from xbuild.cli.guard import guarded
 from xbuild.doctor import examine
-from xbuild.errors import EXIT_MACHINE, MachineError, called
-from xbuild.inputs import open_store
+from xbuild.roots import imported as imported_roots
 from xbuild.session import kept
-from xbuild.store import IN_USE, KINDS
+from xbuild.store.local import IN_USE, KINDS
 
 
 @task(auto_shortflags=False, help={"json": "one JSON object on stdout", "offline": "ask nothing of the network"})
@@ -63,7 +64,7 @@ def clean(_c: Context, roots: bool = False, downloads: bool = False, everything:
             if kind in kinds and (store.root / kind).is_dir():
                 store.clear(kind, spared)
         if everything:
-            foreign.forget_all(store)
+            imported_roots.forget_all(store)
     # What another xbuild has made, unless somebody is at work here.
     with contextlib.suppress(MachineError), store.lock(IN_USE, wait=False, describe="builds"):
         store.remove_older(spared)

@@ -9,17 +9,17 @@ from pathlib import Path
 from invoke.context import Context
 from invoke.tasks import task
 
-from xbuild import log, paths, process
-from xbuild.bench import measure, plot, show
-from xbuild.bench.cost import exec_cost
-from xbuild.bench.series import Series
+from xbuild.base import log, paths, process
+from xbuild.base.errors import EXIT_PHASE, UsageError
+from xbuild.build.environment import Mode
+from xbuild.build.result import Options
 from xbuild.cli.arguments import mode_words, names, number
 from xbuild.cli.guard import guarded
 from xbuild.doctor import require
-from xbuild.environment import Mode
-from xbuild.errors import EXIT_PHASE, UsageError
 from xbuild.model.load import load_toolchain
-from xbuild.result import Options
+from xbuild.proof.bench import measure, plot, show
+from xbuild.proof.bench.cost import exec_cost
+from xbuild.proof.bench.series import Series
 
 
 @task(

@@ -12,11 +12,11 @@ from invoke.config import Config
 from invoke.exceptions import ParseError
 from invoke.program import Program
 
-from xbuild import log, paths, process
+from xbuild.base import log, paths, process
+from xbuild.base.errors import EXIT_USAGE, MachineError, UsageError
+from xbuild.base.yamlfile import did_you_mean
 from xbuild.cli.guard import outcome
 from xbuild.cli.tasks import namespace
-from xbuild.errors import EXIT_USAGE, MachineError, UsageError
-from xbuild.yamlfile import did_you_mean
 
 
 def help_first(words: Sequence[str]) -> list[str]:

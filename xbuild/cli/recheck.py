@@ -5,12 +5,12 @@ from __future__ import annotations
 from invoke.context import Context
 from invoke.tasks import task
 
-from xbuild import log
+from xbuild.base import log
+from xbuild.build.environment import MODES
+from xbuild.build.recheck import recheck
 from xbuild.cli.arguments import COMMON, builder_of, number
 from xbuild.cli.guard import guarded
 from xbuild.doctor import require
-from xbuild.environment import MODES
-from xbuild.recheck import recheck
 
 
 @task(

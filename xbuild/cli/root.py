@@ -8,14 +8,15 @@ from invoke.collection import Collection
 from invoke.context import Context
 from invoke.tasks import task
 
-from xbuild import foreign, log, paths
+from xbuild.base import log, paths
+from xbuild.base.errors import UsageError, called
+from xbuild.build.inputs import open_store
 from xbuild.cli.arguments import number
 from xbuild.cli.guard import guarded
 from xbuild.doctor import require
-from xbuild.errors import UsageError, called
-from xbuild.inputs import open_store
 from xbuild.model.load import load_toolchain, toolchain_names
 from xbuild.model.toolchain import Toolchain
+from xbuild.roots import imported as imported_roots
 from xbuild.session import kept
 
 
@@ -24,11 +25,11 @@ def _toolchains() -> list[Toolchain]:
     return [load_toolchain(name, project) for name in toolchain_names(project)]
 
 
-def _targets(root: foreign.Imported) -> str:
+def _targets(root: imported_roots.Imported) -> str:
     return " ".join(toolchain.name for toolchain in _toolchains() if root.fits(toolchain))
 
 
-def _as_json(root: foreign.Imported) -> dict[str, object]:
+def _as_json(root: imported_roots.Imported) -> dict[str, object]:
     return {
         "name": root.name,
         "targets": _targets(root).split(),
@@ -68,7 +69,7 @@ def import_(
     chosen = load_toolchain(target, paths.project()) if target else None
     wanted = number("--partition", partition) or None
     require(native=True)
-    root, remarks = foreign.import_root(
+    root, remarks = imported_roots.import_root(
         open_store(), name, Path(source), _toolchains(), target=chosen, partition=wanted, replace=replace
     )
     for remark in remarks:
@@ -85,7 +86,7 @@ def list_(_c: Context, json: bool = False) -> None:
     """List the roots that were imported, and the systems that `shell --keep` has made."""
     log.configure(json=json)
     store = open_store()
-    roots, systems = foreign.named(store), kept.all_kept(store)
+    roots, systems = imported_roots.named(store), kept.all_kept(store)
     sizes = kept.sizes(systems)
     if json:
         imported = [_as_json(root) for root in roots]
@@ -114,7 +115,7 @@ def remove(_c: Context, name: str, kind: str = "") -> None:
     log.configure()
     store = open_store()
     there = {
-        "imported": name in {root.name for root in foreign.named(store)},
+        "imported": name in {root.name for root in imported_roots.named(store)},
         "kept": name in {system.name for system in kept.all_kept(store)},
     }
     if kind not in ("", *there):
@@ -122,7 +123,7 @@ def remove(_c: Context, name: str, kind: str = "") -> None:
     if not kind and all(there.values()):
         raise UsageError(f"there are an imported root and a kept system {name}", hint="--kind imported, or --kind kept")
     chosen = kind or ("imported" if there["imported"] else "kept")
-    (foreign if chosen == "imported" else kept).remove(store, name)
+    (imported_roots if chosen == "imported" else kept).remove(store, name)
     log.info(f"{name} is removed")
 
 

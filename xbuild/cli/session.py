@@ -7,12 +7,12 @@ from pathlib import Path
 from invoke.context import Context
 from invoke.tasks import task
 
-from xbuild import log, paths
+from xbuild.base import log, paths
+from xbuild.base.errors import UsageError
+from xbuild.build.environment import VARIABLES
 from xbuild.cli.arguments import COMMON, builder_of, mode_word, names, switch, words_after
 from xbuild.cli.guard import guarded
 from xbuild.doctor import require
-from xbuild.environment import VARIABLES
-from xbuild.errors import UsageError
 from xbuild.model.load import load_toolchain
 from xbuild.session.run import RunOptions
 from xbuild.session.run import run as run_program

@@ -9,8 +9,11 @@ from invoke.collection import Collection
 from invoke.context import Context
 from invoke.tasks import task
 
-from xbuild import log, paths
-from xbuild.build import build_or_else
+from xbuild.base import log, paths
+from xbuild.base.errors import UsageError
+from xbuild.build.builder import build_or_else
+from xbuild.build.plan import Action
+from xbuild.build.result import Result
 from xbuild.cli import binfmt
 from xbuild.cli.arguments import COMMON, builder_of, mode_word, number
 from xbuild.cli.bisect import bisect
@@ -27,19 +30,9 @@ from xbuild.cli.session import run, shell
 from xbuild.cli.trace import trace
 from xbuild.cli.words import allow_missing_words
 from xbuild.doctor import require
-from xbuild.errors import UsageError
-from xbuild.model.load import (
-    load_recipe,
-    load_toolchain,
-    recipe_names,
-    recipe_path,
-    toolchain_names,
-    toolchain_path,
-)
+from xbuild.model.load import load_recipe, load_toolchain, recipe_names, recipe_path, toolchain_names, toolchain_path
 from xbuild.model.schema import write_schemas
-from xbuild.plan import Action
-from xbuild.result import Result
-from xbuild.trace import explain_exec
+from xbuild.proof.trace import explain_exec
 
 
 def _show_plan(actions: list[Action]) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from invoke.context import Context
 from invoke.tasks import task
 
-from xbuild import log
+from xbuild.base import log
+from xbuild.build.environment import MODES
+from xbuild.build.inputs import Inputs
+from xbuild.build.result import Options
 from xbuild.cli.arguments import COMMON, mode_word, number, recipe_word
 from xbuild.cli.guard import guarded
-from xbuild.environment import MODES
-from xbuild.inputs import Inputs
-from xbuild.result import Options
-from xbuild.trace import Trace, tables
-from xbuild.trace import trace as trace_build
+from xbuild.proof.trace import Trace, tables
+from xbuild.proof.trace import trace as trace_build
 
 TOP = 15
 """Rows of a table, unless the user asks for another number."""

@@ -11,9 +11,9 @@ from typing import Any, Final
 
 from elftools.elf.elffile import ELFFile
 
-from xbuild import paths, process
-from xbuild.elf import PARSE_ERRORS, ElfError
-from xbuild.errors import MachineError
+from xbuild.base import paths, process
+from xbuild.base.errors import MachineError
+from xbuild.formats.elf import PARSE_ERRORS, ElfError
 
 COMPILE: Final = (
     "gcc -std=gnu11 -O2 -Wall -Wextra -Werror -ffreestanding -fno-stack-protector -fno-asynchronous-unwind-tables "

@@ -41,7 +41,7 @@ struct rules {
     uint32_t linker_words;    /* patterns: with another option in -Wl, or -Xlinker the target's own program runs */
 };
 
-/* One exec, as xbuild/record.py reads it; the real path of the file follows, without a NUL. */
+/* One exec, as xbuild/formats/record.py reads it; the real path of the file follows, without a NUL. */
 struct record {
     uint16_t length; /* bytes, the path included */
     uint8_t verdict;

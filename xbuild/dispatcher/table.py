@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from xbuild.elf import section_location
-from xbuild.errors import XbuildError
+from xbuild.base.errors import XbuildError
+from xbuild.formats.elf import section_location
 
 MAGIC = 0x34544258
 SIZE = 256 * 1024

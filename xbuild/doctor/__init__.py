@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from xbuild import install, paths
-from xbuild.doctor import machine, trials
+from xbuild.base import paths
+from xbuild.base.errors import MachineError
+from xbuild.doctor import install, machine, trials
 from xbuild.doctor.probe import Probe
-from xbuild.errors import MachineError
 from xbuild.model import native as machines
 
 __all__ = ["Probe", "examine", "reason_not_runnable", "require"]

@@ -9,13 +9,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from xbuild import install, mirror, paths, process
+from xbuild.base import paths, process
+from xbuild.base.errors import MachineError, XbuildError
 from xbuild.binfmt import kernel as binfmt_misc
 from xbuild.binfmt import serving
+from xbuild.doctor import install
 from xbuild.doctor.probe import Probe
-from xbuild.errors import MachineError, XbuildError
 from xbuild.model import native
 from xbuild.model.load import load_toolchain, toolchain_names
+from xbuild.roots import mirror
 from xbuild.sandbox import idmap
 
 TESTED = {("debian", "12"), ("debian", "13"), ("ubuntu", "24.04")}

@@ -10,12 +10,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from xbuild import log, process
+from xbuild.base import log, process
+from xbuild.base.errors import MachineError, XbuildError
 from xbuild.binfmt import magic_mask, registration, serving
 from xbuild.doctor import programs
 from xbuild.doctor.probe import Probe
-from xbuild.elf import ElfError, read_elf
-from xbuild.errors import MachineError, XbuildError
+from xbuild.formats.elf import ElfError, read_elf
 from xbuild.model.native import here
 from xbuild.sandbox import idmap
 from xbuild.sandbox import run as sandboxes

@@ -11,14 +11,14 @@ from typing import TypeVar
 
 from pydantic import BaseModel
 
-from xbuild import paths
-from xbuild.errors import UsageError
+from xbuild.base import paths
+from xbuild.base.errors import UsageError
+from xbuild.base.yamlfile import Location, Node, Problem, did_you_mean, file_error, load_model, read_tree, validate
 from xbuild.model import native, overrides, template
 from xbuild.model.policy import Policy
 from xbuild.model.preset import Preset
 from xbuild.model.recipe import Recipe, RecipeFile
 from xbuild.model.toolchain import Toolchain
-from xbuild.yamlfile import Location, Node, Problem, did_you_mean, file_error, load_model, read_tree, validate
 
 M = TypeVar("M", bound=BaseModel)
 

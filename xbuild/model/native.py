@@ -8,10 +8,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from xbuild import paths
-from xbuild.errors import MachineError
+from xbuild.base import paths
+from xbuild.base.errors import MachineError
+from xbuild.base.yamlfile import load_model
 from xbuild.model.base import Model, Name, SchemaVersion, VariableName, text_like
-from xbuild.yamlfile import load_model
 
 Architecture = Literal["armhf", "arm64", "riscv64", "amd64", "i386"]
 """Names of the distribution's architectures."""

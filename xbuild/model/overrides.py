@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
-from xbuild.yamlfile import Node
+from xbuild.base.yamlfile import Node
 
 NOT_MERGED = "targets"
 """The field of an override that says when it holds, and is no change."""

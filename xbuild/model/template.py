@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import cache, wraps
 from typing import TYPE_CHECKING, Any
 
-from xbuild.yamlfile import did_you_mean
+from xbuild.base.yamlfile import did_you_mean
 
 if TYPE_CHECKING:
     from jinja2 import Environment

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StrictBool, model_validator
 
-from xbuild.errors import UsageError
+from xbuild.base.errors import UsageError
 from xbuild.model.base import Model, Name, Package, SchemaVersion, VariableName, fault, text_like
 from xbuild.model.native import Architecture, Native, Triplet
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from xbuild import process
-from xbuild.errors import MachineError
+from xbuild.base import process
+from xbuild.base.errors import MachineError
 
 IDS = 65536
 """How many ids a Debian root wants: 0 to 65534 (nobody), and one."""

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Literal
 
-from xbuild import process
-from xbuild.errors import MachineError, PhaseError
-from xbuild.paths import callers_umask
+from xbuild.base import process
+from xbuild.base.errors import MachineError, PhaseError
+from xbuild.base.paths import callers_umask
 from xbuild.sandbox import idmap, syscalls
 from xbuild.sandbox.mounts import Mount, Proc, to_json
 

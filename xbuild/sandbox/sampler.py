@@ -11,7 +11,7 @@ import resource
 from collections import defaultdict
 from typing import Any
 
-from xbuild.record import Exec, Stream
+from xbuild.formats.record import Exec, Stream
 
 INTERVAL = 0.05
 """Seconds between two looks. Each costs some 20 us a process, so about 1 % of one core."""

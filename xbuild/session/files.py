@@ -12,7 +12,7 @@ import pwd
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from xbuild.debian import Place, Tree
+from xbuild.formats.debian import Place, Tree
 from xbuild.sandbox.mounts import Bind, Mount, Text
 
 _SYSTEM = frozenset(

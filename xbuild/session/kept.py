@@ -11,15 +11,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from xbuild import log
-from xbuild.debian import Tree
-from xbuild.digest import file_sha256, read_json
-from xbuild.errors import MachineError, UsageError
-from xbuild.network import layer_of, make_network
+from xbuild.base import log
+from xbuild.base.digest import file_sha256, read_json
+from xbuild.base.errors import MachineError, UsageError
+from xbuild.base.yamlfile import did_you_mean
+from xbuild.formats.debian import Tree
+from xbuild.roots.network import layer_of, make_network
 from xbuild.sandbox import run as sandboxes
 from xbuild.sandbox.run import give_tree
-from xbuild.store import LAYOUT, Store
-from xbuild.yamlfile import did_you_mean
+from xbuild.store.local import LAYOUT, Store
 
 DIRECTORY = "kept"
 """Where in the store they lie: nobody but the user can make them anew."""

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from xbuild.debian import Tree
-from xbuild.elf import ELF_MAGIC, ElfError, ElfInfo, Identity, read_elf
-from xbuild.errors import UsageError
+from xbuild.base.errors import UsageError
+from xbuild.formats.debian import Tree
+from xbuild.formats.elf import ELF_MAGIC, ElfError, ElfInfo, Identity, read_elf
 from xbuild.model.native import here
 from xbuild.model.toolchain import Toolchain
 

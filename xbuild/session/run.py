@@ -10,21 +10,22 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from xbuild import libraries, log, paths, record
-from xbuild.debian import Tree
-from xbuild.errors import UsageError, called
-from xbuild.foreign import Imported
-from xbuild.inputs import open_store
+from xbuild.base import log, paths
+from xbuild.base.errors import UsageError, called
+from xbuild.build.inputs import open_store
+from xbuild.formats import libraries, record
+from xbuild.formats.debian import Tree
 from xbuild.model.load import load_policy, load_toolchain, toolchain_names
 from xbuild.model.toolchain import Toolchain
-from xbuild.roots import Roots
+from xbuild.roots.distribution import Roots
+from xbuild.roots.imported import Imported
 from xbuild.sandbox import idmap
 from xbuild.sandbox.attached import run_attached
 from xbuild.sandbox.mounts import Bind, Mount, Overlay
 from xbuild.sandbox.run import Sandbox
 from xbuild.session import files, kept, program
 from xbuild.session.system import Source, System, prepare, sysroot, target_root
-from xbuild.store import IN_USE, Store, writing_below
+from xbuild.store.local import IN_USE, Store, writing_below
 
 _NOT_FOUND = 127
 """Exit code of a program whose libraries the loader does not find (and of a shell for a missing command)."""

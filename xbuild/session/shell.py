@@ -8,21 +8,22 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from xbuild import foreign, log, paths
-from xbuild.debian import Tree
-from xbuild.errors import UsageError
-from xbuild.inputs import open_store
+from xbuild.base import log, paths
+from xbuild.base.errors import UsageError
+from xbuild.build.inputs import open_store
+from xbuild.formats.debian import Tree
 from xbuild.model.load import load_toolchain, toolchain_names
 from xbuild.model.toolchain import Toolchain
-from xbuild.network import layer_of, make_network
-from xbuild.roots import Roots
+from xbuild.roots import imported as imported_roots
+from xbuild.roots.distribution import Roots
+from xbuild.roots.network import layer_of, make_network
 from xbuild.sandbox.attached import has_terminal, run_apart
 from xbuild.sandbox.mounts import Bind, Devices, Mount, Overlay, Tmpfs
 from xbuild.sandbox.run import ROOT_PATH, Sandbox, give_tree, take_made
 from xbuild.session import kept
 from xbuild.session.run import roots_of
 from xbuild.session.system import Source, prepare, target_root
-from xbuild.store import IN_USE, Store, writing_below
+from xbuild.store.local import IN_USE, Store, writing_below
 
 _PASSED = (
     "TERM", "COLORTERM", "TZ", "http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY",
@@ -58,12 +59,12 @@ def shell(command: Sequence[str], options: ShellOptions) -> int:
     imported = None
     if options.root:
         known = [load_toolchain(name, project) for name in toolchain_names(project)]
-        imported = foreign.find(store, options.root, known, toolchain)
-    suite = options.suite or (foreign.release(imported, toolchain) if imported else None)
+        imported = imported_roots.find(store, options.root, known, toolchain)
+    suite = options.suite or (imported_roots.release(imported, toolchain) if imported else None)
     toolchain = toolchain.with_suite(suite) if suite else toolchain
     with store.lock(IN_USE, shared=True, describe="cleans the store"), contextlib.ExitStack() as stack:
         stack.enter_context(writing_below(store.root))
-        stack.enter_context(foreign.used(store, imported))
+        stack.enter_context(imported_roots.used(store, imported))
         roots = roots_of(toolchain, store, imported)
         source = target_root(roots)
         place = stack.enter_context(_place(store, toolchain, options.keep, source))

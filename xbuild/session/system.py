@@ -7,16 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from xbuild import paths, twins
-from xbuild.debian import Tree
-from xbuild.digest import key_of
+from xbuild.base import paths
+from xbuild.base.digest import key_of
+from xbuild.base.errors import UsageError
 from xbuild.dispatcher.table import Entry
-from xbuild.errors import UsageError
-from xbuild.privatetree import DISPATCH
-from xbuild.roots import Roots
+from xbuild.formats.debian import Tree
+from xbuild.roots.distribution import Roots
 from xbuild.sandbox import run as sandboxes
 from xbuild.sandbox.mounts import Bind, Devices, Mount, Overlay, Proc
-from xbuild.store import LAYOUT, Store
+from xbuild.store.local import LAYOUT, Store
+from xbuild.twins import pairing
+from xbuild.twins.privatetree import DISPATCH
 
 _STATUS = "var/lib/dpkg/status"
 
@@ -134,7 +135,7 @@ def _entries(roots: Roots, source: Source) -> Sequence[Entry]:
         return ()
     natives = roots.natives().twins
     without = frozenset(path for path in {twin.target_path for twin in natives} if _is_doubtful(tree, path, source))
-    return twins.pair(natives, tree, policy, roots.toolchain, without=without, libc=roots.libc).entries
+    return pairing.pair(natives, tree, policy, roots.toolchain, without=without, libc=roots.libc).entries
 
 
 def _is_doubtful(tree: Tree, path: str, source: Source) -> bool:

@@ -9,16 +9,16 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from xbuild import log
-from xbuild.digest import file_sha256, is_file_with
-from xbuild.errors import MachineError, ProjectSourceError, SourceError
+from xbuild.base import log
+from xbuild.base.digest import file_sha256, is_file_with
+from xbuild.base.errors import MachineError, ProjectSourceError, SourceError
 from xbuild.model.source import Distribution, Source
 from xbuild.sources.archive import unpack
 from xbuild.sources.download import Failure, basename, download_file, shown
 from xbuild.sources.git import Checkout
 from xbuild.sources.index import configured_indexes, find_sdist
 from xbuild.sources.trees import archive_tree, archived_records, tree_digest, tree_records
-from xbuild.store import Store, writing_below
+from xbuild.store.local import Store, writing_below
 
 __all__ = [
     "FetchContext",

@@ -19,9 +19,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from xbuild import process
-from xbuild.errors import SourceError
-from xbuild.store import writing_below
+from xbuild.base import process
+from xbuild.base.errors import SourceError
+from xbuild.store.local import writing_below
 
 _ZSTANDARD = b"\x28\xb5\x2f\xfd"
 """RFC 8878, 3.1.1: the magic number of a Zstandard frame."""

@@ -18,7 +18,7 @@ from email.message import Message
 from pathlib import Path
 from typing import IO
 
-from xbuild import log
+from xbuild.base import log
 
 _TIMEOUT = 20.0
 """Seconds without an answer or a byte after which an address counts as dead."""

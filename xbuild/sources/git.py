@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from xbuild import process
-from xbuild.errors import PhaseError, SourceError
+from xbuild.base import process
+from xbuild.base.errors import PhaseError, SourceError
 from xbuild.sources.download import shown
 from xbuild.sources.trees import archive_tree, tree_hash
 

@@ -13,8 +13,8 @@ import sys
 import urllib.parse
 from html.parser import HTMLParser
 
-from xbuild import process
-from xbuild.errors import MachineError
+from xbuild.base import process
+from xbuild.base.errors import MachineError
 from xbuild.sources.download import Failure, basename, opened, read_in_parts, shown
 
 # PEP 691 (JSON) first, PEP 503 (HTML) for indexes that only know that.

@@ -9,8 +9,8 @@ import tarfile
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from xbuild.digest import file_sha256
-from xbuild.errors import SourceError
+from xbuild.base.digest import file_sha256
+from xbuild.base.errors import SourceError
 
 _VERSION_CONTROL = (".git", ".hg", ".svn")
 _TREE_TIME = 315532800

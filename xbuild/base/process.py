@@ -1,0 +1,221 @@
+"""The one place outside the sandbox that starts processes."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from xbuild.base.errors import MachineError, PhaseError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+Argument = str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class Completed:
+    """How a process ended. returncode: its exit code, or minus the number of the signal that ended it."""
+
+    returncode: int
+    stdout: bytes = b""
+    stderr: bytes = b""
+
+
+def show(command: Sequence[Argument]) -> str:
+    """`command` as a line that can be pasted into a shell."""
+    return shlex.join(os.fspath(word) for word in command)
+
+
+def describe_exit(returncode: int) -> str:
+    """`exit code 2` or `killed by SIGSEGV`, from a returncode as in `Completed`."""
+    if returncode >= 0:
+        return f"exit code {returncode}"
+    try:
+        return f"killed by {signal.Signals(-returncode).name}"
+    except ValueError:
+        return f"killed by signal {-returncode}"
+
+
+def disk_full(lines: Iterable[str], returncode: int = 1) -> OSError | None:
+    """The error that a program met whose output is `lines`, if it was that its disk is full, or a limit of sizes."""
+    if returncode == -signal.SIGXFSZ:
+        return OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+    for line in lines:
+        # tar says the last one if only a part of a block could be written.
+        if any(words in line for words in (*map(os.strerror, _FULL), "Wrote only ")):
+            return OSError(errno.ENOSPC, line)
+    return None
+
+
+def run(
+    command: Sequence[Argument],
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    input: bytes | None = None,
+    capture: bool = False,
+    check: bool = True,
+    stdout: IO[bytes] | None = None,
+) -> Completed:
+    """Run `command` to its end; without `capture` its output goes to our stderr, or to `stdout`.
+
+    env: the whole environment (None: ours, but what is captured is in English). input: bytes for its stdin (None:
+    /dev/null). Raises MachineError if the program is not there; if `check` and it fails, OSError for a full disk, of
+    which whoever holds `writing_below` makes a message, else PhaseError.
+    """
+    # LANGUAGE goes before LC_ALL (gettext(3)).
+    english = {**os.environ, "LC_ALL": "C.UTF-8", "LANGUAGE": ""} if capture else None
+    # Our stdout belongs to results (--json), so a child's talk never goes there.
+    target = subprocess.PIPE if capture else (stdout if stdout is not None else sys.__stderr__)
+    try:
+        done = subprocess.run(
+            [os.fspath(word) for word in command],
+            env=english if env is None else dict(env),
+            cwd=cwd,
+            input=input,
+            stdin=subprocess.DEVNULL if input is None else None,
+            stdout=target,
+            stderr=subprocess.PIPE if capture else None,
+            check=False,
+        )
+    except (FileNotFoundError, PermissionError) as error:
+        if error.filename != os.fspath(command[0]):
+            raise
+        # execvp(3) says EACCES if a directory of PATH may not be searched and the program is in no other.
+        raise MachineError(f"program not found: {error.filename}", hint="invoke doctor names its package") from error
+    result = Completed(done.returncode, done.stdout or b"", done.stderr or b"")
+    if check and done.returncode != 0:
+        raise _failure(command, result)
+    return result
+
+
+def _failure(command: Sequence[Argument], done: Completed) -> Exception:
+    talk = (done.stderr or done.stdout).decode(errors="replace").splitlines()
+    message = f"{show(command)}: {describe_exit(done.returncode)}"
+    return disk_full(talk, done.returncode) or PhaseError(message, details=talk[-20:])
+
+
+class Child:
+    """A started process that is killed, with all that it started in its sandbox, when the `with` block ends."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+
+    @property
+    def pid(self) -> int:
+        """Its process id, in our pid namespace."""
+        return self._process.pid
+
+    def wait(self, seconds: float | None = None) -> int | None:
+        """Its returncode (as in `Completed`), or None if it still runs after `seconds`."""
+        # Popen.wait with a timeout looks again and again; a pidfd is told (pidfd_open(2)).
+        descriptor = os.pidfd_open(self._process.pid) if self._process.poll() is None else None
+        if descriptor is not None:
+            try:
+                ended = select.select([descriptor], [], [], seconds)[0]
+            finally:
+                os.close(descriptor)
+            if not ended:
+                return None
+        return self._process.wait()
+
+    def kill(self) -> None:
+        """End it at once and wait until it is gone."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+        self._process.wait()
+
+
+@contextlib.contextmanager
+def started(
+    command: Sequence[Argument],
+    *,
+    env: Mapping[str, str],
+    pass_fds: Sequence[int] = (),
+    output: IO[bytes] | None = None,
+    interactive: bool = False,
+) -> Iterator[Child]:
+    """Start `command` and yield it.
+
+    output: where its stdout and stderr go (None: our stderr; with `interactive` our own three streams).
+    A child that is not interactive gets a session of its own, so that ^C reaches only us and we end it in order.
+    """
+    stream: IO[bytes] | IO[str] | None = output if output is not None else sys.__stderr__
+    process = subprocess.Popen(
+        [os.fspath(word) for word in command],
+        env=dict(env),
+        stdin=None if interactive else subprocess.DEVNULL,
+        stdout=None if interactive else stream,
+        stderr=None if interactive else subprocess.STDOUT,
+        pass_fds=tuple(pass_fds),
+        start_new_session=not interactive,
+    )
+    child = Child(process)
+    try:
+        yield child
+    finally:
+        child.kill()
+
+
+def cpu_ticks(pid: int) -> int:
+    """Clock ticks of CPU that `pid`, its descendants and their reaped children have used (proc(5), /proc/PID/stat).
+
+    It reads only world-readable files, so it also sees processes of a subordinate user.
+    """
+    parents: dict[int, int] = {}
+    ticks: dict[int, int] = {}
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        with contextlib.suppress(OSError):
+            # The command name, in parentheses, may hold anything: the fixed fields start after the last ')'.
+            fields = (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()
+            parents[int(entry.name)] = int(fields[1])
+            ticks[int(entry.name)] = sum(int(field) for field in fields[11:15])
+    total = 0
+    for process in ticks:
+        ancestor = process
+        while ancestor > 1 and ancestor != pid:
+            ancestor = parents.get(ancestor, 0)
+        if ancestor == pid:
+            total += ticks[process]
+    return total
+
+
+def watch(child: Child, log: Path, *, idle_limit: float, on_idle: Callable[[float], None]) -> int | None:
+    """Wait for `child`, whose output goes to the file `log`; give its returncode.
+
+    A child that neither writes nor uses CPU for `idle_limit` seconds is ended, and None given; `on_idle` is told
+    once, halfway, with the seconds so far. A busy one may take as long as it likes.
+    """
+    step = min(5.0, idle_limit / 4)
+    # Up to two ticks (20 ms) a step is what waking up to look around costs, not work.
+    noise = 2
+    size, ticks, since, told = log.stat().st_size, 0, time.monotonic(), False
+    while (returncode := child.wait(step)) is None:
+        if (now := log.stat().st_size) != size:
+            size, since, told = now, time.monotonic(), False
+            continue
+        used = cpu_ticks(child.pid)
+        if abs(used - ticks) > noise:
+            since, told = time.monotonic(), False
+        ticks = used
+        idle = time.monotonic() - since
+        if idle >= idle_limit:
+            child.kill()
+            return None
+        if idle >= idle_limit / 2 and not told:
+            on_idle(idle)
+            told = True
+    return returncode

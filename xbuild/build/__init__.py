@@ -1,0 +1,1 @@
+"""One build: its inputs, plan, phases, checks and artifact."""

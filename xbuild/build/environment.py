@@ -1,0 +1,337 @@
+"""The environment of one build: its place in the store, its sandbox, its variables."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from xbuild.base.paths import BUILD, BUILDER, PRIVATE
+from xbuild.model.load import load_presets
+from xbuild.model.recipe import Recipe
+from xbuild.model.toolchain import Toolchain
+from xbuild.roots.network import layer_of, make_network
+from xbuild.sandbox import idmap
+from xbuild.sandbox.mounts import Bind, Devices, Mount, Overlay, Proc
+from xbuild.sandbox.run import Sandbox, Service, give_tree, machine_view, remove_tree, run
+from xbuild.sandbox.run import capture as capture_in
+from xbuild.sandbox.run import run_logged as run_logged_in
+from xbuild.twins.privatetree import DISPATCH
+
+Mode = Literal["substituted", "distcc", "emulated", "system"]
+MODES: tuple[Mode, ...] = ("substituted", "distcc", "emulated", "system")
+
+_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
+_RECORD = f"{PRIVATE}/record"
+_DISPATCH = f"{PRIVATE}/{DISPATCH}"
+ACCOUNTS = ".cpu.json"
+"""Ends the name of the file with the CPU use of a step, beside its record."""
+VARIABLES = f"{BUILD}/run/variables"
+"""Where, inside, shell text sets the variables of phases that are not exported."""
+FIXED_VARIABLES: Mapping[str, str] = {
+    "PATH": _PATH,
+    "HOME": BUILD,
+    "USER": "builder",
+    "LOGNAME": "builder",
+    "SHELL": "/bin/sh",
+    "TERM": "dumb",
+    "LANG": "C.UTF-8",
+    "LC_ALL": "C.UTF-8",
+    "TZ": "UTC",
+}
+"""The variables that are the same for every recipe."""
+SCRATCH = ("tmp", "var/tmp", "run")
+"""Directories of a root that a build can write to, besides its own."""
+
+
+@dataclass(frozen=True)
+class WorkPlace:
+    """The directory outside that one build works in; it survives a failure, for a shell and for resuming."""
+
+    path: Path
+
+    @property
+    def build(self) -> Path:
+        """What is /build inside: src, obj, dest, run."""
+        return self.path / "build"
+
+    @property
+    def source(self) -> Path:
+        """The unpacked source."""
+        return self.build / "src"
+
+    @property
+    def dest(self) -> Path:
+        """What the install phase installs into."""
+        return self.build / "dest"
+
+    @property
+    def scripts(self) -> Path:
+        """The phases' scripts, /build/run inside."""
+        return self.build / "run"
+
+    def scratch(self, name: str) -> Path:
+        """What is the directory `name` of SCRATCH inside."""
+        return self.path / "scratch" / name.replace("/", "-")
+
+    @property
+    def logs(self) -> Path:
+        """One log a phase."""
+        return self.path / "logs"
+
+    @property
+    def state(self) -> Path:
+        """What has been done here, as JSON."""
+        return self.path / "progress.json"
+
+    @property
+    def records(self) -> Path:
+        """The record of execs and of CPU use, two files a step."""
+        return self.path / "records"
+
+    def record(self, step: str) -> Path:
+        """Where the execs of `step` (a name such as 02-compile) are written down; a sandbox makes the file."""
+        return self.records / step
+
+    def accounts(self, step: str) -> Path:
+        """Where the CPU use of `step` is written down (sandbox/sampler.py); a sandbox makes the file."""
+        return self.records / f"{step}{ACCOUNTS}"
+
+    @property
+    def taken_modes(self) -> Path:
+        """The modes of what was installed that `outputs.take_over` has changed on the disk."""
+        return self.path / "modes.json"
+
+    @property
+    def cpuinfo(self) -> Path:
+        """What /proc/cpuinfo is on the emulated CPU."""
+        return self.path / "cpuinfo"
+
+    @property
+    def dispatcher(self) -> Path:
+        """The dispatcher with this build's table."""
+        return self.path / "dispatcher"
+
+    def set_variables(self, text: str) -> None:
+        """Let phases and shells find `text`, which sets variables that are not exported, at VARIABLES."""
+        file = self.scripts / Path(VARIABLES).name
+        file.write_text(text)
+        file.chmod(0o644)
+
+    def names(self, *, network: bool) -> Path:
+        """A layer that says how names are looked up: the root is read-only, and may lack it. network: the machine's."""
+        return self.path / ("network" if network else "loopback")
+
+    def _layers(self) -> list[Path]:
+        return [self.names(network=network) for network in (False, True)]
+
+    @property
+    def strange(self) -> bool:
+        """Whether its tree is not root's inside, as of an older xbuild, or after an exchange that was cut short."""
+        return self.build.exists() and self.build.lstat().st_uid != idmap.find().root[0]
+
+    def make(self) -> None:
+        """Make the directories that are missing; `give_to_builder` makes them those of root and of the builder inside.
+
+        What is there is removed if it is `strange`.
+        """
+        if self.strange:
+            remove_tree(self.path)
+        self.path.mkdir(parents=True, exist_ok=True)
+        # What others may write to inside is closed to the other users of the machine.
+        idmap.own(self.path).chmod(0o700)
+        for path in (self.build, self.logs, self.scripts, self.records, self.path / "root"):
+            if not path.exists():
+                path.mkdir()
+                path.chmod(0o755)
+        for name in SCRATCH:
+            place = self.scratch(name)
+            if not place.exists():
+                place.mkdir(parents=True)
+                place.chmod(0o1777)
+        for layer in self._layers():
+            made = make_network(layer, network=layer == self.names(network=True))
+            if made and not self.strange:
+                give_tree(0, tops=layer_of(layer))
+
+    def give_to_builder(self, *names: str) -> None:
+        """Make the builder own these directories below /build, made if they are missing, and root inside the rest."""
+        tops = [self.build, self.records, *(self.scratch(name) for name in SCRATCH)]
+        tops += [path for layer in self._layers() for path in layer_of(layer)]
+        give_tree(BUILDER, [self.build / name for name in names], tops=tops)
+
+    def empty_dest(self) -> None:
+        """Make the install directory anew, empty."""
+        self.taken_modes.unlink(missing_ok=True)
+        script = 'rm -rf -- "$1" && mkdir -- "$1" && chown "$2:$2" -- "$1"'
+        run(machine_view(), ["sh", "-euc", script, "sh", self.dest, str(BUILDER)])
+
+
+def recorded(records: Path) -> list[Path]:
+    """The records of execs in a build's directory of records, one a step, in order."""
+    return sorted(file for file in records.iterdir() if not file.name.endswith(ACCOUNTS)) if records.is_dir() else []
+
+
+@dataclass(frozen=True)
+class Job:
+    """A command of a build, and what it is to find.
+
+    env: the whole environment. cwd: inside. network: the machine's, else none but the loopback. over: directories laid
+    over the root, topmost first. changes: what it changes below the directories that it can write to is wanted. step:
+    the name of the step whose execs and CPU use are to be written down.
+    """
+
+    command: tuple[str, ...]
+    env: Mapping[str, str]
+    cwd: str = BUILD
+    network: bool = False
+    over: tuple[Path, ...] = ()
+    changes: bool = False
+    step: str | None = None
+
+
+class Machine(Protocol):
+    """What runs commands of a build instead of a sandbox; they have no network. See `xbuild.system.machine`."""
+
+    def capture(self, place: WorkPlace, job: Job) -> tuple[int, bytes]:
+        """As `capture` below."""
+
+    def run_logged(
+        self, place: WorkPlace, job: Job, log: Path, *, idle_limit: float, on_idle: Callable[[float], None]
+    ) -> int | None:
+        """As `run_logged` below."""
+
+    def describe(self) -> list[str]:
+        """What it consists of, one line each."""
+
+
+@dataclass(frozen=True)
+class Root:
+    """What a build sees as `/`. layers: directories outside, topmost first. private: the private tree, if any.
+
+    registrations: for the private binfmt_misc. dispatcher: a file outside, for where the machine's own entry is to find
+    it instead. service: what runs beside each phase without network. network: every phase needs the machine's.
+    machine: what runs commands that have no network; None: a sandbox.
+    """
+
+    layers: tuple[Path, ...]
+    private: Path | None
+    registrations: tuple[str, ...]
+    service: Service | None = None
+    network: bool = False
+    dispatcher: Path | None = None
+    machine: Machine | None = None
+
+
+def capture(root: Root, place: WorkPlace, job: Job) -> tuple[int, bytes]:
+    """Run `job` in the build at `place`; give its returncode (as in process.Completed), and what it said."""
+    if root.machine and not job.network:
+        return root.machine.capture(place, job)
+    return capture_in(_sandbox_of(root, place, job), job.command)
+
+
+def run_logged(
+    root: Root, place: WorkPlace, job: Job, log: Path, *, idle_limit: float, on_idle: Callable[[float], None]
+) -> int | None:
+    """Run `job` with its output appended to the file `log`; None if it was ended for being idle (process.watch)."""
+    if root.machine and not job.network:
+        return root.machine.run_logged(place, job, log, idle_limit=idle_limit, on_idle=on_idle)
+    return run_logged_in(_sandbox_of(root, place, job), job.command, log, idle_limit=idle_limit, on_idle=on_idle)
+
+
+def describe(root: Root, place: WorkPlace, job: Job) -> list[str]:
+    """Where `job` runs, one line each, for --verbose."""
+    if root.machine and not job.network:
+        return root.machine.describe()
+    return _sandbox_of(root, place, job).describe()
+
+
+def _sandbox_of(root: Root, place: WorkPlace, job: Job) -> Sandbox:
+    return sandbox(root, place, job.env, cwd=job.cwd, network=job.network, over=job.over, step=job.step)
+
+
+def sandbox(
+    root: Root,
+    place: WorkPlace,
+    env: Mapping[str, str],
+    *,
+    cwd: str = BUILD,
+    network: bool = False,
+    over: Sequence[Path] = (),
+    step: str | None = None,
+) -> Sandbox:
+    """The sandbox of the build at `place`: the root read-only, /build and the scratch directories writable.
+
+    cwd: inside. network: the machine's, else none but the loopback. over: directories laid over the root. step: the
+    name of the step whose execs and CPU use are to be written down.
+    """
+    layers = (place.names(network=network), *over, *root.layers)
+    mounts: list[Mount] = [Overlay(tuple(map(str, layers)), None, None), Proc(), Devices()]
+    mounts += [Bind(str(place.build), BUILD), *_kept(place, over)]
+    mounts += [Bind(str(place.scratch(name)), f"/{name}") for name in SCRATCH]
+    cpuinfo = place.cpuinfo if place.cpuinfo.exists() else None
+    shown = {root.private: PRIVATE, root.dispatcher: _DISPATCH, cpuinfo: "/proc/cpuinfo"}
+    if root.private:
+        mounts += [Bind(str(source), target, readonly=True) for source, target in shown.items() if source]
+    recorded = step if root.private else None
+    if recorded:
+        mounts.append(Bind(str(place.record(recorded)), _RECORD, writer=BUILDER))
+    return Sandbox(
+        mounts=tuple(mounts),
+        mount_point=place.path / "root",
+        registrations=root.registrations,
+        env=env,
+        cwd=cwd,
+        uid=BUILDER,
+        gid=BUILDER,
+        network=network,
+        locked=True,
+        service=None if network else root.service,
+        record=_RECORD if recorded else None,
+        accounts=place.accounts(recorded) if recorded else None,
+    )
+
+
+def _kept(place: WorkPlace, over: Sequence[Path]) -> list[Bind]:
+    """What is laid over the root is what has been checked: what runs there does not change it below /build either."""
+    below = [path.relative_to(place.build) for path in over if path.is_relative_to(place.build)]
+    return [Bind(str(place.build / path), f"{BUILD}/{path}", readonly=True) for path in below]
+
+
+def build_directory(recipe: Recipe) -> str:
+    """Where, inside, the recipe is configured and compiled."""
+    in_tree = load_presets()[recipe.build.preset].build_directory == "in-tree"
+    return f"{BUILD}/src" if in_tree else f"{BUILD}/obj"
+
+
+def variables(recipe: Recipe, epoch: int) -> dict[str, str]:
+    """The whole environment of the recipe's phases. epoch: seconds since 1970, for SOURCE_DATE_EPOCH."""
+    return {**FIXED_VARIABLES, "SOURCE_DATE_EPOCH": str(epoch), **recipe.env}
+
+
+def phase_variables(recipe: Recipe, toolchain: Toolchain, jobs: int) -> dict[str, str]:
+    """What the shell of a phase knows beside its environment. jobs: how many compilers may run at once.
+
+    Not exported: a makefile with `TARGET ?= libx.so` would take our word for the user's.
+    """
+    preset = load_presets()[recipe.build.preset]
+    return {
+        "NAME": recipe.name,
+        "VERSION": recipe.version,
+        "TARGET": toolchain.name,
+        "TARGET_TRIPLET": toolchain.triplet,
+        "PREFIX": "/usr",
+        "LIBDIR": toolchain.library_directory,
+        "DESTDIR": f"{BUILD}/dest",
+        "SRCDIR": f"{BUILD}/src",
+        "BUILDDIR": build_directory(recipe),
+        "JOBS": str(jobs),
+        **preset.environment(recipe.build.options),
+    }
+
+
+def assignments(values: Mapping[str, str]) -> str:
+    """Shell text that gives variables their values, one a line."""
+    return "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items())

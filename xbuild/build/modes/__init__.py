@@ -1,0 +1,1 @@
+"""What a mode other than the plain ones brings along."""

@@ -1,0 +1,187 @@
+"""Mode distcc: the emulated root, whose compilers hand their work to a native distccd beside the build.
+
+The root's own distcc stands in for the compilers by coming first in PATH (distcc(1), "MASQUERADING"). The server runs
+in the build's private network, in the native root of the target's word size, so that no width shows in what it writes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from xbuild.base.errors import MachineError
+from xbuild.base.paths import BUILDER
+from xbuild.build.environment import WorkPlace
+from xbuild.formats.debian import Tree
+from xbuild.model.native import here
+from xbuild.model.toolchain import Toolchain
+from xbuild.sandbox.mounts import Bind, Devices, Overlay, Proc, Tmpfs
+from xbuild.sandbox.run import ROOT_PATH, Sandbox, Service, give_tree
+from xbuild.twins.privatetree import WORKPLACE
+
+PACKAGE = "distcc"
+PORT = 3632
+"""What distccd listens on unless it is told otherwise (distccd(1))."""
+
+MASQUERADE = "/run/distcc"
+"""Where, inside, the links lie that stand in for compilers. Debian's own directory lacks cc and c++."""
+
+SERVER_LOG = "distccd.log"
+CLIENT_LOG = "distcc.log"
+
+_NOBODY = 65534
+_CLIENT_DIRECTORY = "/var/tmp/distcc"
+_COMPILER = r"(?:{triplet}-)?(?:gcc|g\+\+)(?:-[0-9]+)?|cc|c\+\+"
+_DAEMON = "/usr/bin/distccd"
+_LINE = re.compile(r"distcc\[(\d+)\] (.*)")
+
+
+@dataclass
+class Summary:
+    """What became of the calls of compilers, by count.
+
+    remote: compiled by a server. fallback: could have been, but was compiled here, emulated; files: which. failed: a
+    compile that failed there and here alike, such as a question of configure. local: links, questions, and whatever
+    distcc does not give away.
+    """
+
+    remote: int = 0
+    fallback: int = 0
+    failed: int = 0
+    local: int = 0
+    files: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        return (
+            f"distcc: {self.remote} compiled by the server, {self.fallback} that should have been were compiled here, "
+            f"{self.failed} failed everywhere, {self.local} were none for a server"
+        )
+
+
+def tree_for(toolchain: Toolchain, trees: Mapping[str, Path]) -> Path:
+    """The native root, of `trees` by architecture, whose compilers have the target's word size."""
+    machine = here()
+    return trees[machine.partner.name if toolchain.word_size_root else machine.name]
+
+
+def inputs(toolchain: Toolchain, trees: Mapping[str, Path], servers: Sequence[str]) -> dict[str, Any]:
+    """What of this mode determines the result: the compilers' versions, or the machines that are asked."""
+    if servers:
+        return {"distcc-hosts": list(servers)}
+    packages = Tree([tree_for(toolchain, trees)]).packages
+    known = sorted(name for name in packages if name.endswith(toolchain.package_triplet) or name == PACKAGE)
+    return {f"distccd:{name}": packages[name].version for name in known}
+
+
+def variables(known: Mapping[str, str], servers: Sequence[str], jobs: int) -> dict[str, str]:
+    """What the environment `known` of a build changes to in this mode."""
+    return {
+        "PATH": f"{MASQUERADE}:{known['PATH']}",
+        "DISTCC_HOSTS": " ".join(servers) or f"127.0.0.1:{PORT}/{jobs}",
+        "DISTCC_DIR": _CLIENT_DIRECTORY,
+        "DISTCC_LOG": f"{_CLIENT_DIRECTORY}/{CLIENT_LOG}",
+        "DISTCC_VERBOSE": "1",
+    }
+
+
+def prepare(place: WorkPlace, target: Tree, toolchain: Toolchain) -> None:
+    """Lay the links that stand in for the compilers of the tree `target`, and make the client's own directory.
+
+    Without that directory the client compiles all by itself, and says so only in its log.
+    """
+    client = _client_directory(place)
+    if not client.exists():
+        client.mkdir()
+        log = place.logs / CLIENT_LOG
+        log.unlink(missing_ok=True)
+        log.touch()
+        log.chmod(0o644)
+        (client / CLIENT_LOG).hardlink_to(log)
+        give_tree(BUILDER, [client])
+    folder = place.path / "scratch" / "run" / Path(MASQUERADE).name
+    folder.mkdir(exist_ok=True)
+    folder.chmod(0o755)
+    for name in _compilers(target, toolchain):
+        link = folder / name
+        if not link.is_symlink():
+            link.symlink_to("/usr/bin/distcc")
+
+
+def service(toolchain: Toolchain, trees: Mapping[str, Path], target: Tree, place: WorkPlace, jobs: int) -> Service:
+    """The server for the build at `place`. Raises MachineError if the native root has none."""
+    native = tree_for(toolchain, trees)
+    if not (native / _DAEMON.lstrip("/")).exists():
+        hint = f"add {PACKAGE} to native-root and word-size-root in toolchains/{toolchain.name}.yml"
+        raise MachineError(f"the native root for {toolchain.name} has no {_DAEMON}", hint=hint)
+    folder = place.path / "distccd"
+    (folder / "bin").mkdir(parents=True, exist_ok=True)
+    for name in _compilers(target, toolchain):
+        plain = {"cc": "gcc", "c++": "g++"}.get(name, name).removeprefix(f"{toolchain.triplet}-")
+        link = folder / "bin" / name
+        if not link.is_symlink():
+            link.symlink_to(f"/usr/bin/{toolchain.triplet}-{plain}")
+    log = place.logs / SERVER_LOG
+    log.touch()
+    log.chmod(0o644)
+    where = Sandbox(
+        mounts=(
+            Overlay((str(native),), None, None),
+            Proc(),
+            Devices(),
+            Tmpfs("/tmp", "1777"),
+            Bind(str(folder), WORKPLACE),
+        ),
+        mount_point=native,
+        env={"PATH": f"{WORKPLACE}/bin:{ROOT_PATH}", "LC_ALL": "C.UTF-8"},
+        uid=_NOBODY,
+        gid=_NOBODY,
+        locked=True,
+    )
+    # Insecure means: any compiler that PATH has. Nobody but the build is in this network.
+    command: tuple[str, ...] = (_DAEMON, "--no-detach", "--daemon", "--enable-tcp-insecure", "--log-stderr")
+    command += ("--log-level", "info", "--allow", "127.0.0.1", "--listen", "127.0.0.1")
+    command += ("--port", str(PORT), "--jobs", str(jobs))
+    return Service(where, command, PORT, log)
+
+
+def _client_directory(place: WorkPlace) -> Path:
+    return place.path / "scratch" / "var-tmp" / Path(_CLIENT_DIRECTORY).name
+
+
+def _compilers(target: Tree, toolchain: Toolchain) -> list[str]:
+    pattern = _COMPILER.format(triplet=re.escape(toolchain.triplet))
+    return sorted(name for name in target.names("/usr/bin") if re.fullmatch(pattern, name))
+
+
+def summary(place: WorkPlace) -> Summary:
+    """What the client's log tells; messages as in its sources (compile.c, arg.c)."""
+    log = place.logs / CLIENT_LOG
+    found = Summary()
+    states: dict[str, str] = {}
+    for line in log.read_text(errors="replace").splitlines() if log.exists() else ():
+        if match := _LINE.match(line):
+            _follow(match[1], match[2], states, found)
+    return found
+
+
+def _follow(pid: str, said: str, states: dict[str, str], found: Summary) -> None:
+    """Take one line of the log; states: what each of the client's processes is about to do here."""
+    if said.startswith("(dcc_scan_args) scanning"):
+        states[pid] = "local"
+    elif re.match(r"compile from .* to ", said):
+        # It is one for a server: where it is compiled here after all, the client had to fall back.
+        states[pid] = "fallback"
+    elif re.match(r"compile .* on (?!localhost).* completed ok$", said):
+        found.remote += 1
+    elif match := re.match(r"(?:ERROR: )?compile (.*) on localhost (completed ok|failed.*)$", said):
+        state = states.pop(pid, "local")
+        if state == "local":
+            found.local += 1
+        elif match[2] == "completed ok":
+            found.fallback += 1
+            found.files.append(match[1])
+        else:
+            found.failed += 1

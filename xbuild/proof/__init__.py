@@ -1,0 +1,1 @@
+"""What holds builds against each other and explains them."""

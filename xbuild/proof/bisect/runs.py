@@ -1,0 +1,161 @@
+"""Runs steps of a recipe with some of its twins, as often as a bisection wants."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from xbuild.base import log
+from xbuild.base.digest import read_json
+from xbuild.base.errors import PhaseError, UsageError
+from xbuild.build.builder import Builder
+from xbuild.build.environment import Mode
+from xbuild.build.phases import last_lines, step_name
+from xbuild.build.plan import Step
+from xbuild.build.result import Options
+from xbuild.formats import record
+from xbuild.proof.bisect import trees
+from xbuild.proof.bisect.stage import Stage
+from xbuild.twins import pairing
+
+_START = 0.015
+"""Seconds that the start of an emulated program takes (posix_spawn of `true` under qemu-arm)."""
+_SLOWER = 15.0
+"""How much slower than its twin a program of the target is under qemu: the compiler, in builds of bash."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How steps ended. tree: what they left; None if one failed: then its message and the last lines of its log."""
+
+    tree: trees.Tree | None
+    message: str = ""
+    lines: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Run:
+    """A whole substituted build. outcomes: of each step, as far as it came.
+
+    costs: of each of those steps, the twins that ran, by real path in the root, with the seconds that they would take
+    emulated, roughly; None if that is not known.
+    """
+
+    outcomes: tuple[Outcome, ...]
+    costs: tuple[dict[str, float] | None, ...]
+
+    @property
+    def failed(self) -> int | None:
+        """The number of the step that failed."""
+        return len(self.outcomes) - 1 if self.outcomes[-1].tree is None else None
+
+
+class Runner:
+    """One recipe for one target, on one stage. Raises UsageError if the target has no twins."""
+
+    def __init__(self, recipe: str, target: str, options: Options) -> None:
+        self._recipe = recipe
+        self._target = target
+        self._options = options
+        self._tries = 0
+        self.kept: dict[str, Path] = {}
+        self.inputs = Builder(recipe, target, replace(options, mode="substituted"))
+        if self.inputs.toolchain.native:
+            raise UsageError(f"on {target} nothing is emulated, so there are no twins", hint="name another --target")
+        self.title = self.inputs.title
+        self.stage = Stage(self.inputs.store, self.inputs.place.path.name.removesuffix("substituted") + "bisect")
+
+    @cached_property
+    def steps(self) -> list[Step]:
+        """The recipe's; the states of all modes are alike here, so they share the keys."""
+        return self.inputs.steps()
+
+    @cached_property
+    def every(self) -> pairing.Pairs:
+        """All twins that there could be, each a unit of its own."""
+        return self.builder(grouped=False).pairs
+
+    def builder(self, mode: Mode = "substituted", **more: Any) -> Builder:
+        """One that builds on the stage. A new one each time: its dispatcher lies where the next one's does."""
+        builder = Builder(self._recipe, self._target, replace(self._options, mode=mode, **more), self.stage.store)
+        builder.place = self.stage.place
+        return builder
+
+    def run(self, builder: Builder, first: int, last: int) -> Outcome:
+        """Run the steps `first` to `last` in the state that is there (step 0 makes it anew)."""
+        steps = self.steps
+        for number in range(first, last + 1):
+            try:
+                builder.run_steps(steps, number, number + 1)
+            except PhaseError as error:
+                file = self.stage.place.logs / f"{step_name(number, steps[number])}.log"
+                return Outcome(None, error.message, tuple(last_lines(file) if file.exists() else error.details))
+        return Outcome(trees.read(self.stage.place.build))
+
+    def substituted(self) -> Run:
+        """Build with all twins, from the beginning to the end or to a failure."""
+        builder = self.builder()
+        outcomes: list[Outcome] = []
+        costs: list[dict[str, float] | None] = []
+        while len(outcomes) < len(self.steps) and (not outcomes or outcomes[-1].tree is not None):
+            number = len(outcomes)
+            outcomes.append(self.run(builder, number, number))
+            costs.append(self._costs(number))
+        return Run(tuple(outcomes), tuple(costs))
+
+    def emulated(self, number: int) -> Outcome:
+        """Run step `number` without any twin in the state that is there."""
+        return self.run(self.builder("emulated"), number, number)
+
+    def with_only(self, wanted: Collection[str], of: int, first: int, last: int) -> Outcome:
+        """Run the steps `first` to `last` from the saved state with only the twins `wanted`, real paths in the root.
+
+        of: how many there are to choose from, for the progress.
+        """
+        self._tries += 1
+        without = frozenset(entry.path for entry in self.every.entries) - frozenset(wanted)
+        with log.step(f"try {self._tries}: {len(wanted)} of {of} twins"):
+            self.stage.restore(first)
+            return self.run(self.builder(without=without, grouped=False), first, last)
+
+    def put_by(self, name: str) -> None:
+        """If trees are to stay in the end: keep the one that is there as `name`, instead of an older one."""
+        if self._options.keep:
+            self.kept[name] = self.stage.set_aside(name)
+
+    def forget(self) -> None:
+        """Keep nothing of what was put by."""
+        self.stage.forget(*self.kept)
+        self.kept.clear()
+
+    @property
+    def tries(self) -> int:
+        """How often `with_only` was called."""
+        return self._tries
+
+    def _costs(self, number: int) -> dict[str, float] | None:
+        place, step = self.stage.place, self.steps[number]
+        if step.phase is None and not self.inputs.recipe.patches:
+            # Sources are laid out by xbuild itself; only patches are applied by programs of the root.
+            return {}
+        file = place.records / step_name(number, step)
+        known = record.read(file)
+        if not file.exists() or not known.whole:
+            return None
+        costs = {path: _START * count for path, count in known.total(native=True).items()}
+        for program in _accounts(place.accounts(file.name)):
+            if program["native"] and program["path"] in costs:
+                costs[program["path"]] += _SLOWER * program["seconds"]
+        return costs
+
+
+def _accounts(file: Path) -> list[dict[str, Any]]:
+    """What the sampler (sandbox/sampler.py) wrote; nothing if it was ended before."""
+    try:
+        found: list[dict[str, Any]] = read_json(file)["programs"]
+    except (OSError, ValueError, KeyError):
+        return []
+    return found

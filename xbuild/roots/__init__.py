@@ -1,0 +1,1 @@
+"""Debian trees: made from the distribution, or imported."""

@@ -1,0 +1,1 @@
+"""What xbuild made and may use again, and whose it may be."""

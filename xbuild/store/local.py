@@ -1,0 +1,399 @@
+"""The store: everything xbuild made and may use again, each thing under the key of its inputs.
+
+A finished entry is a directory with a `key.json`, which holds the key and the JSON value that the key is the
+digest of. It is made below `tmp/` and renamed into its place, under a lock of its own: whoever finds it may
+trust it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import errno
+import fcntl
+import json
+import os
+import secrets
+import shutil
+import stat
+from collections import Counter
+from collections.abc import Callable, Container, Iterator
+from pathlib import Path
+from typing import Any
+
+from xbuild.base import log, process
+from xbuild.base.digest import SUMS, canonical_json, damaged, key_of, read_sealed, sealed, small_files, write_sums
+from xbuild.base.errors import MachineError, called
+from xbuild.sandbox import idmap
+from xbuild.store.ownership import check_own
+
+IN_USE = "in-use"
+"""The lock that whoever works with roots, layers and twins holds shared, and whoever removes them alone."""
+
+KINDS = (
+    "downloads", "roots", "imported", "layers", "twins", "canaries", "sessions", "machines", "artifacts", "work",
+)  # fmt: skip
+LAYOUT = 2
+"""Part of the values that roots, and all that is made from them, have their keys from. Raise it when what is in them
+has other owners: no xbuild then takes what another one made for its own."""
+
+_WITH_LAYOUT = ("roots", "layers", "twins", "canaries", "sessions", "machines")
+_KEY_FILE = "key.json"
+_LARGE = ("artifacts",)
+"""Kinds whose entries are looked through by who hands them out."""
+_NAME_DIGITS = 20
+"""Hex digits of a key in names: 80 bits, and the whole key is compared."""
+# https://bford.info/cachedir/: backup programs leave out a directory that has this file with this first line.
+_TAG = "CACHEDIR.TAG"
+_OTHER_PARTS = ("locks", "tmp", "mnt", "kept", "names")
+_CACHEDIR_TAG = "Signature: 8a477f597d28d172789f06886806bc55\n# xbuild can make all of this anew.\n"
+_ANOTHER_PLACE = "name a directory that you can write to by XBUILD_CACHE"
+_REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP)
+_CANNOT_WRITE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOENT)
+
+
+@contextlib.contextmanager
+def writing_below(path: Path) -> Iterator[None]:
+    """Turn `no space left` (or quota) inside the block into a MachineError that says how much `path` has.
+
+    So with what may not be written there, though it is the caller's own place.
+    """
+    try:
+        yield
+    except OSError as error:
+        named = isinstance(error.filename, str) and Path(error.filename).is_relative_to(path)
+        if named and error.errno in _REFUSED:
+            message, hint = f"cannot use {error.filename}: {error.strerror}", f"is {path} yours, and writable?"
+            raise MachineError(message, hint=hint) from error
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        existing = next(place for place in (path, *path.parents) if place.exists())
+        free = shutil.disk_usage(existing).free >> 20
+        message, hint = f"disk full: {path} has {free} MiB free", "free some space, or run: invoke clean"
+        raise MachineError(message, details=[str(error)], hint=hint) from error
+
+
+def _make_closed(place: Path) -> None:
+    """Make the directory `place` if it is not there, and close it to all but the caller and root inside."""
+    with contextlib.suppress(FileExistsError):
+        place.mkdir(mode=0o700)
+    if not place.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(place))
+    if place.is_symlink() or place.stat().st_uid != os.geteuid():
+        return
+    if stat.S_IMODE(place.stat().st_mode) != 0o700:
+        place.chmod(0o700)
+    idmap.own(place)
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class Store:
+    """The store below `root`; nothing is written before it is needed.
+
+    remove_tree: removes a directory with all below it, also what belongs to subordinate users if entries hold
+    such files.
+    """
+
+    def __init__(self, root: Path, remove_tree: Callable[[Path], None] = shutil.rmtree) -> None:
+        self.root = root
+        self._remove_tree = remove_tree
+        self._told = False
+
+    def secure(self, named: Path) -> None:
+        """Close the store to other users, if it is there.
+
+        named: the path that its user gave for it, whose links are not followed yet. Raises MachineError if another
+        user could have a hand in it, or if it is no store.
+        """
+        # Root's store belongs to the user that root has inside.
+        mine = {os.geteuid(), idmap.find().root[0]} if os.geteuid() == 0 else {os.geteuid()}
+        check_own(named, mine)
+        if not self.root.is_dir():
+            return
+        try:
+            names = {path.name for path in self.root.iterdir()}
+        except OSError as error:
+            raise MachineError(f"cannot read {self.root}: {error.strerror}", hint=_ANOTHER_PLACE) from error
+        if _TAG not in names and not names <= {*KINDS, *_OTHER_PARTS}:
+            message = f"{self.root} holds other things than a store of xbuild's"
+            raise MachineError(message, hint="name an empty directory, or a new one, by XBUILD_CACHE")
+        if names:
+            _make_closed(self.root)
+
+    def directory(self, name: str) -> Path:
+        """The directory `name` of the store, made if it is not there; MachineError if it cannot be made."""
+        path = self.root / name
+        with writing_below(self.root):
+            try:
+                self.root.parent.mkdir(parents=True, exist_ok=True)
+                for place in (self.root, path):
+                    _make_closed(place)
+                tag = self.root / _TAG
+                if not tag.exists():
+                    tag.write_text(_CACHEDIR_TAG)
+            except OSError as error:
+                if error.errno not in _CANNOT_WRITE:
+                    raise
+                raise MachineError(f"cannot make {path}: {error.strerror}", hint=_ANOTHER_PLACE) from error
+        return path
+
+    def entry(self, kind: str, key: str) -> Path:
+        """Where the entry of `key` (64 hex digits) is or would be."""
+        if kind not in KINDS:
+            raise ValueError(f"no such kind of entry: {kind}")
+        return self.root / kind / key[:_NAME_DIGITS]
+
+    def get(self, kind: str, key: str) -> Path | None:
+        """The finished entry of `key`; None if it is absent or its key.json does not prove it finished."""
+        path = self.entry(kind, key)
+        record = _read_record(path)
+        finished = record is not None and record["key"] == key
+        return path if finished and (kind in _LARGE or damaged(path) is None) else None
+
+    def value(self, kind: str, key: str) -> Any:
+        """The JSON value that the finished entry of `key` was made from; None if there is no such entry."""
+        path = self.get(kind, key)
+        record = _read_record(path) if path else None
+        return None if record is None else record["value"]
+
+    def finished(self, kind: str) -> list[tuple[Path, str, Any]]:
+        """Path, key and value of every finished entry of `kind`, the newest first."""
+        found = []
+        for path in self.entry(kind, "").iterdir() if self.entry(kind, "").is_dir() else ():
+            record = _read_record(path)
+            if record is not None and path == self.entry(kind, record["key"]):
+                found.append(((path / _KEY_FILE).stat().st_mtime_ns, path, record["key"], record["value"]))
+        found.sort(key=lambda item: (-item[0], item[2]))
+        return [(path, key, value) for _, path, key, value in found]
+
+    def older(self, kind: str) -> list[str]:
+        """The keys of the entries of `kind` that an xbuild with another LAYOUT has made; this one does not use them."""
+        mark = f'"layout":{LAYOUT}'
+        return [key for _, key, value in self.finished(kind) if mark not in canonical_json(value)]
+
+    def remove_older(self, spare: Container[str]) -> None:
+        """Remove what `older` knows, but for entries named in `spare`, and for imported ones: the user has the source.
+
+        Nobody may use the store meanwhile.
+        """
+        for kind in _WITH_LAYOUT:
+            for key in self.older(kind):
+                if key[:_NAME_DIGITS] not in spare:
+                    self.remove(kind, key)
+
+    def _tell_older(self, kind: str) -> None:
+        if not self._told and kind in _WITH_LAYOUT and self.older(kind):
+            self._told = True
+            remedy = called("`invoke clean` removes it")
+            log.info(f"{self.root} holds what another xbuild has made, which is not used; {remedy}")
+
+    @contextlib.contextmanager
+    def lock(
+        self, name: str, *, wait: bool = True, describe: str = "", shared: bool = False
+    ) -> Iterator[None]:
+        """Hold the lock `name` for the block; the kernel releases it when the process dies, however it dies.
+
+        shared: others may hold it shared at the same time.
+        describe: what its holder does ("makes the root of armhf"). Raises MachineError if another xbuild
+        holds it and not `wait`.
+        """
+        path = self.directory("locks") / f"{name}.lock"
+        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        other = f"another xbuild that {describe or f'holds the lock {name}'}"
+        with writing_below(self.root):
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            if os.fstat(descriptor).st_mode & 0o077:
+                os.fchmod(descriptor, 0o600)
+        try:
+            try:
+                fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                if not wait:
+                    raise MachineError(f"there is {other}", hint="wait for it, or end it") from error
+                log.info(f"waiting for {other}")
+                fcntl.flock(descriptor, kind)
+            yield
+        finally:
+            # Closing releases it. The file stays: else two processes could hold two files of one name.
+            os.close(descriptor)
+
+    def scratch(self, lock: str) -> Path:
+        """A path below `tmp/` that nothing has; `sweep` removes what is there once the lock `lock` is free.
+
+        It is new each time: what a killed maker's orphans still write must not come into the next one's.
+        """
+        return self.directory("tmp") / f"{lock}.{secrets.token_hex(4)}"
+
+    def discard(self, path: Path) -> None:
+        """Remove `path`, a file or a whole directory; nothing is done if it is not there."""
+        if path.is_dir() and not path.is_symlink():
+            self._remove_tree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+    def _set_aside(self, path: Path, lock: str) -> None:
+        # By a rename first: a removal that is cut short must not leave a part that looks finished.
+        if path.exists() or path.is_symlink():
+            aside = self.scratch(lock)
+            path.rename(aside)
+            self.discard(aside)
+
+    def ensure(self, kind: str, key_value: Any, describe: str, make: Callable[[Path], None]) -> Path:
+        """The finished entry of the key of `key_value`, made by `make(staging)` if it is not there.
+
+        staging: an empty directory (mode 0755) to fill. describe: what it is ("the root of armhf").
+        Only one process makes an entry, the others wait. What `make` raises passes, and leaves nothing.
+        """
+        key = key_of(key_value)
+        if found := self.get(kind, key):
+            return found
+        lock = f"{kind}-{key[:_NAME_DIGITS]}"
+        with self.lock(lock, describe=f"makes {describe}"):
+            if found := self.get(kind, key):
+                return found
+            self._tell_older(kind)
+            if _read_record(place := self.entry(kind, key)) and (fault := damaged(place)):
+                log.warn(f"{describe} in the store is not as it was made ({fault}), and is made anew")
+            self._discard_scratch_of(lock)
+            staging = self.scratch(lock)
+            try:
+                with writing_below(self.root):
+                    staging.mkdir()
+                    # Whatever the umask: subordinate users must be able to look into it.
+                    staging.chmod(0o755)
+                    make(staging)
+                    self._finish(staging, kind, key, key_value)
+            except BaseException:
+                self.discard(staging)
+                raise
+            return self.entry(kind, key)
+
+    def _finish(self, staging: Path, kind: str, key: str, value: Any) -> None:
+        if not (staging / SUMS).exists() and (small := list(small_files(staging))):
+            write_sums(staging, small)
+        # The key goes in last and after a sync: after a power cut too, it is there only if all the rest is.
+        process.run(["sync", "--file-system", staging])
+        with (staging / _KEY_FILE).open("w", encoding="utf-8") as stream:
+            stream.write(sealed(value))
+            stream.flush()
+            os.fsync(stream.fileno())
+        _sync_directory(staging)
+        place = self.entry(kind, key)
+        self.directory(kind)
+        self._set_aside(place, f"{kind}-{key[:_NAME_DIGITS]}")
+        staging.rename(place)
+        _sync_directory(place.parent)
+
+    def remove(self, kind: str, key: str) -> None:
+        """Remove the entry of `key`, finished or not; waits for one who makes it."""
+        lock = f"{kind}-{key[:_NAME_DIGITS]}"
+        with self.lock(lock, describe=f"makes {self.entry(kind, key)}"):
+            self._set_aside(self.entry(kind, key), lock)
+
+    def clear(self, kind: str, spare: Container[str] = ()) -> None:
+        """Remove all entries of `kind` but those named in `spare`; for `work`, what no build holds at the moment.
+
+        Raises MachineError if its directory is a link: what is behind it may be anything.
+        """
+        if self.entry(kind, "").is_symlink():
+            raise MachineError(f"{self.entry(kind, '')} is a link, and nothing is removed behind it", hint="remove it")
+        for path in sorted(self.entry(kind, "").iterdir()):
+            if path.name in spare:
+                continue
+            lock = path.name if kind == "work" else f"{kind}-{path.name}"
+            # What somebody uses stays.
+            with contextlib.suppress(MachineError), self.lock(lock, wait=False):
+                self._set_aside(path, lock)
+
+    def _discard_scratch_of(self, lock: str) -> None:
+        for path in self.directory("tmp").glob(f"{lock}.*"):
+            self.discard(path)
+
+    def sweep(self) -> None:
+        """Remove what killed processes left below `tmp/`: all whose lock is free."""
+        tmp = self.root / "tmp"
+        names = {path.name.rpartition(".")[0] for path in tmp.iterdir()} if tmp.is_dir() else set()
+        for name in sorted(names):
+            # A held lock means that its maker is at work: its files are not stale.
+            with contextlib.suppress(MachineError), self.lock(name, wait=False):
+                self._discard_scratch_of(name)
+
+
+def _read_record(path: Path) -> dict[str, Any] | None:
+    try:
+        value = read_sealed(path / _KEY_FILE)
+        return {"key": key_of(value), "value": value}
+    except (OSError, ValueError):
+        return None
+
+
+def diff_values(old: Any, new: Any) -> list[str]:
+    """What differs between two JSON values, in lines: `recipe.version: '1' -> '2'`, `packages: + libfoo`.
+
+    Empty exactly if both have the same key.
+    """
+    return list(_differences("", old, new))
+
+
+def _differences(path: str, old: Any, new: Any) -> Iterator[str]:
+    if canonical_json(old) == canonical_json(new):
+        return
+    if isinstance(old, dict) and isinstance(new, dict):
+        yield from _mapping_differences(path, old, new)
+    elif isinstance(old, list) and isinstance(new, list):
+        yield from _list_differences(path, old, new)
+    elif isinstance(old, str) and isinstance(new, str) and "\n" in old + new:
+        # The first two lines name files, and those of "@@" places.
+        for line in list(difflib.unified_diff(old.split("\n"), new.split("\n"), lineterm="", n=0))[2:]:
+            if line[0] in "+-":
+                yield f"{path or 'value'}: {line[0]} {line[1:]}"
+    else:
+        yield f"{path or 'value'}: {_show(old)} -> {_show(new)}"
+
+
+def _mapping_differences(path: str, old: dict[str, Any], new: dict[str, Any]) -> Iterator[str]:
+    for name in sorted({*old, *new}):
+        below = f"{path}.{name}" if path else name
+        if name not in new:
+            yield f"{below}: - {_show(old[name])}"
+        elif name not in old:
+            yield f"{below}: + {_show(new[name])}"
+        else:
+            yield from _differences(below, old[name], new[name])
+
+
+def _list_differences(path: str, old: list[Any], new: list[Any]) -> Iterator[str]:
+    if len(old) == len(new) and any(isinstance(item, (dict, list)) for item in old + new):
+        for index, pair in enumerate(zip(old, new, strict=True)):
+            yield from _differences(f"{path}[{index}]", *pair)
+        return
+    # Most lists are sets of names: what came and what went says more than what stands where now.
+    before, after = Counter(map(_item, old)), Counter(map(_item, new))
+    name = path or "value"
+    yield from (f"{name}: - {item}" for item in (before - after).elements())
+    yield from (f"{name}: + {item}" for item in (after - before).elements())
+    if before == after:
+        yield f"{name}: order: {', '.join(map(_item, old))} -> {', '.join(map(_item, new))}"
+
+
+def _item(value: Any) -> str:
+    # Bare only if it cannot be taken for another value: the name true is not the truth value.
+    bare = isinstance(value, str) and value.isprintable() and value == value.strip() and "," not in value
+    if not bare or not value or value[0] in "'\"":
+        return _show(value)
+    try:
+        json.loads(value)
+    except ValueError:
+        return str(value)
+    return _show(value)
+
+
+def _show(value: Any) -> str:
+    return repr(value) if isinstance(value, str) else canonical_json(value)

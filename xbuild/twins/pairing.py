@@ -1,0 +1,337 @@
+"""Twins: which native programs stand in for which programs of a target root, and where all that lies.
+
+Two steps, because the first is slow and shared. `make` copies every program that the policy knows from the native
+root, with its libraries, into one private directory. `pair` decides, for one target root, which of them are used.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+from xbuild.base.digest import contents
+from xbuild.base.paths import PRIVATE
+from xbuild.dispatcher.table import Entry, Rules
+from xbuild.formats.debian import Tree
+from xbuild.formats.elf import ElfError, is_elf, read_elf
+from xbuild.model.native import here
+from xbuild.model.policy import Equivalent, Policy, Tool
+from xbuild.model.toolchain import Toolchain
+
+SHIM = "libxbuild.so"
+
+_SHOWN = 6
+
+SWITCHED_OFF = "switched off"
+"""Why a program has no twin if the user wanted it so."""
+
+
+@dataclass(frozen=True)
+class Twin:
+    """A native program of the private directory.
+
+    target_path: real path of the file in the target root that it stands in for. architecture: one of the machine's two.
+    version: of its native package, without the suffixes that the policy ignores. source: the native file's path.
+    """
+
+    tool: str
+    target_path: str
+    architecture: str
+    package: str
+    version: str
+    source: str
+
+    @property
+    def program(self) -> str:
+        """Its path, as seen inside."""
+        return f"{PRIVATE}/{self.architecture}{self.target_path}"
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A program of the target root that could have had a twin, and why it has none."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """What `pair` decided. equivalents: of pairs of unequal versions, by the target's path, what lets them be."""
+
+    entries: tuple[Entry, ...]
+    twins: tuple[Twin, ...]
+    refused: tuple[Refused, ...]
+    equivalents: Mapping[str, Equivalent] = field(default_factory=dict)
+
+    @property
+    def pairing(self) -> Literal["exact", "equivalent", "none"]:
+        """Whether all twins have the version of what they stand in for, or there are none."""
+        return "none" if not self.twins else "equivalent" if self.equivalents else "exact"
+
+    @property
+    def risks(self) -> list[str]:
+        """What may differ because versions are not the same, one line a reason."""
+        by_reason: dict[Equivalent, list[str]] = {}
+        for path, known in self.equivalents.items():
+            by_reason.setdefault(known, []).append(PurePosixPath(path).name)
+        return [
+            f"{len(names)} native tools are not of the root's own package version ({_some(names)}): {known.why}; "
+            f"the risk: {known.risk}"
+            for known, names in by_reason.items()
+        ]
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (" ..." if len(names) > _SHOWN else "")
+
+
+def candidates(tree: Tree, architecture: str, policy: Policy, toolchain: Toolchain) -> list[Twin]:
+    """The programs of a native tree that the policy knows as tools, in a fixed order; of its tools the first counts."""
+    found = []
+    for path, package in sorted(tree.owners.items()):
+        if not policy.may_have_twin(path):
+            continue
+        for name, tool in policy.tools.items():
+            target_path = tool.target_path(path, package, toolchain.triplet)
+            place = tree.find(path) if target_path else None
+            if target_path and place and place.is_file() and not place.is_symlink() and is_elf(place):
+                version = policy.plain_version(tree.packages[package].version)
+                found.append(Twin(name, target_path, architecture, package, version, path))
+                break
+    return found
+
+
+def closure(tree: Tree, path: str, triplet: str) -> dict[str, str]:
+    """The libraries that the ELF file `path` of `tree` needs, directly or not: file name -> real path in the tree.
+
+    triplet: of the tree's architecture. Raises ElfError if one is not there.
+    """
+    found: dict[str, str] = {}
+    pending = [(path, path)]
+    while pending:
+        shown, current = pending.pop()
+        place = tree.find(current)
+        assert place is not None
+        info = read_elf(place)
+        origin = str(PurePosixPath(current).parent)
+        own = [part.replace("$ORIGIN", origin) for part in (*info.rpath, *info.runpath)]
+        for name in (*info.needed, *([info.interpreter] if info.interpreter else [])):
+            file = PurePosixPath(name).name
+            if file in found:
+                continue
+            places = [name] if name.startswith("/") else []
+            places += [f"{folder}/{file}" for folder in (*own, f"/usr/lib/{triplet}", "/usr/lib")]
+            real = next((real for item in places if (real := tree.real_path(item))), None)
+            if real is None:
+                raise ElfError(f"{shown} needs {name}, which the native root does not have")
+            found[file] = real
+            pending.append((real, real))
+    return found
+
+
+def fill(text: str, toolchain: Toolchain, path: str) -> str:
+    """`text` of the policy with `{triplet}`, `{version}`, the identity's names and the native machine's filled in.
+
+    path: of the tool, its native one.
+    """
+    numbers = [part for word in path.split("/") for part in word.split("-") if part.isdigit()]
+    known = {"triplet": toolchain.triplet, "version": numbers[-1] if numbers else "", **toolchain.identity}
+    for name, value in known.items():
+        text = text.replace(f"{{{name}}}", value)
+    return here().filled(text)
+
+
+def save(twins: Iterable[Twin], path: Path) -> None:
+    """Write `twins` to the JSON file `path`."""
+    path.write_text(json.dumps([asdict(twin) for twin in twins], indent=1) + "\n")
+
+
+def load(path: Path) -> list[Twin]:
+    """The inverse of `save`."""
+    return [Twin(**value) for value in contents(path)]
+
+
+def _rules(policy: Policy, tool: Tool, twin: Twin, other: Twin | None, toolchain: Toolchain) -> Rules:
+    further = tool.further_for(twin.target_path, toolchain.triplet, toolchain.traits)
+    return Rules(
+        emulate_args=(*policy.emulate_args, *tool.emulate_args, *(w for known in further for w in known.emulate_args)),
+        emulate_without=tuple(word for known in further for word in known.emulate_without),
+        emulate_env=(*policy.emulate_env, *tool.emulate_env),
+        other_args=tool.target_width_args if other else (),
+        other=other.program if other else None,
+        set_env={name: fill(value, toolchain, twin.source) for name, value in tool.set_env.items()},
+        linker_words=tool.linker_words,
+    )
+
+
+def entries(twins: Sequence[Twin], policy: Policy, toolchain: Toolchain) -> dict[str, tuple[Twin, Entry]]:
+    """The dispatcher's entries by target path, for any file at that path: the choice among widths is made here."""
+    machine, width = here(), toolchain.elf.elf_class
+    by_path: dict[str, dict[str, Twin]] = {}
+    for known in twins:
+        by_path.setdefault(known.target_path, {})[known.architecture] = known
+    chosen: dict[str, tuple[Twin, Entry]] = {}
+    for path, choices in by_path.items():
+        matched = next((twin for name, twin in choices.items() if machine.widths[name] == width), None)
+        tool = policy.tools[next(iter(choices.values())).tool]
+        twin = matched if tool.width == "target" else choices.get(machine.name)
+        if twin is None or tool.library:
+            continue
+        other = matched if matched is not twin else None
+        chosen[path] = (twin, Entry(path, twin.program, _rules(policy, tool, twin, other, toolchain)))
+    return chosen
+
+
+def pair(
+    twins: Sequence[Twin],
+    target: Tree,
+    policy: Policy,
+    toolchain: Toolchain,
+    *,
+    removed: frozenset[str] = frozenset(),
+    added: frozenset[str] = frozenset(),
+    without: frozenset[str] = frozenset(),
+    grouped: bool = True,
+    libc: str | None = None,
+) -> Pairs:
+    """Which of `twins` stand in for which files of the tree `target`.
+
+    removed: names of tools, groups or programs that the recipe takes away. added: optional tools that it wants.
+    without: target paths that are to have none. A group of tools of which one member cannot have a twin, or is not
+    there natively, has none at all, unless `grouped` is False. libc: of an imported root, where versions may differ as
+    far as the policy lets them.
+    """
+    refused: dict[str, Refused] = {}
+    kept: list[tuple[Twin, Entry]] = []
+    broken = _absent(twins, policy)
+    judge = _Judge(target, policy, toolchain, removed, added, libc, frozenset(twin.tool for twin in twins))
+    for native_path, (twin, entry) in entries(twins, policy, toolchain).items():
+        path, place = _owned(target, native_path)
+        if path is None or place is None or (policy.tools[twin.tool].optional and twin.tool not in added):
+            continue
+        reason = SWITCHED_OFF if path in without else judge.why_not(twin, place, path)
+        if reason is None:
+            kept.append((twin, replace(_of_this_file(entry, place), path=path)))
+        else:
+            refused[path] = Refused(path, reason)
+            broken.setdefault(policy.group_of(twin.tool), f"{path}: {reason}")
+    broken |= judge.incomplete(kept)
+    if grouped:
+        kept, others = _whole_groups(kept, policy, broken)
+        refused |= others
+    equivalents = {entry.path: judge.equivalents[entry.path] for _, entry in kept if entry.path in judge.equivalents}
+    chosen, entered = tuple(twin for twin, _ in kept), tuple(entry for _, entry in kept)
+    return Pairs(entered, chosen, tuple(refused.values()), equivalents)
+
+
+def _whole_groups(
+    kept: Sequence[tuple[Twin, Entry]], policy: Policy, broken: Mapping[str, str]
+) -> tuple[list[tuple[Twin, Entry]], dict[str, Refused]]:
+    """Of `kept`, what is in none of the groups `broken`, which are given with the reason; and the others."""
+    good, refused = [], {}
+    for twin, entry in kept:
+        group = policy.group_of(twin.tool)
+        if group in broken and policy.tools[twin.tool].group:
+            refused[entry.path] = Refused(entry.path, f"its group {group} is not substituted ({broken[group]})")
+        else:
+            good.append((twin, entry))
+    return good, refused
+
+
+def _owned(target: Tree, path: str) -> tuple[str | None, Path | None]:
+    """The path by which a package of the target owns `path`, and its file: where /bin is no link it may be /bin/sed."""
+    plain = path.removeprefix("/usr") if path.startswith(("/usr/bin/", "/usr/sbin/")) else path
+    owned = next((known for known in (path, plain) if known in target.owners), None)
+    return owned, target.find(owned) if owned else None
+
+
+def _absent(twins: Sequence[Twin], policy: Policy) -> dict[str, str]:
+    """The groups of which a tool is not there natively at all, and which tool."""
+    there = {twin.tool for twin in twins}
+    tools = [(name, tool.group) for name, tool in policy.tools.items() if tool.group and not tool.library]
+    return {group: f"there is no native {name}" for name, group in tools if name not in there}
+
+
+def _of_this_file(entry: Entry, place: Path) -> Entry:
+    state = place.stat()
+    seconds, nanoseconds = divmod(state.st_ctime_ns, 1_000_000_000)
+    return replace(entry, size=state.st_size, ctime=(seconds, nanoseconds))
+
+
+class _Judge:
+    """Says of single files whether a twin may stand in."""
+
+    def __init__(
+        self,
+        target: Tree,
+        policy: Policy,
+        toolchain: Toolchain,
+        removed: frozenset[str],
+        added: frozenset[str],
+        libc: str | None,
+        tools: frozenset[str],
+    ) -> None:
+        self._tools = tools
+        self._target = target
+        self._policy = policy
+        self._toolchain = toolchain
+        self._removed = removed
+        self._added = added
+        self._libc = libc
+        self.equivalents: dict[str, Equivalent] = {}
+
+    def why_not(self, twin: Twin, place: Path, path: str) -> str | None:
+        """Why the twin may not stand in for the file at `place`, which is `path` inside; None if it may."""
+        if self._removed & {twin.tool, self._policy.group_of(twin.tool), PurePosixPath(path).name}:
+            return "taken away by the recipe"
+        if place.is_symlink() or not is_elf(place):
+            return "it is no ELF file in the target root"
+        try:
+            info = read_elf(place)
+        except ElfError as error:
+            return str(error)
+        elf = self._toolchain.elf
+        if (info.machine, info.elf_class) != (elf.machine, elf.elf_class):
+            return f"it is {info.machine}, {info.elf_class} bits"
+        if self._libc is not None and not self._target.as_packaged(path):
+            # Who made the root may have put his own in its place.
+            return "it is not as its package brought it, by the package's checksum"
+        return self._why_not_by_version(twin, path)
+
+    def _why_not_by_version(self, twin: Twin, path: str) -> str | None:
+        package = self._target.packages[self._target.owners[path]]
+        version = self._policy.plain_version(package.version)
+        musl = self._libc == "musl"
+        if version == twin.version and not musl:
+            return None
+        reason = f"{package.name} is {version} in the target root, {twin.package} {twin.version} in the native root"
+        known = self._policy.equivalent(twin.tool, version, twin.version, musl=musl) if self._libc else None
+        if known is None:
+            return reason
+        names = {twin.tool, self._policy.group_of(twin.tool)}
+        if known.offered and not names & self._added:
+            word = self._policy.group_of(twin.tool)
+            if self._lacking(word, self._tools):
+                return reason
+            return f"{reason}; offered: twins: {{add: [{word}]}} in the recipe; the risk: {known.risk}"
+        self.equivalents[path] = known
+        return None
+
+    def incomplete(self, kept: Sequence[tuple[Twin, Entry]]) -> dict[str, str]:
+        """Groups that stand in by way of `offered`, but lack a program: the others would work with another's."""
+        paths = {entry.path: twin.tool for twin, entry in kept}
+        found = {}
+        for group in {self._policy.group_of(paths[path]) for path, known in self.equivalents.items() if known.offered}:
+            if missing := self._lacking(group, {*paths.values()}):
+                found[group] = f"the native root lacks {', '.join(missing)}"
+        return found
+
+    def _lacking(self, group: str, tools: AbstractSet[str]) -> list[str]:
+        """The programs of `group` that are not among `tools`, by the names of their tools."""
+        members = {name for name, tool in self._policy.tools.items() if tool.group == group and not tool.library}
+        return sorted(members - tools)

@@ -1,0 +1,246 @@
+"""Makes the private directory: every native file that a target root gets to see, and the program that chooses."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from xbuild.base import log, paths
+from xbuild.base.errors import MachineError
+from xbuild.formats.debian import Tree
+from xbuild.formats.elf import read_elf, with_interpreter
+from xbuild.model.native import here
+from xbuild.model.policy import Policy
+from xbuild.model.toolchain import Toolchain
+from xbuild.sandbox import run as sandboxes
+from xbuild.sandbox.mounts import Bind, Devices, Mount, Overlay, Proc, Tmpfs
+from xbuild.twins import pairing
+from xbuild.twins.gcctable import as_native
+from xbuild.twins.limits import without_address_limits
+from xbuild.twins.pairing import SHIM, Twin
+from xbuild.twins.strings import moved
+
+WORKPLACE = "/xbuild"
+"""Where, in a native root, the directory lies that a command there works on."""
+
+DISPATCH = "dispatch"
+"""The dispatcher's name in the private directory, where the machine's own entry is to find it."""
+
+PLAIN_LOADER, SHIM_LOADER = "ld", "lds"
+"""Names, in a private architecture's directory, of its dynamic loader; the second one loads the shim first.
+
+They are short because a program's interpreter is changed in place: /lib/ld-linux.so.2 has room for 18 bytes.
+"""
+
+# Freestanding, since dispatcher and shim need no libc of their own; the build id would differ between equal builds
+# elsewhere.
+_COMPILE = """
+flags="-std=gnu11 -O2 -Wall -Wextra -Werror -ffreestanding -fno-stack-protector -fno-asynchronous-unwind-tables"
+link="-nostdlib -Wl,--build-id=none"
+gcc $flags $link -static -no-pie -Wl,-z,noseparate-code -o dispatcher dispatcher.c
+gcc -std=gnu11 -D_GNU_SOURCE -O2 -Wall -Wextra -Werror -static -s -Wl,--build-id=none -o enter enter.c
+rm -rf sources && mkdir sources && mv ./*.[ch] sources
+while read -r architecture compiler; do
+    own="$PRIVATE/$architecture"
+    $compiler $flags $link -shared -fPIC -DMACHINE="\\"$MACHINE\\"" -DPRIVATE="\\"$own\\"" \\
+        -o "private/$architecture/lib/$SHIM" sources/shim.c
+    echo "$own/lib" > directories
+    ldconfig -X -f directories -C "$own/c"
+done < widths
+rm -r sources directories widths
+# A twin that cannot start would go unseen: the dispatcher then takes qemu. Exit codes from 126 on: not run, or killed.
+while read -r program; do
+    code=0
+    timeout 10 "$program" --version < /dev/null > said 2>&1 || code=$?
+    if [ "$code" -ge 126 ]; then
+        echo "the twin $program does not run (exit code $code): $(cat said)"
+        exit 1
+    fi
+done < programs
+rm programs said
+"""
+
+
+def tool_sandbox(root: Path, mounts: Sequence[Mount], env: Mapping[str, str]) -> sandboxes.Sandbox:
+    """A sandbox in the native root `root`, read-only, with an empty /tmp, below which `mounts` may lie."""
+    return sandboxes.Sandbox(
+        mounts=(Overlay((str(root),), None, None), Proc(), Devices(), Tmpfs("/tmp", "1777"), *mounts),
+        mount_point=root,
+        env={"PATH": sandboxes.ROOT_PATH, "LC_ALL": "C.UTF-8", **env},
+        locked=True,
+    )
+
+
+def run_script(root: Path, mounts: Sequence[Mount], script: str, env: Mapping[str, str], complaint: str) -> None:
+    """Run shell text in `tool_sandbox`. Raises MachineError with what it said."""
+    returncode, said = sandboxes.capture(tool_sandbox(root, mounts, env), ["sh", "-euc", script])
+    if returncode != 0:
+        lines = said.decode(errors="replace").splitlines()
+        full = any("No space left" in line for line in lines)
+        hint = "the disk is full: free some space, or run: invoke clean" if full else "invoke clean --roots"
+        raise MachineError(complaint, details=lines[-20:], hint=hint)
+
+
+def run_native(native: Path, workplace: Path, script: str, env: Mapping[str, str]) -> None:
+    """Run a shell script in the native root `native`, in the directory `workplace` at /xbuild, which is writable.
+
+    Its subdirectory `private` is also where it will be for programs of the target root. Raises MachineError with what
+    the script said.
+    """
+    mounts = (Bind(str(workplace), WORKPLACE), Bind(str(workplace / "private"), paths.PRIVATE))
+    run_script(native, mounts, f"cd {WORKPLACE}\n{script}", env, "a tool of the native root failed")
+
+
+def make(staging: Path, trees: Mapping[str, Path], policy: Policy, toolchain: Toolchain) -> None:
+    """Fill `staging`: `private/` (becomes /.xbuild), `dispatcher`, `enter` (for containers), `twins.json`.
+
+    trees: the native roots by architecture; the machine's own always, its partner for a target of that word size.
+    """
+    machine = here()
+    private = staging / "private"
+    found: list[Twin] = []
+    for architecture, path in trees.items():
+        found += _copy(Tree([path]), architecture, private, policy, toolchain)
+    assert toolchain.qemu is not None
+    shutil.copy(trees[machine.name] / toolchain.qemu.binary.lstrip("/"), private / "qemu")
+    # Files to lay others over.
+    for name in ("record", DISPATCH):
+        (private / name).touch()
+    for source in paths.DISPATCHER.glob("*.[ch]"):
+        shutil.copy(source, staging / source.name)
+    env = {
+        "SHIM": SHIM,
+        "MACHINE": toolchain.uname_machine,
+        "PRIVATE": paths.PRIVATE,
+    }
+    widths = [f"{name} {machine.width(name).compiler}\n" for name in trees]
+    (staging / "widths").write_text("".join(widths))
+    programs = [twin.program for twin in found if not policy.tools[twin.tool].library]
+    (staging / "programs").write_text("".join(program + "\n" for program in programs))
+    sandboxes.give_tree(0, [staging])
+    run_native(trees[machine.name], staging, _COMPILE, env)
+    sandboxes.take_back(staging)
+    pairing.save(found, staging / "twins.json")
+
+
+def _copy(tree: Tree, architecture: str, private: Path, policy: Policy, toolchain: Toolchain) -> list[Twin]:
+    triplet = here().width(architecture).triplet
+    directory = private / architecture
+    (directory / "lib").mkdir(parents=True)
+    kept = []
+    for twin in pairing.candidates(tree, architecture, policy, toolchain):
+        tool = policy.tools[twin.tool]
+        # What the machine's own root has is enough where the width does not show.
+        if architecture != here().name and tool.width == "any" and not tool.target_width_args:
+            continue
+        try:
+            program = _program(tree, twin, policy, toolchain)
+        except (MachineError, ValueError) as error:
+            # The target's own runs, emulated: slow, but right.
+            log.warn(f"no twin for {twin.target_path}: {error}")
+            continue
+        _write(directory / twin.target_path.lstrip("/"), program)
+        for name, real in pairing.closure(tree, twin.source, triplet).items():
+            if not (directory / "lib" / name).exists():
+                _write(directory / "lib" / name, _contents(tree, real))
+        kept.append(twin)
+    loader = next(iter((directory / "lib").glob("ld-linux*")))
+    for name, preload in ((PLAIN_LOADER, "none"), (SHIM_LOADER, "shp")):
+        _write(directory / name, patched_loader(loader.read_bytes(), architecture, triplet, preload))
+    (directory / "shp").write_text(f"{paths.PRIVATE}/{architecture}/lib/{SHIM}\n")
+    _copy_converters(tree, directory, triplet)
+    if architecture == here().name:
+        library = directory / "lib/libc.so.6"
+        try:
+            library.write_bytes(without_address_limits(library.read_bytes()))
+        except ValueError as error:
+            log.warn(f"native shells can lock out the emulator by ulimit -v: {error}")
+    return kept
+
+
+def _program(tree: Tree, twin: Twin, policy: Policy, toolchain: Toolchain) -> bytes:
+    tool = policy.tools[twin.tool]
+    data = _contents(tree, twin.source)
+    for old, new in tool.replace_strings.items():
+        data = replace_string(
+            data, pairing.fill(old, toolchain, twin.source), pairing.fill(new, toolchain, twin.source)
+        )
+    if tool.moved_strings:
+        wanted = {
+            pairing.fill(old, toolchain, twin.source): pairing.fill(new, toolchain, twin.source)
+            for old, new in tool.moved_strings.items()
+        }
+        data = moved(data, wanted)
+    # What is the target's own already, as where the machine's partner is the target, searches as it should.
+    if tool.include_table and twin.architecture != toolchain.architecture:
+        data = as_native(data, pairing.fill(tool.include_table, toolchain, twin.source))
+    if read_elf(data).interpreter:
+        loader = SHIM_LOADER if tool.shim else PLAIN_LOADER
+        data = with_interpreter(data, f"{paths.PRIVATE}/{twin.architecture}/{loader}")
+    return data
+
+
+def _contents(tree: Tree, path: str) -> bytes:
+    found = tree.find(path)
+    assert found is not None
+    return found.read_bytes()
+
+
+def _write(destination: Path, data: bytes) -> None:
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    destination.write_bytes(data)
+    destination.chmod(0o755)
+
+
+def _copy_converters(tree: Tree, directory: Path, triplet: str) -> None:
+    """libc opens the converters of character sets by a path compiled into it, which is changed here."""
+    folder = f"/usr/lib/{triplet}/gconv"
+    source = tree.find(folder)
+    if source is None:
+        return
+    shutil.copytree(source, directory / "gconv")
+    library = directory / "lib/libc.so.6"
+    own = same_length(f"{paths.PRIVATE}/{directory.name}/gconv", folder)
+    library.write_bytes(library.read_bytes().replace(folder.encode(), own.encode()))
+
+
+def patched_loader(data: bytes, architecture: str, triplet: str, preload: str) -> bytes:
+    """The dynamic loader `data` made to look for libraries in the private directory only.
+
+    Paths compiled into it are replaced by ones of the same length (`elf/dl-load.c` and `rtld.c` of glibc hold their
+    lengths too). preload: the file, in the private architecture's directory, that it reads for /etc/ld.so.preload:
+    the target root's own names libraries of the target.
+    """
+    own = f"{paths.PRIVATE}/{architecture}"
+    replaced = {
+        f"/usr/lib/{triplet}/": f"{own}/lib/",
+        f"/lib/{triplet}/": f"{own}/lib/",
+        "/etc/ld.so.cache": f"{own}/c",
+        "/etc/ld.so.preload": f"{own}/{preload[:3]}",
+    }
+    for old, new in replaced.items():
+        if old.encode() not in data:
+            raise MachineError(f"the dynamic loader of {architecture} does not hold {old}: is this another libc?")
+        data = data.replace(b"\0" + old.encode(), b"\0" + same_length(new, old).encode())
+    return data
+
+
+def same_length(new: str, old: str) -> str:
+    """The path `new` with so many slashes more that it is as long as `old`. Raises ValueError if it is longer."""
+    if len(new) > len(old):
+        raise ValueError(f"{new!r} is longer than {old!r}")
+    head, slash, tail = new.rpartition("/")
+    return head + slash * (1 + len(old) - len(new)) + tail
+
+
+def replace_string(data: bytes, old: str, new: str) -> bytes:
+    """`data` with every C string that is just `old` made `new`, padded with NULs to the old length.
+
+    Raises ValueError if `new` is longer: there is no room for it.
+    """
+    if len(new) > len(old):
+        raise ValueError(f"{new!r} is longer than {old!r}")
+    padded = new.encode().ljust(len(old) + 1, b"\0")
+    return re.sub(rb"(?<=\0)" + re.escape(old.encode() + b"\0"), lambda _: padded, data)
