@@ -132,13 +132,12 @@ engine_run --volume "$work/records:/records" --env XBUILD_RECORD=/records/record
     sh -c 'make -B program > /dev/null && ./program'
 "$python" - "$work/records/record" << 'END'
 import sys
-from collections import Counter
 from pathlib import Path
-from xbuild.record import read
-execs = read(Path(sys.argv[1])).execs
-for (path, verdict), count in sorted(Counter((known.path, known.verdict.name) for known in execs).items()):
-    print(f"{count:5} {verdict:10} {path}")
-assert {known.path for known in execs if not known.native} == {"/src/program"}
+from xbuild.formats.record import read
+known = read(Path(sys.argv[1]))
+for (path, verdict), count in sorted(known.counts.items()):
+    print(f"{count:5} {verdict.name:10} {path}")
+assert set(known.total(native=False)) == {"/src/program"}
 END
 
 say "what a RUN has overwritten is never substituted"

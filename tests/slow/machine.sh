@@ -29,13 +29,13 @@ import sys
 from pathlib import Path
 
 from xbuild import paths
-from xbuild.inputs import open_store
+from xbuild.build.inputs import open_store
 from xbuild.model.load import load_toolchain
-from xbuild.privatetree import run_script
+from xbuild.twins.privatetree import run_script
 from xbuild.sandbox import idmap
 from xbuild.sandbox.mounts import Bind, Overlay
 from xbuild.session.run import roots_of
-from xbuild.system.parts import MKFS, TOOLS
+from xbuild.build.modes.system.parts import MKFS, TOOLS
 
 PACKAGES = ["initramfs-tools", "iproute2", "mmdebstrap", "uidmap", "zstd", "python3-venv", "debian-archive-keyring",
             "ca-certificates", "procps", "e2fsprogs", "passwd", "util-linux", "kmod"]  # fmt: skip

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from xbuild.base.digest import canonical_json, key_of
 from xbuild.base.errors import MachineError
-from xbuild.store.local import LAYOUT, Store, diff_values, writing_below
+from xbuild.store.differences import diff_values
+from xbuild.store.local import LAYOUT, Store, writing_below
 
 WORDS = st.sampled_from(["", "a", "b\nc", "1", "true", "a, b", "'a'"])
 SCALARS = st.none() | st.booleans() | st.integers(-9, 9) | WORDS

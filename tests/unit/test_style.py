@@ -13,7 +13,7 @@ import pytest
 PROJECT = Path(__file__).resolve().parents[2]
 FILES = sorted(
     path.relative_to(PROJECT)
-    for pattern in ("xbuild/**/*.py", "xbuild/dispatcher/*.[ch]", "xbuild/system/*.[ch]", "tests/**/*.py", "tasks.py")
+    for pattern in ("xbuild/**/*.py", "xbuild/**/*.[ch]", "tests/**/*.py", "tasks.py")
     for path in PROJECT.glob(pattern)
 )
 MAX_FILE = 400

@@ -110,7 +110,7 @@ def damaged(entry: Path) -> str | None:
     return damage(entry) if os.path.lexists(entry / SUMS) else None
 
 
-def contents(file: Path) -> Any:
+def json_contents(file: Path) -> Any:
     """The JSON value in a file of an entry. Raises MachineError if it is damaged."""
     try:
         return read_json(file)

@@ -57,10 +57,9 @@ class Builder(Inputs):
             distcc.prepare(self.place, Tree(layers), self.toolchain)
         if self.mode == "distcc" and not self.options.servers:
             service = distcc.service(self.toolchain, natives.trees, Tree(layers), self.place, self.jobs)
-        network = bool(self.options.servers)
         registrations, shown = self.roots.hook(dispatcher)
         machine = self.machine(layers) if self.mode == "system" else None
-        root = Root(layers, natives.private, registrations, service, network, shown, machine)
+        root = Root(layers, natives.private, registrations, service, bool(self.options.servers), shown, machine)
         if self.pairs.entries and not self.place.cpuinfo.exists():
             self._ask_cpuinfo(root)
         return root
@@ -263,9 +262,8 @@ class Builder(Inputs):
 
     def _tell_refused(self) -> None:
         for refused in self.pairs.refused:
-            if refused.reason == pairing.SWITCHED_OFF:
-                continue
-            log.detail(f"no twin for {refused.path}: {refused.reason}")
+            if refused.reason != pairing.SWITCHED_OFF:
+                log.detail(f"no twin for {refused.path}: {refused.reason}")
         for risk in self.pairs.risks:
             log.warn(risk)
         if self.lacking:

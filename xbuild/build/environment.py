@@ -193,7 +193,7 @@ class Job:
 
 
 class Machine(Protocol):
-    """What runs commands of a build instead of a sandbox; they have no network. See `xbuild.system.machine`."""
+    """What runs commands of a build instead of a sandbox, without network. See `xbuild.build.modes.system.machine`."""
 
     def capture(self, place: WorkPlace, job: Job) -> tuple[int, bytes]:
         """As `capture` below."""

@@ -34,7 +34,8 @@ from xbuild.roots import imported as imported_roots
 from xbuild.roots.distribution import Roots
 from xbuild.sandbox.run import remove_tree
 from xbuild.sources import downloaded, require_unchanged
-from xbuild.store.local import Store, diff_values
+from xbuild.store.differences import diff_values
+from xbuild.store.local import Store
 from xbuild.twins import pairing
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from xbuild import __name__ as tool
-from xbuild.base.digest import contents, file_sha256, write_sums
+from xbuild.base.digest import file_sha256, json_contents, write_sums
 from xbuild.base.errors import CheckError
 from xbuild.base.walk import kind_of, open_file, shown
 from xbuild.build.artifact import pack
@@ -87,7 +87,7 @@ def take_over(place: WorkPlace) -> dict[bytes, int]:
     modes = {path: int(mode, 8) for mode, path in zip(words[::2], words[1::2], strict=True)}
     if place.taken_modes.exists():
         # The build was killed here before, and goes on: some of the modes are changed already.
-        noted = contents(place.taken_modes)
+        noted = json_contents(place.taken_modes)
         modes |= {os.fsencode(path): mode for path, mode in noted.items()}
     if modes:
         beside = place.taken_modes.with_suffix(".new")

@@ -1,8 +1,8 @@
 """Runs inside: one step of bringing somebody else's tree into the store.
 
-Started by `xbuild.foreign` as a script: `python -I -S unpack.py JOB`, JOB as JSON, in a sandbox that shows nothing of
-the user's but the source. What a step found is the last line of its output, as JSON, behind `MARK`: a report, or
-`error` with a message and, where the kernel gave one, `errno`. Standard library only.
+Started by `xbuild.roots.imported` as a script: `python -I -S unpack.py JOB`, JOB as JSON, in a sandbox that shows
+nothing of the user's but the source. What a step found is the last line of its output, as JSON, behind `MARK`: a
+report, or `error` with a message and, where the kernel gave one, `errno`. Standard library only.
 """
 
 from __future__ import annotations

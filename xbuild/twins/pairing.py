@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from xbuild.base.digest import contents
+from xbuild.base.digest import json_contents
 from xbuild.base.paths import PRIVATE
 from xbuild.dispatcher.table import Entry, Rules
 from xbuild.formats.debian import Tree
@@ -153,7 +153,7 @@ def save(twins: Iterable[Twin], path: Path) -> None:
 
 def load(path: Path) -> list[Twin]:
     """The inverse of `save`."""
-    return [Twin(**value) for value in contents(path)]
+    return [Twin(**value) for value in json_contents(path)]
 
 
 def _rules(policy: Policy, tool: Tool, twin: Twin, other: Twin | None, toolchain: Toolchain) -> Rules:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from xbuild.base import log
-from xbuild.base.digest import contents, file_sha256, key_of
+from xbuild.base.digest import file_sha256, json_contents, key_of
 from xbuild.base.errors import MachineError
 from xbuild.build.canary.cases import CASES
 from xbuild.build.canary.examine import SOURCE, Finding, cage, examine
@@ -59,7 +59,7 @@ def run(store: Store, roots: Roots, entries: Sequence[Entry], work: Path) -> tup
         (staging / _FINDINGS).write_text(text + "\n")
 
     entry = store.ensure(KIND, value, f"the canaries for {roots.toolchain.name}", make)
-    findings = tuple(Finding(**known) for known in contents(entry / _FINDINGS))
+    findings = tuple(Finding(**known) for known in json_contents(entry / _FINDINGS))
     for finding in findings:
         if finding.status == "failed":
             log.detail(f"a build that needs this fails: {finding.proves}; {finding.remedy}")

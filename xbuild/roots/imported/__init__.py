@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from xbuild.base import log, paths
-from xbuild.base.digest import contents, key_of, read_json
+from xbuild.base.digest import json_contents, key_of, read_json
 from xbuild.base.errors import UsageError
 from xbuild.base.yamlfile import did_you_mean
 from xbuild.model.load import load_policy
@@ -169,7 +169,7 @@ def _load(store: Store, key: str, name: str | None, source: str) -> Imported | N
     entry = store.get(KIND, key)
     if entry is None or key in store.older(KIND):
         return None
-    facts = Facts(**contents(entry / "root.json"))
+    facts = Facts(**json_contents(entry / "root.json"))
     sha256 = store.value(KIND, key)["sha256"]
     return Imported(name or f"sha256:{sha256[:12]}", key, entry / "root", facts, sha256, source)
 

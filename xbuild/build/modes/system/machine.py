@@ -60,7 +60,7 @@ class Ended:
 
 
 class EmulatedMachine:
-    """An `xbuild.environment.Machine` that boots anew for every command.
+    """An `xbuild.build.environment.Machine` that boots anew for every command.
 
     emulator: the emulator's root. disk: the file with the target root. All paths outside. jobs: processors it has.
     keep: what jobs change is brought back where they want that.

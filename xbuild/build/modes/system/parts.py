@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from xbuild.base import log
-from xbuild.base.digest import contents, file_sha256
+from xbuild.base.digest import file_sha256, json_contents
 from xbuild.base.errors import MachineError, UsageError
 from xbuild.build.modes.system import cpio, modules
 from xbuild.formats.debian import Tree
@@ -94,7 +94,7 @@ class Parts:
                 self._make_kernel(staging)
 
         place = self.roots.store.ensure(KIND, self.kernel_value(), f"the kernel for {self.toolchain.name}", make)
-        known = contents(place / "kernel.json")
+        known = json_contents(place / "kernel.json")
         return Kernel(place / "vmlinuz", place / "initrd", tuple(known["modules"]), known["package"])
 
     def inputs(self) -> dict[str, str]:
