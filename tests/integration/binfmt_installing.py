@@ -24,6 +24,7 @@ from xbuild.binfmt.install import Installer
 from xbuild.binfmt.machine import Machine
 from xbuild.binfmt.render import for_architecture
 from xbuild.doctor import programs
+from xbuild.sandbox.idmap import IDS
 
 BINFMT = Path(kernel.MOUNT_POINT)
 
@@ -180,8 +181,8 @@ def killed_anywhere(machine: Machine, entry: Entry, program: Path) -> None:
 def main() -> None:
     """Do it."""
     with tempfile.TemporaryDirectory() as name:
-        # Files of the machine's root have no owner in this namespace.
-        machine = Machine(Path(name), trusted=frozenset({0, 65534}))
+        # Files of the machine's root have no owner in this namespace; the store, which has qemu, is the user's.
+        machine = Machine(Path(name), trusted=frozenset({0, 65534, IDS}))
         (machine.root / "usr/lib/systemd").mkdir(parents=True)
         (machine.root / "usr/lib/systemd/systemd-binfmt").touch()
         for folder in ("run/systemd/system", "var/lib", "usr/local/lib"):
