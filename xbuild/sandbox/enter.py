@@ -198,7 +198,7 @@ def _start_service(spec: dict[str, Any]) -> None:
             os.dup2(log, 2)
             _default_signals(spec)
             _switch_root(root)
-            _exec(spec)
+            _exec(spec, ours=True)
         except BaseException as error:
             os.write(2, f"xbuild: cannot run {spec['command'][0]}: {error}\n".encode())
             os._exit(127)
