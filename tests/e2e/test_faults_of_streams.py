@@ -63,8 +63,8 @@ def test_a_file_in_the_place_of_dist(xbuild: Xbuild) -> None:
     xbuild.recipe()
     (xbuild.project / "dist").write_text("mine")
     said = xbuild.fails("tiny", code=4)
-    assert f"{xbuild.project}/dist: File exists" in said
-    assert "hint: something else has its place: move it away" in said
+    assert f"{xbuild.project}/dist is no directory" in said
+    assert "hint: rename or remove it" in said
     (xbuild.project / "dist").unlink()
     assert xbuild.build("tiny")["artifact"].startswith(str(xbuild.project))
 

@@ -17,16 +17,19 @@ pytestmark = pytest.mark.e2e
 _MEBIBYTES = 64
 
 # The caller is root in here, so xbuild in it takes root's range of ids, which is to be the one that is there; and
-# the cache must not lie below a directory of the user, who is another one in here. The
-# roots come in as they are; what the builds write goes to the small file system.
+# the cache must not lie below a directory of the user, who is another one in here. So the roots come in one by one;
+# what the builds write goes to the small file system.
 _SMALL = """
 echo root:0:65536 > "$1/ids"
 for file in /etc/subuid /etc/subgid; do mount --bind "$1/ids" "$file"; done
 mount -t tmpfs -o size=$2,mode=755 small /mnt
 mkdir /mnt/cache
 for kind in roots layers twins machines; do
-    mkdir "/mnt/cache/$kind"
-    mount --rbind "$3/$kind" "/mnt/cache/$kind"
+    mkdir -m 700 "/mnt/cache/$kind"
+    for entry in "$3/$kind"/*; do
+        mkdir "/mnt/cache/$kind/${entry##*/}"
+        mount --rbind "$entry" "/mnt/cache/$kind/${entry##*/}"
+    done
 done
 export XBUILD_CACHE=/mnt/cache
 shift 3
