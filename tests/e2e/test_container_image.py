@@ -236,7 +236,7 @@ def test_a_program_that_was_overwritten_is_what_runs(container: Container, chang
     for number, script in enumerate((f"{CHANGES[change]}; {look}", look, look)):
         if number == 2:
             container.commit()
-        (container.place / "upper/var/record").unlink(missing_ok=True)
+        run(machine_view(), ["rm", "-f", container.place / "upper/var/record"])
         _, execs = container.recorded(script)
         verdicts = [known.verdict for known in execs if known.path == "/usr/bin/readlink"]
         assert verdicts[-1:] == [Verdict.CHANGED], (number, execs)
@@ -285,14 +285,14 @@ def test_where_a_registration_of_its_own_is_refused(container: Container) -> Non
     register(container, container.image.tree / ".xbuild/qemu", "F")
     returncode, said = container.run("sh", "-euc", CHROOT, entry=False)
     assert returncode == 0, said
-    assert said.splitlines() == [
-        "xbuild: no native tools here: a user namespace is refused: Operation not permitted", "/usr/bin/readlink",
-    ]  # fmt: skip
+    complaint, program = said.splitlines()
+    assert complaint == "xbuild: no native tools here: a user namespace is refused: Operation not permitted"
+    assert program.endswith("/.xbuild/qemu")
     required = {"XBUILD_ENTER": "require"}
     returncode, said = container.run("sh", "-euc", f"{CHROOT} || echo code $?", entry=False, env=required)
     assert said.splitlines()[-1] == "code 126"
     silent = container.run("sh", "-euc", CHROOT, entry=False, env={"XBUILD_ENTER": "off"})
-    assert silent == (0, "/.xbuild/qemu\n")
+    assert silent == (0, f"{program}\n")
 
 
 def test_the_layer_is_the_upper_one_of_the_image(image: Image, command_line: Xbuild, tmp_path: Path) -> None:
