@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from xbuild.base.digest import (
     SUMS,
-    contents,
     damage,
     file_sha256,
     is_file_with,
+    json_contents,
     read_json,
     read_sealed,
     sealed,
@@ -108,7 +108,7 @@ def test_a_damaged_entry_is_made_anew(tmp_path: Path, harm: Callable[[Path], Non
     entry = store.ensure("twins", "a key", "the twins", make)
     harm(entry / name)
     assert store.ensure("twins", "a key", "the twins", make) == entry
-    assert contents(entry / "twins.json") == [{"tool": "sed", "version": "4.9"}]
+    assert json_contents(entry / "twins.json") == [{"tool": "sed", "version": "4.9"}]
     # Without sums nothing is known to be wrong: an older xbuild wrote none.
     assert len(made) == (1 if (name, harm) == (SUMS, remove) else 2)
     empty(entry / "log")
@@ -122,7 +122,7 @@ def test_an_entry_without_sums_that_cannot_be_read(tmp_path: Path, harm: Callabl
     file.write_text('[{"tool": "sed"}]\n')
     harm(file)
     with pytest.raises(MachineError, match="is damaged") as caught:
-        contents(file)
+        json_contents(file)
     assert caught.value.hint == f"remove {tmp_path}; it is made anew"
 
 
