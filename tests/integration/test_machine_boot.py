@@ -17,7 +17,7 @@ from xbuild.build import environment
 from xbuild.build.environment import FIXED_VARIABLES, Job, Root, WorkPlace
 from xbuild.build.modes.system.machine import EmulatedMachine
 from xbuild.build.modes.system.parts import Parts
-from xbuild.sandbox.run import machine_view, run
+from xbuild.sandbox.run import give_tree, machine_view, run
 
 pytestmark = pytest.mark.integration
 
@@ -111,6 +111,7 @@ def test_a_build_sees_the_same_as_in_a_sandbox(target: tuple[Root, EmulatedMachi
     over = work.path / "over"
     (over / "over").mkdir(parents=True)
     (over / "over/file").write_text("laid over\n")
+    give_tree(0, [over])
     wanted = logged(sandboxed, work, job(PROBE, over=(over,)), "sandbox")
     assert "laid over" in wanted
     assert logged(replace(root, machine=machine), work, job(PROBE, over=(over,)), "machine") == wanted
