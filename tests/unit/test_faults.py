@@ -187,8 +187,12 @@ def test_no_command_is_left_out() -> None:
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_faults(tmp_path: Path, odd: Path, fault: str) -> None:
-    every = [words for name, known in COMMANDS.items() for words in known if FAULTS[fault]["streams"] or name in LOOK]
-    cases = [(words, FAULTS[fault]) for words in every]
+    known = FAULTS[fault]
+    every = [words for name, some in COMMANDS.items() for words in some if known["streams"] or name in LOOK]
+    if "XBUILD_CACHE" in known.get("unset", ()):  # type: ignore[operator]
+        # The store is that of whoever runs the tests.
+        every.remove(["clean"])
+    cases = [(words, known) for words in every]
     found = outcomes(tmp_path, filled(cases, odd))
     bad = [(words, code, talk) for (words, _), (code, talk) in zip(cases, found, strict=True) if wrong(code, talk)]
     assert bad == []
