@@ -275,9 +275,9 @@ def sandbox(
     shown = {root.private: PRIVATE, root.dispatcher: _DISPATCH, cpuinfo: "/proc/cpuinfo"}
     if root.private:
         mounts += [Bind(str(source), target, readonly=True) for source, target in shown.items() if source]
-    recorded = step if root.private else None
-    if recorded:
-        mounts.append(Bind(str(place.record(recorded)), _RECORD, writer=BUILDER))
+    noted = step if root.private else None
+    if noted:
+        mounts.append(Bind(str(place.record(noted)), _RECORD, writer=BUILDER))
     return Sandbox(
         mounts=tuple(mounts),
         mount_point=place.path / "root",
@@ -289,8 +289,8 @@ def sandbox(
         network=network,
         locked=True,
         service=None if network else root.service,
-        record=_RECORD if recorded else None,
-        accounts=place.accounts(recorded) if recorded else None,
+        record=_RECORD if noted else None,
+        accounts=place.accounts(noted) if noted else None,
     )
 
 
