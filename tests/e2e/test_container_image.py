@@ -23,7 +23,7 @@ from xbuild.base.digest import file_sha256
 from xbuild.dispatcher import preamble
 from xbuild.export.trees import epoch_of, write_root
 from xbuild.formats.debian import Tree
-from xbuild.formats.record import Exec, Verdict, execs, read
+from xbuild.formats.record import Choice, Exec, execs, read
 from xbuild.model.load import load_toolchain
 from xbuild.roots.distribution import Roots
 from xbuild.sandbox.mounts import Devices, Overlay, Proc, Tmpfs
@@ -239,7 +239,7 @@ def test_a_program_that_was_overwritten_is_what_runs(container: Container, chang
         run(machine_view(), ["rm", "-f", container.place / "upper/var/record"])
         _, execs = container.recorded(script)
         verdicts = [known.verdict for known in execs if known.path == "/usr/bin/readlink"]
-        assert verdicts[-1:] == [Verdict.CHANGED], (number, execs)
+        assert verdicts[-1:] == [Choice.CHANGED], (number, execs)
 
 
 @pytest.mark.parametrize("script", ["touch {}", "cp {} /tmp/r; rm {}; mv /tmp/r {}", "cp {} /tmp/r; cp /tmp/r {}"])

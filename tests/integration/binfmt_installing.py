@@ -142,7 +142,7 @@ def what_must_not_be(machine: Machine, entry: Entry) -> None:
     shared = for_architecture("arm", interpreter=str(free))
     expect(MachineError, f"others than root may write to {free}", lambda: Installer(machine).install(shared))
     free.unlink()
-    record.write(machine, record.Record(entry, "binfmt.d", "installed"))
+    record.write(machine, record.Installed(entry, "binfmt.d", "installed"))
     (machine.records / "qemu-arm.json").write_text('{"version": 1')
     expect(MachineError, "cannot be understood", lambda: Installer(machine).remove("qemu-arm"))
     record.forget(machine, "qemu-arm")

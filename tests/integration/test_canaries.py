@@ -17,7 +17,7 @@ from xbuild.base import paths
 from xbuild.base.errors import MachineError
 from xbuild.build import canary
 from xbuild.build.canary.cases import CASES, COMPILER, Case
-from xbuild.build.canary.examine import SOURCE, Finding, cage, examine
+from xbuild.build.canary.examine import SOURCE, Examined, cage, examine
 from xbuild.build.environment import WorkPlace
 from xbuild.sandbox import idmap
 from xbuild.sandbox.mounts import Bind, Tmpfs
@@ -40,7 +40,7 @@ class Trial:
         self.place = WorkPlace(path / "canaries")
         self.where: Sandbox = cage(armhf.roots, armhf.pairs.entries, self.place)
 
-    def findings(self, *names: str, source: str | None = None, seconds: float = 60) -> dict[str, Finding]:
+    def findings(self, *names: str, source: str | None = None, seconds: float = 60) -> dict[str, Examined]:
         """What became of the canaries `names` (all, if none), and of the compiler's; source: of their program."""
         cases = [case for case in CASES if not names or case.name in names]
         file = SOURCE
@@ -86,7 +86,7 @@ def hashed(place: Path) -> Path:
     return place
 
 
-def statuses(findings: dict[str, Finding]) -> dict[str, str]:
+def statuses(findings: dict[str, Examined]) -> dict[str, str]:
     return {name: finding.status for name, finding in findings.items()}
 
 
@@ -226,7 +226,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> Callable[[Sequence[str]], None]:
     def only(names: Sequence[str]) -> None:
         chosen = [case for case in CASES if case.name in names]
 
-        def examine_chosen(where: Sandbox, place: WorkPlace, *, cases: Sequence[Case]) -> list[Finding]:
+        def examine_chosen(where: Sandbox, place: WorkPlace, *, cases: Sequence[Case]) -> list[Examined]:
             return examine(where, place, cases=[case for case in chosen if case in cases])
 
         monkeypatch.setattr(canary, "examine", examine_chosen)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from conftest import Target
 
-from xbuild.formats.record import Verdict
+from xbuild.formats.record import Choice
 
 pytestmark = pytest.mark.integration
 
@@ -19,7 +19,7 @@ TWINS, QEMU = "/.xbuild/amd64", "/.xbuild/qemu"
 def test_a_twin_runs(target: Target) -> None:
     assert target.says("readlink", EXE) == f"{TWINS}/usr/bin/readlink"
     assert target.traced() == []
-    assert [(known.path, known.verdict) for known in target.execs()] == [("/usr/bin/readlink", Verdict.TWIN)]
+    assert [(known.path, known.verdict) for known in target.execs()] == [("/usr/bin/readlink", Choice.TWIN)]
 
 
 def test_without_twins_qemu_runs_everything(emulated: Target) -> None:
@@ -71,7 +71,7 @@ def test_arguments_that_ask_for_the_targets_own(
     entry = replace(native, rules=replace(native.rules, emulate_args=(pattern,)))
     target.armhf.roots.dispatcher([entry], target.dispatcher)
     assert target.says("echo", *words.split()) == words
-    assert [known.verdict for known in target.execs()] == [Verdict.ARGUMENT if emulated else Verdict.TWIN]
+    assert [known.verdict for known in target.execs()] == [Choice.ARGUMENT if emulated else Choice.TWIN]
 
 
 @pytest.mark.parametrize(("words", "emulated"), [("-c x", False), ("x -S", False), ("-cx", True), ("", True)])
@@ -80,7 +80,7 @@ def test_arguments_without_which_the_targets_own_runs(target: Target, words: str
     entry = replace(native, rules=replace(native.rules, emulate_without=("-c", "-S")))
     target.armhf.roots.dispatcher([entry], target.dispatcher)
     assert target.says("echo", *words.split()) == words
-    assert [known.verdict for known in target.execs()] == [Verdict.ARGUMENT if emulated else Verdict.TWIN]
+    assert [known.verdict for known in target.execs()] == [Choice.ARGUMENT if emulated else Choice.TWIN]
 
 
 @pytest.mark.parametrize("copy", ["/usr/bin/cat", "/tmp/cat"])

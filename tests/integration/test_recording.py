@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from conftest import Target
 
-from xbuild.formats.record import Verdict, read
+from xbuild.formats.record import Choice, read
 from xbuild.sandbox.run import capture, give_tree
 
 pytestmark = pytest.mark.integration
 
 
-def verdicts(target: Target, name: str) -> list[Verdict]:
+def verdicts(target: Target, name: str) -> list[Choice]:
     """Of the execs of the program of that name, in order."""
     return [known.verdict for known in target.execs() if known.path.endswith(f"/{name}")]
 
@@ -30,14 +30,14 @@ def test_every_exec_has_its_reason(target: Target) -> None:
         "readlink /bin; uname"
     )
     after = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-    assert verdicts(target, "readlink") == [Verdict.TWIN, Verdict.CHANGED]
-    assert verdicts(target, "perl") == [Verdict.NO_ENTRY]
-    assert verdicts(target, "sort") == [Verdict.ARGUMENT]
-    assert verdicts(target, "arm-linux-gnueabihf-gcc-14") == [Verdict.VARIABLE, Verdict.TWIN]
+    assert verdicts(target, "readlink") == [Choice.TWIN, Choice.CHANGED]
+    assert verdicts(target, "perl") == [Choice.NO_ENTRY]
+    assert verdicts(target, "sort") == [Choice.ARGUMENT]
+    assert verdicts(target, "arm-linux-gnueabihf-gcc-14") == [Choice.VARIABLE, Choice.TWIN]
     # The one below the emulated driver is its child like any other.
-    assert verdicts(target, "cc1") == [Verdict.TWIN, Verdict.WIDTH_TWIN]
+    assert verdicts(target, "cc1") == [Choice.TWIN, Choice.WIDTH_TWIN]
     # A program that has no twin has not lost one by being changed.
-    assert verdicts(target, "uname") == [Verdict.NO_ENTRY]
+    assert verdicts(target, "uname") == [Choice.NO_ENTRY]
     times = [known.time for known in target.execs()]
     assert before < times[0] <= times[-1] < after
     assert len({known.pid for known in target.execs()}) > 5
@@ -49,14 +49,14 @@ def test_a_twin_that_cannot_start_is_corrected(target: Target) -> None:
         "mkdir /tmp/r; mount --bind / /tmp/r; mount --bind /proc /tmp/r/proc;"
         "chroot /tmp/r /usr/bin/readlink -f /usr/bin/cc"
     )
-    assert verdicts(target, "readlink") == [Verdict.TWIN, Verdict.FAILED]
+    assert verdicts(target, "readlink") == [Choice.TWIN, Choice.FAILED]
     assert read(target.place / "record").total(native=True)["/usr/bin/readlink"] == 0
-    assert verdicts(target, "chroot") == [Verdict.TWIN]
+    assert verdicts(target, "chroot") == [Choice.TWIN]
 
 
 def test_nothing_is_lost_when_many_write_at_once(target: Target) -> None:
     target.sh("for i in 1 2 3 4 5 6 7 8; do (for j in 1 2 3 4 5 6 7 8 9 10; do /usr/bin/true; done) & done; wait")
-    assert verdicts(target, "true") == [Verdict.TWIN] * 80
+    assert verdicts(target, "true") == [Choice.TWIN] * 80
 
 
 _BUSY = 'i=0; while [ "$i" -lt "$1" ]; do i=$((i + 1)); done'

@@ -14,7 +14,7 @@ import pytest
 from conftest import ENV, Armhf, Target
 
 from xbuild.base import paths
-from xbuild.formats.record import Verdict, read
+from xbuild.formats.record import Choice, read
 from xbuild.sandbox.run import capture, give_tree, remove_tree
 from xbuild.twins.privatetree import run_native
 
@@ -121,8 +121,8 @@ def test_a_limit_on_file_sizes_is_not_for_the_record(target: Target, limit: int)
     record = target.place / "record"
     found = read(record)
     assert found.whole is (limit == 1000)
-    assert found.counts["/usr/bin/dash", Verdict.TWIN] == 1
-    assert (found.counts.get(("/usr/bin/true", Verdict.TWIN), 0) == 20) is (limit == 1000)
+    assert found.counts["/usr/bin/dash", Choice.TWIN] == 1
+    assert (found.counts.get(("/usr/bin/true", Choice.TWIN), 0) == 20) is (limit == 1000)
     assert limit == 1000 or record.stat().st_size <= max(BLOCK * limit, 2 * 16 + len("/usr/bin/perl/usr/bin/dash"))
 
 
@@ -167,7 +167,7 @@ def test_a_library_for_every_program_of_the_root(target: Target, text: str, nati
     before = len(target.execs())
     assert target.says("sh", "-c", "/usr/bin/true; echo done 2>&1").endswith("done")
     verdicts = {known.verdict for known in target.execs()[before:]}
-    assert verdicts == {Verdict.TWIN if native else Verdict.PRELOADED}
+    assert verdicts == {Choice.TWIN if native else Choice.PRELOADED}
 
 
 def test_a_library_for_every_program_acts(target: Target) -> None:
@@ -205,7 +205,7 @@ def test_words_for_the_linker(target: Target, words: str, emulated: bool) -> Non
     entry = replace(native, rules=replace(native.rules, linker_words=("-O*", "-rpath", "-rpath=*", "-as-needed")))
     target.armhf.roots.dispatcher([entry], target.dispatcher)
     assert target.says("echo", *words.split()) == words
-    assert [known.verdict for known in target.execs()] == [Verdict.ARGUMENT if emulated else Verdict.TWIN]
+    assert [known.verdict for known in target.execs()] == [Choice.ARGUMENT if emulated else Choice.TWIN]
 
 
 def test_a_registered_dispatcher_is_not_written_over(target: Target) -> None:

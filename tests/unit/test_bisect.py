@@ -19,7 +19,7 @@ from xbuild.model.policy import Policy
 from xbuild.proof.bisect.runs import Outcome, Run, Runner
 from xbuild.proof.bisect.search import Bisection
 from xbuild.proof.bisect.trees import Change, Item, Noise, changes, printable
-from xbuild.proof.bisect.verdict import Culprit, Finding, Verdict
+from xbuild.proof.bisect.verdict import Bisected, Culprit, Finding
 from xbuild.twins.pairing import Pairs, Twin
 
 TOOLS = ["awk", "cat", "grep", "make", "sed", "tar", "touch"]
@@ -309,7 +309,7 @@ def test_any_name_can_be_printed() -> None:
     assert printable(b"a\xff\xc3\xa4".decode(errors="surrogateescape")) == "a\ufffd\xe4"
 
 
-def verdict(*paths_: str, **more: Any) -> Verdict:
+def verdict(*paths_: str, **more: Any) -> Bisected:
     """A verdict about zlib with these culprits."""
     toolchain = load_toolchain("armhf", paths.PACKAGE.parent)
     recipe = load_recipe("zlib", toolchain, paths.PACKAGE.parent)
@@ -319,7 +319,7 @@ def verdict(*paths_: str, **more: Any) -> Verdict:
         "message": "", "lines": (), "others": False, "kept": {}, **more,
     }  # fmt: skip
     finding = Finding(**values) if paths_ else None
-    return Verdict("zlib 1 for armhf", "zlib --target armhf", recipe, "armhf", finding, [], 5, 2.0)
+    return Bisected("zlib 1 for armhf", "zlib --target armhf", recipe, "armhf", finding, [], 5, 2.0)
 
 
 def test_what_a_verdict_says() -> None:

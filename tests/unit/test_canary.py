@@ -12,7 +12,7 @@ from xbuild.base import log, paths
 from xbuild.base.errors import EXIT_MACHINE, MachineError
 from xbuild.build import canary
 from xbuild.build.canary.cases import CASES, COMPILER, Case
-from xbuild.build.canary.examine import SOURCE, Finding, Status
+from xbuild.build.canary.examine import SOURCE, Examined, Status
 from xbuild.build.environment import WorkPlace
 from xbuild.model.load import load_toolchain
 from xbuild.roots.distribution import Roots
@@ -22,15 +22,15 @@ ARMHF = load_toolchain("armhf", paths.PACKAGE.parent)
 AMD64 = load_toolchain("amd64", paths.PACKAGE.parent)
 
 
-def finding(name: str, status: Status, *, required: bool = True) -> Finding:
+def finding(name: str, status: Status, *, required: bool = True) -> Examined:
     detail = "" if status == "passed" else f"{name} went wrong"
-    return Finding(name, f"{name} works", status, detail, f"mend {name}" if status == "failed" else None, required)
+    return Examined(name, f"{name} works", status, detail, f"mend {name}" if status == "failed" else None, required)
 
 
 class Cages:
     """Stands for the sandboxes: counts the examinations, each of which gives `findings`."""
 
-    def __init__(self, *findings: Finding) -> None:
+    def __init__(self, *findings: Examined) -> None:
         self.findings = list(findings)
         self.file_system = "ext4"
         self.places: list[Path] = []
@@ -42,7 +42,7 @@ class Cages:
         place.path.mkdir()
         return place
 
-    def examine(self, _where: object, place: WorkPlace, **_cases: object) -> list[Finding]:
+    def examine(self, _where: object, place: WorkPlace, **_cases: object) -> list[Examined]:
         self.places.append(place.path)
         return self.findings
 
@@ -55,7 +55,7 @@ def cages(monkeypatch: pytest.MonkeyPatch) -> Cages:
     return known
 
 
-def run(store: Path) -> tuple[Finding, ...]:
+def run(store: Path) -> tuple[Examined, ...]:
     known = Store(store)
     return canary.run(known, Roots(known, ARMHF, None), (), store / "work")
 

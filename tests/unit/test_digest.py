@@ -26,7 +26,7 @@ from xbuild.base.digest import (
 )
 from xbuild.base.errors import MachineError
 from xbuild.build.environment import WorkPlace
-from xbuild.build.phases import Progress, Record
+from xbuild.build.phases import Progress, StepRecord
 from xbuild.session import kept
 from xbuild.store.local import Store
 
@@ -130,7 +130,7 @@ def test_an_entry_without_sums_that_cannot_be_read(tmp_path: Path, harm: Callabl
 def test_a_damaged_state_file_is_no_state(tmp_path: Path, harm: Callable[[Path], None]) -> None:
     place = WorkPlace(tmp_path)
     progress = Progress(place)
-    progress.records, progress.epoch = [Record("unpack", "k", "done", 1.5)], 1_700_000_000
+    progress.records, progress.epoch = [StepRecord("unpack", "k", "done", 1.5)], 1_700_000_000
     progress.save()
     assert Progress(place).epoch == 1_700_000_000
     assert Progress(place).records == progress.records

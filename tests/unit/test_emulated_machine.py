@@ -13,7 +13,7 @@ from xbuild.build.modes.system.machine import TREES, EmulatedMachine, Ended, crc
 from xbuild.build.modes.system.parts import TOOLS, Kernel, Parts
 from xbuild.build.modes.system.talk import Said
 from xbuild.model.load import load_toolchain
-from xbuild.model.toolchain import System
+from xbuild.model.toolchain import MachineSpec
 from xbuild.roots.distribution import Roots
 from xbuild.store.local import Store
 
@@ -21,7 +21,7 @@ CHECKOUT = paths.PACKAGE.parent
 KERNEL = Kernel(Path("/k/vmlinuz"), Path("/k/initrd"), ("/modules/a.ko",), "linux-image-1 1.2")
 
 
-def system_of(target: str) -> System:
+def system_of(target: str) -> MachineSpec:
     found = load_toolchain(target, CHECKOUT).system
     assert found is not None
     return found

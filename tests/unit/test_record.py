@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 
 from xbuild.base import paths
 from xbuild.formats import record
-from xbuild.formats.record import Exec, Record, Stream, Verdict, keep, parse, read
+from xbuild.formats.record import Choice, Exec, Record, Stream, keep, parse, read
 
 EXECS = st.lists(
     st.builds(
         Exec,
         time=st.integers(0, 2**64 - 1),
         pid=st.integers(0, 2**32 - 1),
-        verdict=st.sampled_from(Verdict),
+        verdict=st.sampled_from(Choice),
         path=st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=50).map("/".__add__),
     )
 )
@@ -39,7 +39,7 @@ def test_numbers_and_layout_are_those_of_the_header() -> None:
     header = (paths.DISPATCHER / "table.h").read_text()
     assert f'"{record.CUT}"' in header
     numbers = {name: int(value) for name, value in re.findall(r"^    ([A-Z_]+) = (\d+)", header, re.MULTILINE)}
-    assert numbers == {verdict.name: verdict.value for verdict in Verdict}
+    assert numbers == {verdict.name: verdict.value for verdict in Choice}
     found = re.search(r"struct record \{(.*?)\n\};", header, re.DOTALL)
     assert found is not None
     kinds = re.findall(r"^    uint(\d+)_t", found[1], re.MULTILINE)
@@ -70,16 +70,16 @@ def test_any_bytes_are_read_without_a_fault(data: bytes) -> None:
 
 def test_a_twin_that_could_not_start_was_none(tmp_path: Path) -> None:
     execs = [
-        Exec(1, 5, Verdict.TWIN, "/usr/bin/make"),
-        Exec(2, 6, Verdict.TWIN, "/usr/bin/sed"),
-        Exec(3, 5, Verdict.TWIN, "/usr/bin/sed"),
-        Exec(4, 6, Verdict.FAILED, "/usr/bin/sed"),
+        Exec(1, 5, Choice.TWIN, "/usr/bin/make"),
+        Exec(2, 6, Choice.TWIN, "/usr/bin/sed"),
+        Exec(3, 5, Choice.TWIN, "/usr/bin/sed"),
+        Exec(4, 6, Choice.FAILED, "/usr/bin/sed"),
     ]
     file = tmp_path / "record"
     file.write_bytes(written(execs))
     sed = "/usr/bin/sed"
     assert read(file) == Record(
-        {("/usr/bin/make", Verdict.TWIN): 1, (sed, Verdict.TWIN): 1, (sed, Verdict.FAILED): 1}, whole=True
+        {("/usr/bin/make", Choice.TWIN): 1, (sed, Choice.TWIN): 1, (sed, Choice.FAILED): 1}, whole=True
     )
     assert read(file).total(native=False) == {sed: 1}
 
@@ -87,7 +87,7 @@ def test_a_twin_that_could_not_start_was_none(tmp_path: Path) -> None:
 @pytest.mark.parametrize("damage", [b"x", b"\0" * 40, struct.pack("<HBBIQ", 20, 99, 0, 1, 1) + b"/abc"])
 def test_damage_is_told(tmp_path: Path, damage: bytes) -> None:
     file = tmp_path / "record"
-    kept = Exec(1, 5, Verdict.NO_ENTRY, "/usr/bin/perl")
+    kept = Exec(1, 5, Choice.NO_ENTRY, "/usr/bin/perl")
     file.write_bytes(written([kept]) + damage)
     found = read(file)
     assert found == Record({(kept.path, kept.verdict): 1}, whole=False)
@@ -105,7 +105,7 @@ def test_no_file_is_an_empty_record(tmp_path: Path) -> None:
     assert read(tmp_path / "none") == Record({}, whole=True)
 
 
-SED = Exec(1, 5, Verdict.TWIN, "/usr/bin/sed")
+SED = Exec(1, 5, Choice.TWIN, "/usr/bin/sed")
 
 
 def peak(action: Callable[[], object]) -> int:

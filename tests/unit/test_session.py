@@ -14,7 +14,7 @@ from xbuild.formats.elf import read_elf
 from xbuild.model.load import load_toolchain, toolchain_names
 from xbuild.sandbox.mounts import Bind, Text
 from xbuild.session import files, program
-from xbuild.session.system import Source, _is_doubtful
+from xbuild.session.system import Origin, _is_doubtful
 
 DATA = Path(__file__).parent / "data"
 CHECKOUT = Path(__file__).parents[2]
@@ -231,9 +231,9 @@ def test_a_file_of_a_foreign_layer_must_be_its_package_s(tmp_path: Path) -> None
     made(base / "var/lib/dpkg/status", "Package: sed\nStatus: install ok installed\nVersion: 1\nArchitecture: armhf\n")
     made(base / "var/lib/dpkg/info/sed.list", "/bin/sed\n")
     sums = made(base / "var/lib/dpkg/info/sed.md5sums", f"{'0' * 32}  bin/sed\n")
-    source = Source((base,)).below(upper)
+    source = Origin((base,)).below(upper)
     tree = Tree(source.layers)
-    assert not _is_doubtful(Tree([base]), "/usr/bin/sed", Source((base,)))
+    assert not _is_doubtful(Tree([base]), "/usr/bin/sed", Origin((base,)))
     assert _is_doubtful(tree, "/usr/bin/sed", source)
     md5 = "177544aa797af6f322f8caa5e80e7f24"
     sums.write_text(f"{md5}  bin/sad\n")

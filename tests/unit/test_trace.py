@@ -22,9 +22,9 @@ from xbuild.base.errors import UsageError
 from xbuild.build.inputs import Inputs
 from xbuild.build.result import Options
 from xbuild.cli.trace import trace as trace_task
-from xbuild.formats.record import Exec, Record, Verdict
-from xbuild.proof.trace import Source, Trace, tables, trace
-from xbuild.proof.trace.account import Cpu, Phase, Use, account, is_made, merge, read_cpu, shown_name, sum_up, unseen
+from xbuild.formats.record import Choice, Exec, Record
+from xbuild.proof.trace import RecordsOf, Trace, tables, trace
+from xbuild.proof.trace.account import CpuUse, Phase, Use, account, is_made, merge, read_cpu, shown_name, sum_up, unseen
 from xbuild.proof.trace.advice import advise, reasons
 from xbuild.proof.trace.explain import Explanation, Why
 from xbuild.store.local import Store
@@ -34,19 +34,19 @@ SED, PERL, CC = "/usr/bin/sed", "/usr/bin/perl", "/usr/bin/arm-linux-gnueabihf-g
 MADE = "/build/obj/conftest"
 
 
-def execs(*kinds: tuple[str, Verdict, int]) -> list[Exec]:
+def execs(*kinds: tuple[str, Choice, int]) -> list[Exec]:
     """Paths with the verdict, and how often."""
     return [Exec(0, number, verdict, path) for path, verdict, count in kinds for number in range(count)]
 
 
-def counted(execs: Sequence[Exec]) -> Counter[tuple[str, Verdict]]:
+def counted(execs: Sequence[Exec]) -> Counter[tuple[str, Choice]]:
     """As a record has them."""
     return Counter((known.path, known.verdict) for known in execs)
 
 
 EXECS = execs(
-    (SED, Verdict.TWIN, 7), (PERL, Verdict.NO_ENTRY, 3), (CC, Verdict.TWIN, 5), (CC, Verdict.ARGUMENT, 2),
-    (MADE, Verdict.NO_ENTRY, 4), ("/tmp/x/conftest (deleted)", Verdict.NO_ENTRY, 1),
+    (SED, Choice.TWIN, 7), (PERL, Choice.NO_ENTRY, 3), (CC, Choice.TWIN, 5), (CC, Choice.ARGUMENT, 2),
+    (MADE, Choice.NO_ENTRY, 4), ("/tmp/x/conftest (deleted)", Choice.NO_ENTRY, 1),
 )  # fmt: skip
 
 
@@ -83,21 +83,21 @@ def test_execs_are_counted_exactly() -> None:
 
 NAMES = st.sampled_from([SED, PERL, CC, MADE, "/usr/bin/dash"])
 SECONDS = st.floats(0, 100).map(lambda value: round(value, 2))
-RECORDS = st.dictionaries(st.tuples(NAMES, st.sampled_from(Verdict)), st.integers(1, 9), max_size=20)
+RECORDS = st.dictionaries(st.tuples(NAMES, st.sampled_from(Choice)), st.integers(1, 9), max_size=20)
 
 
 @st.composite
-def cpus(draw: st.DrawFn) -> Cpu:
+def cpus(draw: st.DrawFn) -> CpuUse:
     """Samples as they may be, also without an exec to them."""
     seconds = draw(st.dictionaries(st.tuples(NAMES, st.booleans()), SECONDS, max_size=6))
     caught = {key: draw(st.integers(0, 50)) for key in seconds}
     before = {key: min(draw(SECONDS), known) for key, known in seconds.items()}
-    return Cpu(0.05, sum(seconds.values()) + draw(SECONDS), seconds, 0.0, caught, before)
+    return CpuUse(0.05, sum(seconds.values()) + draw(SECONDS), seconds, 0.0, caught, before)
 
 
 @settings(max_examples=40)
 @given(RECORDS, cpus(), st.randoms())
-def test_what_is_shared_out(counts: dict[tuple[str, Verdict], int], cpu: Cpu, chance: random.Random) -> None:
+def test_what_is_shared_out(counts: dict[tuple[str, Choice], int], cpu: CpuUse, chance: random.Random) -> None:
     uses = account(counts, cpu)
     # The total is exact, and what was seen is kept.
     if counts or any(cpu.programs.values()):
@@ -122,13 +122,13 @@ def test_what_is_shared_out(counts: dict[tuple[str, Verdict], int], cpu: Cpu, ch
 
 
 def test_an_emulated_program_that_was_never_met_weighs_more() -> None:
-    known = counted(execs((SED, Verdict.TWIN, 100), (PERL, Verdict.NO_ENTRY, 100)))
-    found = by_name(account(known, Cpu(0.05, 1.57, {})))
+    known = counted(execs((SED, Choice.TWIN, 100), (PERL, Choice.NO_ENTRY, 100)))
+    found = by_name(account(known, CpuUse(0.05, 1.57, {})))
     assert found[SED, True].seconds == pytest.approx(0.07)
     assert found[PERL, False].seconds == pytest.approx(1.5)
 
 
-def simulated(lives: Mapping[tuple[str, bool], Sequence[float]], interval: float, chance: random.Random) -> Cpu:
+def simulated(lives: Mapping[tuple[str, bool], Sequence[float]], interval: float, chance: random.Random) -> CpuUse:
     """What the sampler sees of processes that use one core one after another, for as many seconds as each lives."""
     seconds: dict[tuple[str, bool], float] = defaultdict(float)
     before: dict[tuple[str, bool], float] = defaultdict(float)
@@ -147,7 +147,7 @@ def simulated(lives: Mapping[tuple[str, bool], Sequence[float]], interval: float
             before[program] += looks[0]
             seconds[program] += looks[-1]
         now += life
-    return Cpu(interval, now, dict(seconds), 0.0, dict(caught), dict(before))
+    return CpuUse(interval, now, dict(seconds), 0.0, dict(caught), dict(before))
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -159,7 +159,7 @@ def test_the_estimate_is_as_good_as_it_says(seed: int) -> None:
         (CC, True): [chance.uniform(0.02, 0.4) for _ in range(60)],
         (PERL, False): [chance.uniform(0.01, 0.06) for _ in range(40)],
     }
-    verdicts = {True: Verdict.TWIN, False: Verdict.NO_ENTRY}
+    verdicts = {True: Choice.TWIN, False: Choice.NO_ENTRY}
     counts = [(path, verdicts[native], len(known)) for (path, native), known in lives.items()]
     cpu = simulated(lives, 0.05, chance)
     assert unseen(cpu) > 0.3 * cpu.total
@@ -170,7 +170,7 @@ def test_the_estimate_is_as_good_as_it_says(seed: int) -> None:
 
 
 def test_steps_add_up() -> None:
-    cpu = Cpu(0.05, 4.0, {(SED, True): 1.0})
+    cpu = CpuUse(0.05, 4.0, {(SED, True): 1.0})
     once = account(counted(EXECS), cpu)
     twice = by_name(merge([*once, *account(counted(EXECS), cpu)]))
     for use in once:
@@ -217,15 +217,15 @@ WHYS = {
 }
 
 
-def why(path: str, verdict: Verdict) -> Explanation:
-    return Explanation(Why.ARGUMENT, "asked") if verdict is Verdict.ARGUMENT else WHYS[path]
+def why(path: str, verdict: Choice) -> Explanation:
+    return Explanation(Why.ARGUMENT, "asked") if verdict is Choice.ARGUMENT else WHYS[path]
 
 
 def test_advice() -> None:
-    kinds = [("/usr/bin/bc", Verdict.NO_ENTRY, 3), ("/usr/bin/dc", Verdict.NO_ENTRY, 1), (PERL, Verdict.NO_ENTRY, 1),
-             (PERL, Verdict.ARGUMENT, 3), (MADE, Verdict.NO_ENTRY, 1), (SED, Verdict.TWIN, 9)]  # fmt: skip
+    kinds = [("/usr/bin/bc", Choice.NO_ENTRY, 3), ("/usr/bin/dc", Choice.NO_ENTRY, 1), (PERL, Choice.NO_ENTRY, 1),
+             (PERL, Choice.ARGUMENT, 3), (MADE, Choice.NO_ENTRY, 1), (SED, Choice.TWIN, 9)]  # fmt: skip
     seconds = {("/usr/bin/bc", False): 2.0, ("/usr/bin/dc", False): 1.0, (PERL, False): 4.0, (MADE, False): 0.5}
-    uses = account(counted(execs(*kinds)), Cpu(0.05, 107.5, {**seconds, (SED, True): 100.0}))
+    uses = account(counted(execs(*kinds)), CpuUse(0.05, 107.5, {**seconds, (SED, True): 100.0}))
     found = {advice.explanation.why: advice for advice in advise(uses, why, {"/usr/bin/bc": "bc"}.get)}
     # Each reason has its part of a program's seconds.
     assert {known: round(advice.seconds, 3) for known, advice in found.items()} == {
@@ -242,14 +242,14 @@ def test_advice() -> None:
     assert reasons(perl, why) == {Why.NEVER: 1, Why.ARGUMENT: 3}
 
 
-def made_up(cpu: Cpu | None = None, *, whole: bool = True) -> Trace:
+def made_up(cpu: CpuUse | None = None, *, whole: bool = True) -> Trace:
     phases = [Phase("compile", "done", Record(counted(EXECS), whole), cpu)]
-    return Trace("tiny 1 for armhf", Source("the artifact", Path("/records")), phases, None)
+    return Trace("tiny 1 for armhf", RecordsOf("the artifact", Path("/records")), phases, None)
 
 
 @pytest.mark.parametrize("top", [1, 2, 100])
 def test_tables_lose_nothing(top: int) -> None:
-    cpu = Cpu(0.05, 8.0, {(CC, True): 5.0, (PERL, False): 2.0})
+    cpu = CpuUse(0.05, 8.0, {(CC, True): 5.0, (PERL, False): 2.0})
     found = made_up(cpu)
     rows = tables.program_rows(found, top)
     assert len(rows) == min(top + 1, 4)

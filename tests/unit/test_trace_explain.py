@@ -11,7 +11,7 @@ from xbuild.base import paths
 from xbuild.base.errors import UsageError
 from xbuild.base.yamlfile import load_model
 from xbuild.build.environment import Mode
-from xbuild.formats.record import Verdict
+from xbuild.formats.record import Choice
 from xbuild.model.policy import Policy
 from xbuild.proof.trace.answer import answer, started
 from xbuild.proof.trace.explain import Surroundings, Why, explain, knows
@@ -143,19 +143,19 @@ def test_a_mode_without_twins(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("verdict", "why"),
     [
-        (Verdict.TWIN, Why.TWIN),
-        (Verdict.WIDTH_TWIN, Why.TWIN),
-        (Verdict.ARGUMENT, Why.ARGUMENT),
-        (Verdict.VARIABLE, Why.VARIABLE),
-        (Verdict.CHANGED, Why.CHANGED),
-        (Verdict.FAILED, Why.FAILED),
+        (Choice.TWIN, Why.TWIN),
+        (Choice.WIDTH_TWIN, Why.TWIN),
+        (Choice.ARGUMENT, Why.ARGUMENT),
+        (Choice.VARIABLE, Why.VARIABLE),
+        (Choice.CHANGED, Why.CHANGED),
+        (Choice.FAILED, Why.FAILED),
         # Emulated in that build, though it has a twin now.
-        (Verdict.NO_ENTRY, Why.OUTDATED),
+        (Choice.NO_ENTRY, Why.OUTDATED),
     ],
 )
-def test_what_the_dispatcher_said_counts(plain: Surroundings, verdict: Verdict, why: Why) -> None:
+def test_what_the_dispatcher_said_counts(plain: Surroundings, verdict: Choice, why: Why) -> None:
     assert explain("/usr/bin/cat", plain, verdict).why is why
-    assert explain("/usr/bin/uname", plain, Verdict.NO_ENTRY).why is Why.NEVER
+    assert explain("/usr/bin/uname", plain, Choice.NO_ENTRY).why is Why.NEVER
 
 
 DEFAULT = load_model(paths.POLICIES / "default.yml", Policy)

@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 from xbuild.binfmt.entry import WINDOW, Entry
 
-Verdict = Literal["runs", "refused", "dies", "unknown"]
-VERDICTS: dict[Verdict, str] = {
+Forecast = Literal["runs", "refused", "dies", "unknown"]
+FORECASTS: dict[Forecast, str] = {
     "runs": "runs",
     "refused": "execve fails",
     "dies": "starts, and ends at once",
@@ -97,7 +97,7 @@ class Answer:
 
     file: str
     root: str
-    verdict: Verdict = "unknown"
+    verdict: Forecast = "unknown"
     cause: str = ""
     text: str = ""
     fault: int = 0
@@ -111,7 +111,7 @@ class Answer:
         """For people."""
         inside = f" in the root {self.root}" if self.root != "/" else ""
         number = f": {errno.errorcode[self.fault]}, {os.strerror(self.fault)!r}" if self.fault else ""
-        yield f"{self.file}{inside}: {VERDICTS[self.verdict]}{number}"
+        yield f"{self.file}{inside}: {FORECASTS[self.verdict]}{number}"
         yield f"cause: {self.text} [{self.cause}]"
         yield from (f"  {number}. {step}" for number, step in enumerate(self.chain, 1))
         for comparison in self.comparisons:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from xbuild.binfmt import architectures, header, rooted
-from xbuild.binfmt.answer import Answer, Comparison, Verdict
+from xbuild.binfmt.answer import Answer, Comparison, Forecast
 from xbuild.binfmt.entry import WINDOW, Entry
 from xbuild.binfmt.header import Header
 from xbuild.binfmt.hints import hints_for, near
@@ -35,7 +35,7 @@ _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 class _End(Exception):
     """The program does not run: how, a word for the cause, the text, the errno of execve."""
 
-    def __init__(self, verdict: Verdict, cause: str, text: str, fault: int = 0) -> None:
+    def __init__(self, verdict: Forecast, cause: str, text: str, fault: int = 0) -> None:
         super().__init__(text)
         self.verdict = verdict
         self.cause = cause

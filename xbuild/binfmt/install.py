@@ -18,7 +18,7 @@ from xbuild.binfmt import architectures, record
 from xbuild.binfmt.entry import WINDOW, Entry, escaped, register_line
 from xbuild.binfmt.formats import parse
 from xbuild.binfmt.machine import Machine
-from xbuild.binfmt.record import Record
+from xbuild.binfmt.record import Installed
 from xbuild.binfmt.render import entry_notes, is_static, render
 
 Make = Callable[[Path], bytes]
@@ -48,7 +48,7 @@ class Installer:
 
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
-        self._record: Record | None = None
+        self._record: Installed | None = None
 
     def current(self, name: str) -> Entry | None:
         """The kernel's entry of this name, whoever made it."""
@@ -80,7 +80,7 @@ class Installer:
             self._record = replace(known, entry=entry, state="installing")
         else:
             self._refuse_others(name)
-            self._record = Record(entry, method, "installing")
+            self._record = Installed(entry, method, "installing")
         if make is not None:
             self._program(change, Path(entry.interpreter), make(plain))
         if not machine.is_mounted():
@@ -114,7 +114,7 @@ class Installer:
             hint = "a static one, such as of qemu-user-static (Debian 13: qemu-user)"
             raise MachineError(f"{interpreter} is dynamic: it could not run in chroots and containers", hint=hint)
 
-    def _again(self, known: Record, entry: Entry, change: Change) -> None:
+    def _again(self, known: Installed, entry: Entry, change: Change) -> None:
         if known.state == "installed" and not known.entry.same_effect(entry):
             hint = f"invoke binfmt.remove {entry.name} --system, then install it anew"
             raise UsageError(f"xbuild has installed {entry.name} already, otherwise: {_short(known.entry)}", hint=hint)
@@ -167,7 +167,7 @@ class Installer:
         self._note(mounted=True)
         self._machine.attach()
 
-    def _boot(self, change: Change, known: Record) -> None:
+    def _boot(self, change: Change, known: Installed) -> None:
         machine, entry = self._machine, known.entry
         there = self.current(entry.name)
         lacking = there is None or not there.same_effect(entry) or not there.enabled or bool(change.steps)
@@ -226,7 +226,7 @@ class Installer:
         change.add("remove the record, and directories that were made for this and are empty", self._end)
         return change
 
-    def _remove_entry(self, change: Change, known: Record) -> None:
+    def _remove_entry(self, change: Change, known: Installed) -> None:
         machine, name = self._machine, known.entry.name
         if known.method == "binfmt-support" and (machine.root / "var/lib/binfmts" / name).exists():
             command = [machine.update_binfmts() or "update-binfmts", "--remove", name, known.entry.interpreter]

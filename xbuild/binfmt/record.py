@@ -20,7 +20,7 @@ _VERSION = 1
 
 
 @dataclass(frozen=True)
-class Record:
+class Installed:
     """One entry that is ours.
 
     entry: as it was registered. files: what we wrote, each with its sha256. directories: that we made for others to
@@ -40,7 +40,7 @@ class Record:
         return {**asdict(self), "entry": entry, "version": _VERSION}
 
 
-def write(machine: Machine, record: Record) -> None:
+def write(machine: Machine, record: Installed) -> None:
     """Store `record`: on the disk before anything else happens."""
     machine.records.mkdir(parents=True, exist_ok=True)
     replace_file(machine.records / f"{record.entry.name}.json", json.dumps(record.as_json(), indent=1).encode() + b"\n")
@@ -62,7 +62,7 @@ def replace_file(path: Path, data: bytes, mode: int = 0o644) -> None:
         os.close(folder)
 
 
-def load(machine: Machine, name: str) -> Record | None:
+def load(machine: Machine, name: str) -> Installed | None:
     """The record of the entry `name`; None if xbuild has installed none. Raises MachineError for a broken one."""
     path = machine.records / f"{name}.json"
     if not path.exists():
@@ -75,13 +75,13 @@ def load(machine: Machine, name: str) -> Record | None:
             raise ValueError(f"version {known}")
         magic, mask = bytes.fromhex(entry.pop("magic")), bytes.fromhex(entry.pop("mask"))
         directories = tuple(value.pop("directories"))
-        return Record(entry=Entry(magic=magic, mask=mask, **entry), directories=directories, **value)
+        return Installed(entry=Entry(magic=magic, mask=mask, **entry), directories=directories, **value)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         hint = "it tells what xbuild has installed: read it, undo that by hand, and delete it"
         raise MachineError(f"{path}: cannot be understood: {error}", hint=hint) from error
 
 
-def load_all(machine: Machine) -> Iterator[Record]:
+def load_all(machine: Machine) -> Iterator[Installed]:
     """The records of all entries that are ours; broken ones are passed over."""
     for path in sorted(machine.records.glob("*.json")):
         with contextlib.suppress(MachineError):

@@ -39,7 +39,7 @@ _HINTS: tuple[tuple[str, str], ...] = (
 
 
 @dataclass(frozen=True)
-class Record:
+class StepRecord:
     """What the state file says about a step. seconds: how long it took."""
 
     name: str
@@ -53,14 +53,14 @@ class Progress:
 
     def __init__(self, place: WorkPlace) -> None:
         self._place = place
-        self.records: list[Record] = []
+        self.records: list[StepRecord] = []
         self.epoch = 0
         self.resumed = False
         if place.strange:
             return
         try:
             value = read_sealed(place.state)
-            self.records = [Record(**record) for record in value["records"]]
+            self.records = [StepRecord(**record) for record in value["records"]]
             self.epoch, self.resumed = int(value["epoch"]), bool(value["resumed"])
         except (OSError, ValueError, KeyError, TypeError):
             # Absent, damaged, or another version's: then nothing was done.
@@ -78,7 +78,7 @@ class Progress:
 
     def add(self, step: Step, status: str, seconds: float) -> None:
         """Note the end of a step."""
-        self.records.append(Record(step.name, step.key, status, round(seconds, 3)))
+        self.records.append(StepRecord(step.name, step.key, status, round(seconds, 3)))
         self.save()
 
     def save(self) -> None:

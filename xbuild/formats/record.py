@@ -25,7 +25,7 @@ CUT = "user.xbuild.cut"
 """The extended attribute by which the dispatcher tells that it could not write an exec down (table.h)."""
 
 
-class Verdict(IntEnum):
+class Choice(IntEnum):
     """What the dispatcher decided; the numbers are table.h's."""
 
     TWIN = 1
@@ -44,13 +44,13 @@ class Exec:
 
     time: int
     pid: int
-    verdict: Verdict
+    verdict: Choice
     path: str
 
     @property
     def native(self) -> bool:
         """Whether a twin ran."""
-        return self.verdict in (Verdict.TWIN, Verdict.WIDTH_TWIN)
+        return self.verdict in (Choice.TWIN, Choice.WIDTH_TWIN)
 
 
 @dataclass(frozen=True)
@@ -60,14 +60,14 @@ class Record:
     whole: False if the file was cut short or damaged, or is longer than what is read; then what is missing is lost.
     """
 
-    counts: Mapping[tuple[str, Verdict], int]
+    counts: Mapping[tuple[str, Choice], int]
     whole: bool
 
     def total(self, *, native: bool) -> Counter[str]:
         """How often programs ran natively or not, by real path."""
         found: Counter[str] = Counter()
         for (path, verdict), count in self.counts.items():
-            if native is (verdict in (Verdict.TWIN, Verdict.WIDTH_TWIN)):
+            if native is (verdict in (Choice.TWIN, Choice.WIDTH_TWIN)):
                 found[path] += count
         return found
 
@@ -78,12 +78,12 @@ def parse(data: bytes) -> tuple[list[Exec], int]:
     place = 0
     while place + _HEAD.size <= len(data):
         length, verdict, zero, pid, time = _HEAD.unpack_from(data, place)
-        if not _HEAD.size < length <= _LONGEST or zero or not Verdict.TWIN <= verdict <= Verdict.PRELOADED:
+        if not _HEAD.size < length <= _LONGEST or zero or not Choice.TWIN <= verdict <= Choice.PRELOADED:
             break
         if place + length > len(data):
             break
         path = data[place + _HEAD.size : place + length].decode(errors="surrogateescape")
-        found.append(Exec(time, pid, Verdict(verdict), path))
+        found.append(Exec(time, pid, Choice(verdict), path))
         place += length
     return found, place
 
@@ -122,8 +122,8 @@ def read(path: Path) -> Record:
 
     A twin that could not be started, which a later exec of the same process with FAILED tells, does not count.
     """
-    counts: Counter[tuple[str, Verdict]] = Counter()
-    latest: dict[int, tuple[str, Verdict]] = {}
+    counts: Counter[tuple[str, Choice]] = Counter()
+    latest: dict[int, tuple[str, Choice]] = {}
     try:
         descriptor = _open(path)
     except FileNotFoundError:
@@ -133,7 +133,7 @@ def read(path: Path) -> Record:
         while found := stream.more():
             for known in found:
                 key = (_printable(known.path), known.verdict)
-                if known.verdict is Verdict.FAILED and (failed := latest.pop(known.pid, None)):
+                if known.verdict is Choice.FAILED and (failed := latest.pop(known.pid, None)):
                     counts[failed] -= 1
                 if known.native:
                     latest[known.pid] = key

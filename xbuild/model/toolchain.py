@@ -36,7 +36,7 @@ class Qemu(Model):
     package: Package = Field(description="The package that it comes from")
 
 
-class System(Model):
+class MachineSpec(Model):
     """The whole machine that mode `system` emulates."""
 
     binary: AbsolutePath = Field(description="The emulator of machines, in a native root of its own")
@@ -100,7 +100,7 @@ class Toolchain(Model):
     architecture: Architecture = Field(description="The distribution's name of the architecture")
     elf: Elf = Field(description="What its ELF files look like")
     qemu: Qemu | None = Field(None, description="Its emulator, where the machine is another one")
-    system: System | None = Field(None, description="Its emulator of a whole machine, for mode `system`")
+    system: MachineSpec | None = Field(None, description="Its emulator of a whole machine, for mode `system`")
     distribution: Distribution = Field(description="What its root is made of")
     native_root: NativeRoot | None = Field(None, description="What the native root is made of")
     word_size_root: WordSizeRoot | None = Field(

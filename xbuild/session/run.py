@@ -24,7 +24,7 @@ from xbuild.sandbox.attached import run_attached
 from xbuild.sandbox.mounts import Bind, Mount, Overlay
 from xbuild.sandbox.run import Sandbox
 from xbuild.session import files, kept, program
-from xbuild.session.system import Source, System, prepare, sysroot, target_root
+from xbuild.session.system import Origin, SessionRoot, prepare, sysroot, target_root
 from xbuild.store.local import IN_USE, Store, writing_below
 
 _NOT_FOUND = 127
@@ -101,7 +101,7 @@ def _check_reachable(paths_: Sequence[Path]) -> None:
                 )
 
 
-def _sandbox(system: System, mounts: Sequence[Mount], view: files.View, store: Store) -> Sandbox:
+def _sandbox(system: SessionRoot, mounts: Sequence[Mount], view: files.View, store: Store) -> Sandbox:
     return Sandbox(
         mounts=tuple(mounts),
         mount_point=store.directory("mnt"),
@@ -114,7 +114,7 @@ def _sandbox(system: System, mounts: Sequence[Mount], view: files.View, store: S
     )
 
 
-def _source(roots: Roots, options: RunOptions, stack: contextlib.ExitStack) -> Source:
+def _source(roots: Roots, options: RunOptions, stack: contextlib.ExitStack) -> Origin:
     if options.sysroot is not None:
         return sysroot(options.sysroot)
     source = target_root(roots)
@@ -126,7 +126,7 @@ def _source(roots: Roots, options: RunOptions, stack: contextlib.ExitStack) -> S
     return source.below(known.upper)
 
 
-def _mounts(system: System, path: Path | None) -> tuple[files.View, list[Mount]]:
+def _mounts(system: SessionRoot, path: Path | None) -> tuple[files.View, list[Mount]]:
     layers = system.source.layers
     tree = Tree(layers)
     shown = files.machine_directories()
@@ -166,14 +166,14 @@ def _tell_missing(found: program.Found, toolchain: Toolchain, view: files.View) 
 
 
 _WAYS = {
-    record.Verdict.TWIN: "native",
-    record.Verdict.WIDTH_TWIN: "native",
-    record.Verdict.NO_ENTRY: "emulated",
-    record.Verdict.CHANGED: "emulated: not as its package brought it",
-    record.Verdict.ARGUMENT: "emulated: an argument asks for the target's own",
-    record.Verdict.VARIABLE: "emulated: a variable asks for the target's own",
-    record.Verdict.PRELOADED: "emulated: /etc/ld.so.preload names a library of the target",
-    record.Verdict.FAILED: "emulated: its twin could not be started",
+    record.Choice.TWIN: "native",
+    record.Choice.WIDTH_TWIN: "native",
+    record.Choice.NO_ENTRY: "emulated",
+    record.Choice.CHANGED: "emulated: not as its package brought it",
+    record.Choice.ARGUMENT: "emulated: an argument asks for the target's own",
+    record.Choice.VARIABLE: "emulated: a variable asks for the target's own",
+    record.Choice.PRELOADED: "emulated: /etc/ld.so.preload names a library of the target",
+    record.Choice.FAILED: "emulated: its twin could not be started",
 }
 
 

@@ -22,7 +22,7 @@ from xbuild.sandbox.mounts import Bind, Devices, Mount, Overlay, Tmpfs
 from xbuild.sandbox.run import ROOT_PATH, Sandbox, give_tree, take_made
 from xbuild.session import kept
 from xbuild.session.run import roots_of
-from xbuild.session.system import Source, prepare, target_root
+from xbuild.session.system import Origin, prepare, target_root
 from xbuild.store.local import IN_USE, Store, writing_below
 
 _PASSED = (
@@ -72,7 +72,7 @@ def shell(command: Sequence[str], options: ShellOptions) -> int:
 
 
 @contextlib.contextmanager
-def _place(store: Store, toolchain: Toolchain, keep: str | None, source: Source) -> Iterator[Path]:
+def _place(store: Store, toolchain: Toolchain, keep: str | None, source: Origin) -> Iterator[Path]:
     """A directory with `upper` and `work` for the changes: that of a kept system, or one that goes after the block."""
     if keep is not None:
         suite = toolchain.distribution.suite
@@ -88,7 +88,7 @@ def _place(store: Store, toolchain: Toolchain, keep: str | None, source: Source)
             store.discard(path)
 
 
-def enter(roots: Roots, source: Source, place: Path, command: Sequence[str], options: ShellOptions) -> int:
+def enter(roots: Roots, source: Origin, place: Path, command: Sequence[str], options: ShellOptions) -> int:
     """Run `command` in the system of `source`; give its returncode.
 
     place: a directory with `upper`, which holds earlier changes and takes new ones, and `work`; more is made in it.

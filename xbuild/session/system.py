@@ -23,7 +23,7 @@ _STATUS = "var/lib/dpkg/status"
 
 
 @dataclass(frozen=True)
-class Source:
+class Origin:
     """Where the `/` of a session comes from.
 
     layers: directories outside, topmost first. foreign: those of them that others than us have written, in which a
@@ -33,19 +33,19 @@ class Source:
     layers: tuple[Path, ...]
     foreign: frozenset[Path] = frozenset()
 
-    def below(self, upper: Path) -> Source:
+    def below(self, upper: Path) -> Origin:
         """This one with the directory `upper` of a user's changes over it."""
-        return Source((upper, *self.layers), self.foreign | {upper})
+        return Origin((upper, *self.layers), self.foreign | {upper})
 
 
 @dataclass(frozen=True)
-class System:
+class SessionRoot:
     """What a session sees. private: the tree at /.xbuild. cpuinfo: what /proc/cpuinfo is; both None on a native one.
 
     dispatcher: a file outside that the machine's own entry is to find, where there are no registrations.
     """
 
-    source: Source
+    source: Origin
     private: Path | None
     registrations: tuple[str, ...]
     cpuinfo: Path | None
@@ -65,29 +65,29 @@ class System:
         return found
 
 
-def target_root(roots: Roots) -> Source:
+def target_root(roots: Roots) -> Origin:
     """The target's own root, made if it is not there; or the imported one."""
     base = roots.base()
-    return Source((base,), frozenset({base}) if roots.imported else frozenset())
+    return Origin((base,), frozenset({base}) if roots.imported else frozenset())
 
 
-def sysroot(directory: Path) -> Source:
+def sysroot(directory: Path) -> Origin:
     """A directory of the user's. Raises UsageError if it is none."""
     if not directory.is_dir():
         raise UsageError(f"--sysroot {directory} is no directory", hint="name one that holds the target's /lib")
     path = directory.resolve()
-    return Source((path,), frozenset({path}))
+    return Origin((path,), frozenset({path}))
 
 
 def prepare(
-    roots: Roots, source: Source, *, native: bool, record: bool = False, credentials: bool = False
-) -> System:
+    roots: Roots, source: Origin, *, native: bool, record: bool = False, credentials: bool = False
+) -> SessionRoot:
     """The system of `source`; its dispatcher is kept in the store, so that the next session starts at once.
 
     native: programs have twins. record: each exec is written down. credentials: set-user-id bits count.
     """
     if roots.toolchain.native:
-        return System(source, None, (), None)
+        return SessionRoot(source, None, (), None)
     natives = roots.natives()
 
     def make(staging: Path) -> None:
@@ -109,7 +109,7 @@ def prepare(
     place = roots.store.ensure("sessions", value, f"the dispatcher of {roots.toolchain.name}", make)
     cpuinfo = place / "cpuinfo"
     registrations, dispatcher = roots.hook(place / "dispatcher", credentials=credentials)
-    return System(source, natives.private, registrations, cpuinfo if cpuinfo.exists() else None, dispatcher)
+    return SessionRoot(source, natives.private, registrations, cpuinfo if cpuinfo.exists() else None, dispatcher)
 
 
 def _forget_older(store: Store, value: Mapping[str, Any]) -> None:
@@ -127,7 +127,7 @@ def _identity(layer: Path) -> list[Any]:
     return [str(layer), state.st_ino, state.st_ctime_ns]
 
 
-def _entries(roots: Roots, source: Source) -> Sequence[Entry]:
+def _entries(roots: Roots, source: Origin) -> Sequence[Entry]:
     tree = roots.tree_of(source.layers)
     policy = roots.policy
     # Without a package database nothing says what a file is.
@@ -138,7 +138,7 @@ def _entries(roots: Roots, source: Source) -> Sequence[Entry]:
     return pairing.pair(natives, tree, policy, roots.toolchain, without=without, libc=roots.libc).entries
 
 
-def _is_doubtful(tree: Tree, path: str, source: Source) -> bool:
+def _is_doubtful(tree: Tree, path: str, source: Origin) -> bool:
     """Is the file `path` of a foreign layer something else than what its package brought?"""
     place = tree.find(path)
     if place is None or not any(layer in place.parents for layer in source.foreign):
@@ -146,7 +146,7 @@ def _is_doubtful(tree: Tree, path: str, source: Source) -> bool:
     return not tree.as_packaged(path)
 
 
-def _ask_cpuinfo(roots: Roots, source: Source, staging: Path) -> None:
+def _ask_cpuinfo(roots: Roots, source: Origin, staging: Path) -> None:
     """The emulator shows its own to the programs that it runs; twins would read the machine's."""
     private = roots.natives().private
     mounts: tuple[Mount, ...] = (

@@ -17,7 +17,7 @@ from xbuild.base import log
 from xbuild.base.digest import file_sha256, json_contents, key_of
 from xbuild.base.errors import MachineError
 from xbuild.build.canary.cases import CASES
-from xbuild.build.canary.examine import SOURCE, Finding, cage, examine
+from xbuild.build.canary.examine import SOURCE, Examined, cage, examine
 from xbuild.build.environment import WorkPlace
 from xbuild.dispatcher.table import Entry
 from xbuild.model.toolchain import Toolchain
@@ -31,7 +31,7 @@ KIND = "canaries"
 _FINDINGS = "findings.json"
 
 
-def run(store: Store, roots: Roots, entries: Sequence[Entry], work: Path) -> tuple[Finding, ...]:
+def run(store: Store, roots: Roots, entries: Sequence[Entry], work: Path) -> tuple[Examined, ...]:
     """The canaries of the target of `roots`, run if they were not yet; none for a target without an emulator.
 
     entries: the twins of the build, which compile the canaries' program. work: directory outside that work places lie
@@ -59,14 +59,14 @@ def run(store: Store, roots: Roots, entries: Sequence[Entry], work: Path) -> tup
         (staging / _FINDINGS).write_text(text + "\n")
 
     entry = store.ensure(KIND, value, f"the canaries for {roots.toolchain.name}", make)
-    findings = tuple(Finding(**known) for known in json_contents(entry / _FINDINGS))
+    findings = tuple(Examined(**known) for known in json_contents(entry / _FINDINGS))
     for finding in findings:
         if finding.status == "failed":
             log.detail(f"a build that needs this fails: {finding.proves}; {finding.remedy}")
     return findings
 
 
-def require(findings: Sequence[Finding], toolchain: Toolchain) -> None:
+def require(findings: Sequence[Examined], toolchain: Toolchain) -> None:
     """Raise MachineError if a finding says that builds for `toolchain` must not start."""
     failed = [finding for finding in findings if finding.status == "failed" and finding.required]
     if failed:

@@ -37,7 +37,7 @@ Status = Literal["passed", "failed", "skipped"]
 
 
 @dataclass(frozen=True)
-class Finding:
+class Examined:
     """What became of one canary.
 
     detail: what was seen instead, or why it was skipped; "" if it passed. remedy: for one that failed. required:
@@ -76,7 +76,7 @@ def examine(
     cases: Sequence[Case] = CASES,
     source: Path = SOURCE,
     seconds: float = SECONDS,
-) -> list[Finding]:
+) -> list[Examined]:
     """Run the compiler's canary, and `cases`, in `where`, which is from `cage` for `place`.
 
     source: of their program. seconds: how long each of `cases` may take. Raises OSError if the disk is full.
@@ -92,7 +92,7 @@ class _Examiner:
         self._where = where
         self._seconds = seconds
 
-    def compiler(self) -> tuple[Finding, tuple[int, int]]:
+    def compiler(self) -> tuple[Examined, tuple[int, int]]:
         """Compile the program; the bits of its pointers and file offsets, if that went well."""
         compiled = self._compile("canary", COMPILER)
         if compiled.status != "passed":
@@ -103,7 +103,7 @@ class _Examiner:
                 return compiled, (int(pointer), int(offset))
         return _finding(COMPILER, "failed", f"its program: {_ending(returncode, said)}"), (0, 0)
 
-    def case(self, case: Case, compiler: Status, widths: tuple[int, int]) -> Finding:
+    def case(self, case: Case, compiler: Status, widths: tuple[int, int]) -> Examined:
         """Run one; compiler and widths are what `compiler` gave."""
         if case.command[0].startswith("./") and compiler != "passed":
             return _finding(case, "skipped", f"its program is missing: canary {COMPILER.name} {compiler}")
@@ -122,7 +122,7 @@ class _Examiner:
         returncode, said = self._run(words, root=case.root, seconds=self._seconds)
         return _finding(case, "passed") if returncode == 0 else _finding(case, "failed", _ending(returncode, said))
 
-    def _compile(self, program: str, case: Case, *flags: str) -> Finding:
+    def _compile(self, program: str, case: Case, *flags: str) -> Examined:
         words = (*_FLAGS, *flags, "-o", program, f"{BUILD}/run/{SOURCE.name}")
         returncode, said = self._run(("sh", "-euc", _COMPILE, "sh", *words))
         if returncode == _SKIP:
@@ -148,9 +148,9 @@ class _Examiner:
         return returncode, said
 
 
-def _finding(case: Case, status: Status, detail: str = "") -> Finding:
+def _finding(case: Case, status: Status, detail: str = "") -> Examined:
     remedy = case.remedy if status == "failed" else None
-    return Finding(case.name, case.proves, status, detail, remedy, required=not case.narrow)
+    return Examined(case.name, case.proves, status, detail, remedy, required=not case.narrow)
 
 
 def _ending(returncode: int | None, said: str) -> str:

@@ -13,7 +13,7 @@ from xbuild.build.result import Options
 from xbuild.proof.bisect.ddmin import smallest
 from xbuild.proof.bisect.runs import Outcome, Run, Runner
 from xbuild.proof.bisect.trees import Changes, Noise, Tree, changes, printable
-from xbuild.proof.bisect.verdict import Culprit, Finding, Verdict
+from xbuild.proof.bisect.verdict import Bisected, Culprit, Finding
 
 _AT_RANDOM = "build it some times in one mode first: what it does by chance cannot be told from what a twin does"
 
@@ -226,7 +226,7 @@ class Bisection:
         return Culprit(path, twin.tool, group, twin.package, twin.version, twin.architecture)
 
 
-def bisect(recipe: str, target: str, options: Options, *, objects: bool = True) -> Verdict:
+def bisect(recipe: str, target: str, options: Options, *, objects: bool = True) -> Bisected:
     """Find the smallest set of twins with which `recipe` fails, or gives other bytes than the emulated build.
 
     options: suite, jobs and keep count. objects: compare all of the build's tree after each phase, not only what is
@@ -239,7 +239,7 @@ def bisect(recipe: str, target: str, options: Options, *, objects: bool = True) 
     with runner.stage.opened(runner.title, keep=options.keep):
         finding = search.find()
     known = runner.inputs
-    return Verdict(
+    return Bisected(
         runner.title,
         known.command_line(),
         known.recipe,

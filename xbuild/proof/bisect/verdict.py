@@ -55,7 +55,7 @@ class Finding:
 
 
 @dataclass
-class Verdict:
+class Bisected:
     """What a bisection gave.
 
     command_line: recipe and target as on the command line. finding: None if the substituted build does what the

@@ -13,7 +13,7 @@ from xbuild.base.yamlfile import did_you_mean
 from xbuild.build.environment import ACCOUNTS, recorded
 from xbuild.build.inputs import Inputs
 from xbuild.build.phases import Progress
-from xbuild.formats.record import Verdict, read
+from xbuild.formats.record import Choice, read
 from xbuild.proof.trace.account import Phase, Sum, Use, account, merge, read_cpu, sum_up
 from xbuild.proof.trace.advice import SLOWDOWN, Advice, advise, reasons
 from xbuild.proof.trace.answer import Answer, answer
@@ -24,7 +24,7 @@ __all__ = ["Answer", "Trace", "explain_exec", "trace"]
 
 
 @dataclass(frozen=True)
-class Source:
+class RecordsOf:
     """Where a record was found. what: in words. states: of the steps of a work place by name; None: all done."""
 
     what: str
@@ -35,14 +35,14 @@ class Source:
 class Trace:
     """What the record of one build tells. around: what its decisions were made from; None: no longer known."""
 
-    def __init__(self, title: str, source: Source, phases: list[Phase], around: Surroundings | None) -> None:
+    def __init__(self, title: str, source: RecordsOf, phases: list[Phase], around: Surroundings | None) -> None:
         self.title = title
         self.source = source
         self.phases = phases
         self._around = around
         self.uses = [account(phase.record.counts, phase.cpu) for phase in phases]
 
-    def explain(self, path: str, verdict: Verdict) -> Explanation:
+    def explain(self, path: str, verdict: Choice) -> Explanation:
         """Why the program at the real path ran as it did, by the verdict that the record has."""
         if self._around is None:
             return Explanation(Why.NOT_KNOWN, "the roots of this build are no longer in the store")
@@ -202,7 +202,7 @@ def surroundings(builder: Inputs) -> Surroundings:
     )
 
 
-def _step(file: Path, source: Source) -> Phase:
+def _step(file: Path, source: RecordsOf) -> Phase:
     name = file.name.partition("-")[2]
     status = "done" if source.states is None else source.states.get(name, "unfinished")
     return Phase(name, status, read(file), read_cpu(file.with_name(f"{file.name}{ACCOUNTS}")))
@@ -215,7 +215,7 @@ def _current(steps: list[Phase]) -> list[Phase]:
     return ended + [step for step in steps if step not in ended and not failed][:1]
 
 
-def _source(builder: Inputs) -> Source:
+def _source(builder: Inputs) -> RecordsOf:
     title = builder.title
     if builder.toolchain.native:
         text = f"{title}: there is no record, for nothing is emulated where the target is this machine itself"
@@ -226,9 +226,9 @@ def _source(builder: Inputs) -> Source:
     place = builder.place.records
     if place.is_dir() and any(place.iterdir()):
         states = {record.name: record.status for record in Progress(builder.place).records}
-        return Source("the work place of a build that failed, runs or was kept", place, states)
+        return RecordsOf("the work place of a build that failed, runs or was kept", place, states)
     if found := builder.kept("records"):
         path, present = found
-        return Source("the artifact" if present else "an older artifact, whose inputs have changed since", path)
+        return RecordsOf("the artifact" if present else "an older artifact, whose inputs have changed since", path)
     hint = f"invoke build {builder.command_line()}"
     raise UsageError(f"no build of {title} has left a record", hint=hint)

@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 
 from xbuild.base.digest import read_json
 from xbuild.base.paths import BUILD
-from xbuild.formats.record import Record, Verdict
+from xbuild.formats.record import Choice, Record
 
 START = {True: 0.0007, False: 0.015}
 """CPU seconds of a process too short to be seen, native or not: posix_spawn and wait of `true`, measured on a 2-core
@@ -36,7 +36,7 @@ UNRECORDED: Program = ("?", False)
 
 
 @dataclass(frozen=True)
-class Cpu:
+class CpuUse:
     """The CPU use of a step, in seconds, as sandbox/sampler.py writes it.
 
     interval: between two looks. total: of all processes, exact. programs: what was seen of it, by real path and whether
@@ -59,7 +59,7 @@ class Phase:
     name: str
     status: str
     record: Record
-    cpu: Cpu | None
+    cpu: CpuUse | None
 
 
 @dataclass
@@ -71,7 +71,7 @@ class Use:
 
     name: str
     native: bool
-    verdicts: Counter[tuple[str, Verdict]] = field(default_factory=Counter)
+    verdicts: Counter[tuple[str, Choice]] = field(default_factory=Counter)
     sampled: float = 0.0
     shared: float = 0.0
     spread: float = 0.0
@@ -109,7 +109,7 @@ def shown_name(path: str) -> str:
     return f"made by the build: {PurePosixPath(path.removesuffix(_GONE)).name}" if is_made(path) else path
 
 
-def read_cpu(path: Path) -> Cpu | None:
+def read_cpu(path: Path) -> CpuUse | None:
     """What the sampler wrote to the file; None if there is nothing whole, as after a kill."""
     seconds: dict[Program, float] = defaultdict(float)
     caught: Counter[Program] = Counter()
@@ -127,15 +127,15 @@ def read_cpu(path: Path) -> Cpu | None:
     unrecorded = seconds.pop(UNRECORDED, 0.0)
     caught.pop(UNRECORDED, None)
     # The total is of processes that were waited for; one that was not can have been seen all the same.
-    return Cpu(interval, max(total, sum(seconds.values())), seconds, unrecorded, caught, before)
+    return CpuUse(interval, max(total, sum(seconds.values())), seconds, unrecorded, caught, before)
 
 
-def unseen(cpu: Cpu) -> float:
+def unseen(cpu: CpuUse) -> float:
     """CPU seconds of the total that no sample has seen."""
     return cpu.total - sum(cpu.programs.values())
 
 
-def account(counts: Mapping[tuple[str, Verdict], int], cpu: Cpu | None) -> list[Use]:
+def account(counts: Mapping[tuple[str, Choice], int], cpu: CpuUse | None) -> list[Use]:
     """What each program of a step used, in no order; without `cpu` only how often it was started.
 
     counts: of the record.
@@ -144,14 +144,14 @@ def account(counts: Mapping[tuple[str, Verdict], int], cpu: Cpu | None) -> list[
     """
     uses: dict[Program, Use] = {}
     for (path, verdict), count in counts.items():
-        key = (path, verdict in (Verdict.TWIN, Verdict.WIDTH_TWIN))
+        key = (path, verdict in (Choice.TWIN, Choice.WIDTH_TWIN))
         uses.setdefault(key, Use(*key)).verdicts[path, verdict] += count
     if cpu is not None:
         _add_seconds(uses, cpu)
     return merge(uses.values())
 
 
-def _add_seconds(uses: dict[Program, Use], cpu: Cpu) -> None:
+def _add_seconds(uses: dict[Program, Use], cpu: CpuUse) -> None:
     for key in {*cpu.programs, *cpu.caught}:
         uses.setdefault(key, Use(*key)).sampled = cpu.programs.get(key, 0.0)
     # A process that was seen at all was so for an interval or more, but for chance.
@@ -201,7 +201,7 @@ class Sum:
         return seconds / self.total if self.total else None
 
 
-def sum_up(uses: Sequence[Use], cpus: Sequence[Cpu | None]) -> Sum:
+def sum_up(uses: Sequence[Use], cpus: Sequence[CpuUse | None]) -> Sum:
     """`uses` together. cpus: of the steps that they are from."""
     known = [cpu for cpu in cpus if cpu is not None]
 

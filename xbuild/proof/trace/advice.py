@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from xbuild.formats.record import Verdict
+from xbuild.formats.record import Choice
 from xbuild.proof.trace.account import Use
 from xbuild.proof.trace.explain import Explanation, Why
 
@@ -17,7 +17,7 @@ measured for a Debian tool under qemu 7 to 10. The gain of a twin that follows f
 POSSIBLE = (Why.NO_ENTRY, Why.NO_NATIVE, Why.OPTIONAL, Why.REFUSED, Why.REMOVED, Why.OUTDATED)
 """Reasons that somebody can do something about."""
 
-Explainer = Callable[[str, Verdict], Explanation]
+Explainer = Callable[[str, Choice], Explanation]
 """Explains the exec of a real path that the record tells a verdict of."""
 
 

@@ -13,7 +13,7 @@ from xbuild.base.errors import called
 from xbuild.build.environment import Mode
 from xbuild.dispatcher.table import Entry
 from xbuild.formats.debian import Tree
-from xbuild.formats.record import Verdict
+from xbuild.formats.record import Choice
 from xbuild.model.policy import Policy, Tool, filled
 from xbuild.model.toolchain import Toolchain
 from xbuild.proof.trace.account import is_made
@@ -103,17 +103,17 @@ class Surroundings:
 
 
 _BY_VERDICT = {
-    Verdict.TWIN: Explanation(Why.TWIN, "its twin ran"),
-    Verdict.WIDTH_TWIN: Explanation(Why.TWIN, "its twin ran"),
-    Verdict.ARGUMENT: Explanation(Why.ARGUMENT, "an argument asked for the target's own program"),
-    Verdict.VARIABLE: Explanation(Why.VARIABLE, "a variable asked for the target's own program"),
-    Verdict.PRELOADED: Explanation(Why.PRELOADED, "/etc/ld.so.preload names a library of the target for all programs"),
-    Verdict.CHANGED: Explanation(Why.CHANGED, "it was no longer the distribution's own file"),
-    Verdict.FAILED: Explanation(Why.FAILED, "its twin could not be started: a chroot, or too long a command line"),
+    Choice.TWIN: Explanation(Why.TWIN, "its twin ran"),
+    Choice.WIDTH_TWIN: Explanation(Why.TWIN, "its twin ran"),
+    Choice.ARGUMENT: Explanation(Why.ARGUMENT, "an argument asked for the target's own program"),
+    Choice.VARIABLE: Explanation(Why.VARIABLE, "a variable asked for the target's own program"),
+    Choice.PRELOADED: Explanation(Why.PRELOADED, "/etc/ld.so.preload names a library of the target for all programs"),
+    Choice.CHANGED: Explanation(Why.CHANGED, "it was no longer the distribution's own file"),
+    Choice.FAILED: Explanation(Why.FAILED, "its twin could not be started: a chroot, or too long a command line"),
 }
 
 
-def explain(path: str, around: Surroundings, verdict: Verdict | None = None) -> Explanation:
+def explain(path: str, around: Surroundings, verdict: Choice | None = None) -> Explanation:
     """Why the program at the real path `path` runs as it does.
 
     verdict: what the dispatcher decided in a build; None: what it would decide now, for no special arguments.

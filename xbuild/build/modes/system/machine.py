@@ -16,7 +16,7 @@ from xbuild.base.paths import BUILDER
 from xbuild.build.environment import SCRATCH, Job, WorkPlace
 from xbuild.build.modes.system import cpio, talk
 from xbuild.build.modes.system.parts import MKFS, Kernel
-from xbuild.model.toolchain import System
+from xbuild.model.toolchain import MachineSpec
 from xbuild.sandbox.mounts import Bind, Mount, Overlay
 from xbuild.sandbox.run import Sandbox, exchange_trees, give_tree, piped_to, remove_tree, started, take_back
 from xbuild.twins.privatetree import run_script, tool_sandbox
@@ -67,7 +67,7 @@ class EmulatedMachine:
     """
 
     def __init__(
-        self, system: System, emulator: Path, kernel: Kernel, disk: Path, *, jobs: int, keep: bool = True
+        self, system: MachineSpec, emulator: Path, kernel: Kernel, disk: Path, *, jobs: int, keep: bool = True
     ) -> None:
         self.system = system
         self.emulator = emulator
@@ -268,7 +268,7 @@ def crc_of(file: Path, size: int) -> int | None:
     return crc
 
 
-def judge(ended: Ended, system: System, workshop: Path, log: Path) -> None:
+def judge(ended: Ended, system: MachineSpec, workshop: Path, log: Path) -> None:
     """Raise MachineError, with the end of the console, unless the command has ended by itself or was only idle.
 
     workshop: the directory outside with the machine's disks and its console. log: what the command and the emulator

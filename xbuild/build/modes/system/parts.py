@@ -14,7 +14,7 @@ from xbuild.base.digest import file_sha256, json_contents
 from xbuild.base.errors import MachineError, UsageError
 from xbuild.build.modes.system import cpio, modules
 from xbuild.formats.debian import Tree
-from xbuild.model.toolchain import System, Toolchain
+from xbuild.model.toolchain import MachineSpec, Toolchain
 from xbuild.roots.distribution import Roots
 from xbuild.roots.network import layer_of, make_network, names_text
 from xbuild.sandbox.mounts import Bind, Overlay
@@ -67,7 +67,7 @@ class Parts:
                 f"mode system: the target {self.toolchain.name} has no machine to emulate",
                 hint=f"`system` in toolchains/{self.toolchain.name}.yml describes one",
             )
-        self.system: System = self.toolchain.system
+        self.system: MachineSpec = self.toolchain.system
 
     def emulator_value(self) -> dict[str, Any]:
         """What determines the emulator's root."""
