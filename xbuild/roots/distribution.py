@@ -1,4 +1,4 @@
-"""Roots and layers: Debian trees made by mmdebstrap and apt inside our namespaces, kept in the store."""
+"""Roots and layers: Debian trees that `making` makes inside our namespaces, kept in the store."""
 
 from __future__ import annotations
 
@@ -20,10 +20,9 @@ from xbuild.model.toolchain import Toolchain
 from xbuild.roots import apt, mirror
 from xbuild.roots.imported import Imported
 from xbuild.roots.imported.tree import ForeignTree
-from xbuild.roots.network import layer_of, make_network
+from xbuild.roots.making import Foreign, Hook, Making
 from xbuild.sandbox import idmap
 from xbuild.sandbox import run as sandboxes
-from xbuild.sandbox.mounts import Bind, Devices, Mount, Overlay, Proc, Tmpfs
 from xbuild.store.local import LAYOUT, Store
 from xbuild.twins import gcctable, limits, pairing, privatetree, strings
 
@@ -160,7 +159,8 @@ class Roots:
         def make(staging: Path) -> None:
             with log.step(f"target root: {self.toolchain.distribution.suite} for {name}"):
                 distribution = self.toolchain.distribution
-                self._mmdebstrap(staging, self.toolchain.architecture, distribution.packages, distribution.variant)
+                words = (self.toolchain.architecture, distribution.packages, distribution.variant, self.mirror())
+                self._making(staging, self._foreign()).bootstrap(*words)
 
         return self.store.ensure("roots", self.base_value(), f"the root of {name}", make) / "root"
 
@@ -173,7 +173,10 @@ class Roots:
 
         def make(staging: Path) -> None:
             with log.step(f"build dependencies: {' '.join(value['packages'])}"):
-                self._install(staging, base, value["packages"])
+                if self.imported is not None:
+                    self._making(staging, self._foreign(self.tree(()))).install_inside(base, value["packages"])
+                else:
+                    self._making(staging, self._foreign()).install(base, value["packages"])
 
         return (self.store.ensure("layers", value, "the build dependencies", make) / "upper", base)
 
@@ -257,7 +260,7 @@ class Roots:
 
         def make(staging: Path) -> None:
             with log.step(f"emulator of machines: {value['suite']}"):
-                self._mmdebstrap(staging, value["architecture"], value["packages"], "extract", emulated=False)
+                self._bootstrap(staging, value["architecture"], value["packages"], "extract")
 
         return self.store.ensure("roots", value, "the emulator of machines", make) / "root"
 
@@ -270,7 +273,8 @@ class Roots:
         folder.mkdir()
         idmap.own(folder)
         complaint, hint = f"the package {package} could not be had", "is its name wrong, or the network away?"
-        self._with_apt(staging, self.base(), apt.UNPACK, [package, needed, str(folder)], complaint, hint)
+        words = [package, needed, str(folder)]
+        self._making(staging, self._foreign()).with_apt(self.base(), apt.UNPACK, words, complaint, hint)
         return folder
 
     def _native_root(self, architecture: str) -> Path:
@@ -278,116 +282,34 @@ class Roots:
 
         def make(staging: Path) -> None:
             with log.step(f"native root: {value['suite']} for {architecture}"):
-                self._mmdebstrap(staging, architecture, value["packages"], "apt", emulated=False)
+                self._bootstrap(staging, architecture, value["packages"], "apt")
 
         return self.store.ensure("roots", value, f"the native root {architecture}", make) / "root"
 
-    def _bootstrap_hook(self, staging: Path, private: Path) -> tuple[tuple[str, ...], Path | None]:
-        # While dpkg still writes the tree, no file has a known state: only paths are compared, and only dpkg writes.
-        assert self.policy is not None
-        natives = self.natives()
-        chosen = pairing.entries(natives.twins, self.policy, self.toolchain) if self.substituted else {}
-        entries = [entry for _, entry in chosen.values()]
-        return self.hook(self.dispatcher(entries, staging / "dispatcher", view=str(private), record=False))
+    def _foreign(self, base: Tree | None = None) -> Foreign | None:
+        """What lets programs of the target run in a root while it is made; None if the machine does.
 
-    def _mmdebstrap(
-        self, staging: Path, architecture: str, packages: Sequence[str], variant: str, *, emulated: bool = True
-    ) -> None:
-        idmap.own(staging)
-        emulated = emulated and not self.toolchain.native
-        mounts, (seen, *private) = apt.shown(staging, *([self.natives().private] if emulated else []))
-        registrations, shown = self._bootstrap_hook(staging, private[0]) if emulated else ((), None)
-        command = ["mmdebstrap", "--mode=root", f"--variant={variant}", f"--architectures={architecture}"]
-        command += [f"--components={','.join(self.toolchain.distribution.components)}", "--format=directory"]
-        command += [f"--include={','.join(packages)}"] if packages else []
-        # The lists stay, so that a layer installs from the very same archive state.
-        # Whether programs of the target can be run is not for mmdebstrap to find out, with a package of its own wish.
-        command += ["--skip=cleanup/apt/lists,check/qemu", "--dpkgopt=force-unsafe-io"]
-        command += [f"--customize-hook={apt.CUSTOMIZE}"]
-        if emulated:
-            inside = f'"$1{paths.PRIVATE}"'
-            command += [f"--setup-hook=mkdir {inside} && mount --bind {private[0]} {inside}"]
-            if shown:
-                place = f'{inside}/{privatetree.DISPATCH}'
-                command += [f"--setup-hook=mount --bind {seen / shown.name} {place}"]
-                command += [f"--customize-hook=umount {place}"]
-            command += [f"--customize-hook=umount {inside}"]
-        command += [self.toolchain.distribution.suite, str(seen / "root")]
-        command += [address] if (address := self.mirror()) else []
-        sandbox = apt.machine_sandbox(seen, (Proc(), *mounts), registrations)
-        apt.run_logged(staging, sandbox, command, "the root could not be made")
+        base: a root whose files are as they were, so that twins are by files. While dpkg still writes the tree, no file
+        has a known state: only paths are compared, and only dpkg writes.
+        """
+        if self.toolchain.native:
+            return None
+        natives, policy = self.natives(), self.policy
+        assert policy is not None
 
-    def _install_inside(self, staging: Path, base: Path, packages: Sequence[str]) -> None:
-        """As `_install`, by the root's own apt in the root: its configuration and its keys are somebody else's."""
-        make_network(staging / "network")
-        parts = [_made(staging / name) for name in ("upper", "work", "merged")]
-        sandboxes.give_tree(0, tops=[*parts, *layer_of(staging / "network")])
-        lowers = (str(staging / "network"), str(base))
-        mounts: list[Mount] = [Overlay(lowers, str(staging / "upper"), str(staging / "work"))]
-        mounts += [Proc(), Devices(), Tmpfs("/tmp", "1777")]
-        registrations: tuple[str, ...] = ()
-        if not self.toolchain.native:
-            natives, policy = self.natives(), self.policy
-            assert policy is not None
-            mounts.append(Bind(str(natives.private), paths.PRIVATE, readonly=True))
-            pairs = pairing.pair(natives.twins, self.tree(()), policy, self.toolchain, libc=self.libc)
-            entries = pairs.entries if self.substituted else ()
-            registrations, shown = self.hook(self.dispatcher(entries, staging / "dispatcher", record=False))
-            if shown:
-                mounts.append(Bind(str(shown), f"{paths.PRIVATE}/{privatetree.DISPATCH}", readonly=True))
-        words = " ".join(apt.INSIDE)
-        sandbox = sandboxes.Sandbox(
-            mounts=tuple(mounts),
-            mount_point=staging / "merged",
-            registrations=registrations,
-            env={"PATH": sandboxes.ROOT_PATH, "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive",
-                 "APT_WORDS": words},
-            network=True,
-            locked=True,
-        )  # fmt: skip
-        command = ["sh", "-uc", apt.INSTALL_INSIDE, "sh", *apt.INSIDE, "--no-upgrade", "install", "--", *packages]
-        hint = "do the root's own package sources answer? `invoke shell --root` is a place to look"
-        apt.run_logged(staging, sandbox, command, "installing build dependencies in the imported root failed", hint)
-        for name in ("merged", "dispatcher", "network", "work"):
-            self.store.discard(staging / name)
+        def hook(destination: Path, view: str) -> Hook:
+            entries: Sequence[table.Entry] = ()
+            if self.substituted and base is not None:
+                entries = pairing.pair(natives.twins, base, policy, self.toolchain, libc=self.libc).entries
+            elif self.substituted:
+                entries = [entry for _, entry in pairing.entries(natives.twins, policy, self.toolchain).values()]
+            return self.hook(self.dispatcher(entries, destination, view=view, record=False))
 
-    def _install(self, staging: Path, base: Path, packages: Sequence[str]) -> None:
-        if self.imported is not None:
-            self._install_inside(staging, base, packages)
-            return
-        script = 'apt-get -qq -y install -- "$@" || { apt-get -qq update && apt-get -qq -y install -- "$@"; }'
-        script += "; code=$?; apt-get clean; exit $code"
-        hint = "is a package's name wrong, or the network away?"
-        self._with_apt(staging, base, script, packages, "installing build dependencies failed", hint)
+        return Foreign(natives.private, hook)
 
-    def _with_apt(
-        self, staging: Path, base: Path, script: str, words: Sequence[str], complaint: str, hint: str
-    ) -> None:
-        """Run a shell script whose apt works on `base`, with changes going to `upper` in `staging`."""
-        sandboxes.give_tree(0, tops=[_made(staging / name) for name in ("upper", "work", "merged")])
-        idmap.own(staging)
-        window, (seen, *private) = apt.shown(staging, *([] if self.toolchain.native else [self.natives().private]))
-        merged = str(seen / "merged")
-        mounts: list[Mount] = [Proc(), *window]
-        mounts.append(Overlay((str(base),), str(staging / "upper"), str(staging / "work"), merged))
-        mounts += [Proc(f"{merged}/proc"), Devices(f"{merged}/dev"), Tmpfs(f"{merged}/tmp", "1777")]
-        registrations: tuple[str, ...] = ()
-        if not self.toolchain.native:
-            mounts.append(Bind(str(self.natives().private), merged + paths.PRIVATE, readonly=True))
-            registrations, shown = self._bootstrap_hook(staging, private[0])
-            if shown:
-                mounts.append(Bind(str(shown), f"{merged}{paths.PRIVATE}/{privatetree.DISPATCH}", readonly=True))
-        config = staging / "apt.conf"
-        config.write_text(apt.CONFIG.format(root=merged, architecture=self.toolchain.architecture))
-        command = ["sh", "-c", script, "sh", *words]
-        env = {"APT_CONFIG": str(seen / config.name), "DEBIAN_FRONTEND": "noninteractive"}
-        sandbox = apt.machine_sandbox(seen, mounts, registrations, env)
-        apt.run_logged(staging, sandbox, command, complaint, hint)
-        for name in ("merged", "apt.conf", "dispatcher", "work"):
-            self.store.discard(staging / name)
+    def _making(self, staging: Path, foreign: Foreign | None) -> Making:
+        return Making(self.store, staging, self.toolchain, foreign)
 
-
-def _made(path: Path) -> Path:
-    path.mkdir()
-    path.chmod(0o755)
-    return path
+    def _bootstrap(self, staging: Path, architecture: str, packages: Sequence[str], variant: str) -> None:
+        """A native root, whose programs the machine runs."""
+        self._making(staging, None).bootstrap(architecture, packages, variant, self.mirror())

@@ -1,0 +1,139 @@
+"""Makes one root or layer: mmdebstrap, apt over a root of ours, an imported root's own apt in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from xbuild.base import paths
+from xbuild.model.toolchain import Toolchain
+from xbuild.roots import apt
+from xbuild.roots.network import layer_of, make_network
+from xbuild.sandbox import idmap
+from xbuild.sandbox import run as sandboxes
+from xbuild.sandbox.mounts import Bind, Devices, Mount, Overlay, Proc, Tmpfs
+from xbuild.store.local import Store
+from xbuild.twins import privatetree
+
+Hook = tuple[tuple[str, ...], Path | None]
+"""How the kernel comes to start a dispatcher, see `Roots.hook`."""
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """What lets programs of the target run in a root that is being made. private: the private tree, outside.
+
+    hook: writes the dispatcher to a file; view: where pid 1 of the sandbox sees the private tree.
+    """
+
+    private: Path
+    hook: Callable[[Path, str], Hook]
+
+
+@dataclass(frozen=True)
+class Making:
+    """One root or layer that is being made in the directory `staging`.
+
+    foreign: None where the machine runs the root's programs itself, or none of them is run.
+    """
+
+    store: Store
+    staging: Path
+    toolchain: Toolchain
+    foreign: Foreign | None
+
+    def bootstrap(self, architecture: str, packages: Sequence[str], variant: str, mirror: str | None) -> None:
+        """Make a root at `root`, with `packages`. variant: mmdebstrap's. mirror: None for mmdebstrap's own."""
+        staging, foreign = self.staging, self.foreign
+        idmap.own(staging)
+        mounts, (seen, *private) = apt.shown(staging, *([foreign.private] if foreign else []))
+        registrations, shown = foreign.hook(staging / "dispatcher", str(private[0])) if foreign else ((), None)
+        command = ["mmdebstrap", "--mode=root", f"--variant={variant}", f"--architectures={architecture}"]
+        command += [f"--components={','.join(self.toolchain.distribution.components)}", "--format=directory"]
+        command += [f"--include={','.join(packages)}"] if packages else []
+        # The lists stay, so that a layer installs from the very same archive state.
+        # Whether programs of the target can be run is not for mmdebstrap to find out, with a package of its own wish.
+        command += ["--skip=cleanup/apt/lists,check/qemu", "--dpkgopt=force-unsafe-io"]
+        command += [f"--customize-hook={apt.CUSTOMIZE}"]
+        if foreign:
+            inside = f'"$1{paths.PRIVATE}"'
+            command += [f"--setup-hook=mkdir {inside} && mount --bind {private[0]} {inside}"]
+            if shown:
+                place = f'{inside}/{privatetree.DISPATCH}'
+                command += [f"--setup-hook=mount --bind {seen / shown.name} {place}"]
+                command += [f"--customize-hook=umount {place}"]
+            command += [f"--customize-hook=umount {inside}"]
+        command += [self.toolchain.distribution.suite, str(seen / "root")]
+        command += [mirror] if mirror else []
+        sandbox = apt.machine_sandbox(seen, (Proc(), *mounts), registrations)
+        apt.run_logged(staging, sandbox, command, "the root could not be made")
+
+    def install_inside(self, base: Path, packages: Sequence[str]) -> None:
+        """As `install`, by the root's own apt in the root: its configuration and its keys are somebody else's."""
+        staging, foreign = self.staging, self.foreign
+        make_network(staging / "network")
+        parts = [_made(staging / name) for name in ("upper", "work", "merged")]
+        sandboxes.give_tree(0, tops=[*parts, *layer_of(staging / "network")])
+        lowers = (str(staging / "network"), str(base))
+        mounts: list[Mount] = [Overlay(lowers, str(staging / "upper"), str(staging / "work"))]
+        mounts += [Proc(), Devices(), Tmpfs("/tmp", "1777")]
+        registrations: tuple[str, ...] = ()
+        if foreign:
+            mounts.append(Bind(str(foreign.private), paths.PRIVATE, readonly=True))
+            registrations, shown = foreign.hook(staging / "dispatcher", paths.PRIVATE)
+            if shown:
+                mounts.append(Bind(str(shown), f"{paths.PRIVATE}/{privatetree.DISPATCH}", readonly=True))
+        words = " ".join(apt.INSIDE)
+        sandbox = sandboxes.Sandbox(
+            mounts=tuple(mounts),
+            mount_point=staging / "merged",
+            registrations=registrations,
+            env={"PATH": sandboxes.ROOT_PATH, "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive",
+                 "APT_WORDS": words},
+            network=True,
+            locked=True,
+        )  # fmt: skip
+        command = ["sh", "-uc", apt.INSTALL_INSIDE, "sh", *apt.INSIDE, "--no-upgrade", "install", "--", *packages]
+        hint = "do the root's own package sources answer? `invoke shell --root` is a place to look"
+        apt.run_logged(staging, sandbox, command, "installing build dependencies in the imported root failed", hint)
+        for name in ("merged", "dispatcher", "network", "work"):
+            self.store.discard(staging / name)
+
+    def install(self, base: Path, packages: Sequence[str]) -> None:
+        """Install `packages` over the root `base`; what changes goes to `upper`."""
+        script = 'apt-get -qq -y install -- "$@" || { apt-get -qq update && apt-get -qq -y install -- "$@"; }'
+        script += "; code=$?; apt-get clean; exit $code"
+        hint = "is a package's name wrong, or the network away?"
+        self.with_apt(base, script, packages, "installing build dependencies failed", hint)
+
+    def with_apt(self, base: Path, script: str, words: Sequence[str], complaint: str, hint: str) -> None:
+        """Run a shell script whose apt works on `base`, with changes going to `upper`."""
+        staging, foreign = self.staging, self.foreign
+        sandboxes.give_tree(0, tops=[_made(staging / name) for name in ("upper", "work", "merged")])
+        idmap.own(staging)
+        window, (seen, *private) = apt.shown(staging, *([foreign.private] if foreign else []))
+        merged = str(seen / "merged")
+        mounts: list[Mount] = [Proc(), *window]
+        mounts.append(Overlay((str(base),), str(staging / "upper"), str(staging / "work"), merged))
+        mounts += [Proc(f"{merged}/proc"), Devices(f"{merged}/dev"), Tmpfs(f"{merged}/tmp", "1777")]
+        registrations: tuple[str, ...] = ()
+        if foreign:
+            mounts.append(Bind(str(foreign.private), merged + paths.PRIVATE, readonly=True))
+            registrations, shown = foreign.hook(staging / "dispatcher", str(private[0]))
+            if shown:
+                mounts.append(Bind(str(shown), f"{merged}{paths.PRIVATE}/{privatetree.DISPATCH}", readonly=True))
+        config = staging / "apt.conf"
+        config.write_text(apt.CONFIG.format(root=merged, architecture=self.toolchain.architecture))
+        command = ["sh", "-c", script, "sh", *words]
+        env = {"APT_CONFIG": str(seen / config.name), "DEBIAN_FRONTEND": "noninteractive"}
+        sandbox = apt.machine_sandbox(seen, mounts, registrations, env)
+        apt.run_logged(staging, sandbox, command, complaint, hint)
+        for name in ("merged", "apt.conf", "dispatcher", "work"):
+            self.store.discard(staging / name)
+
+
+def _made(path: Path) -> Path:
+    path.mkdir()
+    path.chmod(0o755)
+    return path
