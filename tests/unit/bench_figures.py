@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from xml.etree import ElementTree
 
-from xbuild.build.environment import Mode
 from xbuild.proof.bench import series
 from xbuild.proof.bench.series import NATIVE, TOTAL, Failure, Run, Series, Variant
 
 TARGETS = (("armhf", False), ("amd64", True))
-MODES: tuple[Mode, ...] = ("substituted", "emulated")
+MODES: tuple[str, ...] = ("substituted", "emulated")
 RUNGS = ("compiler", "+ sh", "+ rest")
 MACHINE = {
     "cpu": "Some | CPU", "cores": 2, "memory": 24 << 30, "kernel": "6.18.0", "system": "Debian 12", "jobs": 2,
@@ -28,7 +27,7 @@ def made(
     *,
     recipes: tuple[str, ...] = ("bash", "xz"),
     targets: tuple[tuple[str, bool], ...] = TARGETS,
-    modes: tuple[Mode, ...] = MODES,
+    modes: tuple[str, ...] = MODES,
     rungs: tuple[str, ...] = (),
     rounds: int = 3,
     failing: tuple[str, ...] = (),

@@ -10,7 +10,7 @@ from test_twins import ARMHF, CC1, CROSS_CC1, DATA, GCC, TRIPLET, debian
 from xbuild.base import paths
 from xbuild.base.errors import UsageError
 from xbuild.base.yamlfile import load_model
-from xbuild.build.environment import Mode
+from xbuild.build.modes.table import MODES
 from xbuild.formats.record import Choice
 from xbuild.model.policy import Policy
 from xbuild.proof.trace.answer import answer, started
@@ -65,7 +65,7 @@ SEARCH = ("/usr/local/bin", "/usr/bin", "/bin")
 
 
 def around(
-    root: Path, *, mode: Mode = "substituted", removed: str = "", without: str = "", gcc: str = "14"
+    root: Path, *, mode: str = "substituted", removed: str = "", without: str = "", gcc: str = "14"
 ) -> Surroundings:
     """A build in a made-up root. removed, without: one name, one path. gcc: the version of the native compiler."""
     native = {**NATIVE, "gcc-cross": (gcc, NATIVE["gcc-cross"][1])}
@@ -82,7 +82,7 @@ def around(
     )
     names, switched = frozenset(filter(None, [removed])), frozenset(filter(None, [without]))
     pairs = pair(twins, tree, POLICY, ARMHF, removed=names, without=switched)
-    return Surroundings(mode, POLICY, ARMHF, tree, pairs, twins, names, switched)
+    return Surroundings(MODES[mode], POLICY, ARMHF, tree, pairs, twins, names, switched)
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,11 @@ from xbuild.base.yamlfile import did_you_mean
 from xbuild.build import canary, outputs, phases
 from xbuild.build.canary.compilers import require_same
 from xbuild.build.check import Checked
-from xbuild.build.environment import VARIABLES, Job, Mode, Root, sandbox
+from xbuild.build.environment import VARIABLES, Job, Root, sandbox
 from xbuild.build.inputs import Inputs
-from xbuild.build.modes import distcc
-from xbuild.build.modes.system.machine import EmulatedMachine
-from xbuild.build.modes.system.parts import Parts
+from xbuild.build.modes.mode import Mode, Site
 from xbuild.build.plan import UNPACK, Step, first_step
 from xbuild.build.result import Result
-from xbuild.formats.debian import Tree
 from xbuild.roots import imported as imported_roots
 from xbuild.roots import mirror
 from xbuild.sandbox import run as sandboxes
@@ -52,27 +49,17 @@ class Builder(Inputs):
             return Root(layers, None, ())
         dispatcher = self.roots.dispatcher(self.pairs.entries, self.place.dispatcher)
         natives = self.roots.natives()
-        service = None
-        if self.mode == "distcc":
-            distcc.prepare(self.place, Tree(layers), self.toolchain)
-        if self.mode == "distcc" and not self.options.servers:
-            service = distcc.service(self.toolchain, natives.trees, Tree(layers), self.place, self.jobs)
         registrations, shown = self.roots.hook(dispatcher)
-        machine = self.machine(layers) if self.mode == "system" else None
-        root = Root(layers, natives.private, registrations, service, bool(self.options.servers), shown, machine)
+        site = self.site(layers)
+        root = Root(layers, natives.private, registrations, dispatcher=shown, machine=self.mode.machine(site))
+        root = self.mode.equip(root, self.place, site)
         if self.pairs.entries and not self.place.cpuinfo.exists():
             self._ask_cpuinfo(root)
         return root
 
-    def machine(self, layers: Sequence[Path], *, keep: bool = True) -> EmulatedMachine:
-        """The emulated machine whose root is `layers`, those of this build; its parts are made if not there.
-
-        keep: what is done in it changes the build tree. Raises UsageError if the target has no machine.
-        """
-        parts = Parts(self.roots)
-        value = self.roots.layer_value(self.packages) if self.packages else self.roots.base_value()
-        disk = parts.disk(layers, value)
-        return EmulatedMachine(parts.system, parts.emulator(), parts.kernel(), disk, jobs=self.jobs, keep=keep)
+    def site(self, layers: tuple[Path, ...]) -> Site:
+        """What the mode adds to; layers: those of this build."""
+        return Site(self.roots, self.toolchain, tuple(self.packages), layers, self.jobs, self.options.servers)
 
     def _ask_cpuinfo(self, root: Root) -> None:
         # The emulator shows its own to the programs that it runs; twins would read the machine's.
@@ -87,8 +74,8 @@ class Builder(Inputs):
         with self._in_use(), writing_below(self.store.root):
             with self._part("roots"):
                 self.value  # noqa: B018
-                if self.mode == "system" and not self.toolchain.native:
-                    self.machine(self.roots.layers(self.packages))
+                if not self.toolchain.native:
+                    self.mode.machine(self.site(self.roots.layers(self.packages)))
             with self._part("sources"):
                 self._fetch()
 
@@ -130,8 +117,7 @@ class Builder(Inputs):
         first, reason = first_step(wanted, progress.done(), self.options.start)
         begin = wanted[first].name if first < len(wanted) else "the check of outputs"
         log.info(f"{self.title}: from {begin}, {reason}")
-        # They try what mode system does without.
-        if self.mode != "system":
+        if self.mode.canaries:
             self._run_canaries()
         progress = self.run_steps(wanted, first, len(wanted))
         env = self.variables(progress.epoch)
@@ -310,9 +296,7 @@ class Builder(Inputs):
             facts["root"] = {"name": self.imported.name, **self.imported.value(), **self.imported.facts.as_json()}
             facts["pairing"] = self.pairs.pairing
             facts["risks"] = self.pairs.risks
-        if self.mode == "distcc":
-            facts["distcc"] = self._tell_distcc()
-        return facts
+        return facts | self.mode.told(self.place)
 
     def _store(
         self, key: str, value: dict[str, Any], progress: phases.Progress, checked: Checked, modes: Mapping[bytes, int]
@@ -344,11 +328,6 @@ class Builder(Inputs):
             self.store.remove("artifacts", key)
         return self.store.ensure("artifacts", value, f"the artifact of {self.title}", make)
 
-    def _tell_distcc(self) -> dict[str, Any]:
-        found = distcc.summary(self.place)
-        (log.warn if found.fallback else log.info)(str(found))
-        return asdict(found)
-
     def _result(self, entry: Path, status: str) -> Result:
         files = [entry / f"{self.file_name}{ending}" for ending in (".tar.zst", ".manifest.json")]
         if self.options.publish:
@@ -357,9 +336,8 @@ class Builder(Inputs):
         names = (self.recipe.name, self.recipe.version, self.toolchain.name, self.mode_name)
         told = read_json(manifest)
         ran = list(told["phases"].items())
-        return Result(
-            *names, status, artifact, manifest, entry / "records", self.parts, ran, distcc=told.get("distcc")
-        )
+        own = {self.mode.name: told[self.mode.name]} if self.mode.name in told else {}
+        return Result(*names, status, artifact, manifest, entry / "records", self.parts, ran, told=own)
 
     @contextmanager
     def _part(self, name: str) -> Iterator[None]:
@@ -380,20 +358,20 @@ def build_or_else(builder: Builder, mode: Mode) -> Result:
             raise
         log.error(fault)
         first = fault
-    log.warn(f"{builder.title} failed; now the same in mode {mode}")
-    options = replace(builder.options, mode=mode, start=None, without=frozenset(), grouped=True)
+    instead = builder.mode.name
+    log.warn(f"{builder.title} failed; now the same in mode {mode.name}")
+    options = replace(builder.options, mode=mode.name, start=None, without=frozenset(), grouped=True)
     other = Builder(builder.recipe_name, builder.toolchain.name, options, builder.store)
     try:
         result = other.build()
     except (PhaseError, CheckError) as fault:
-        raise type(fault)(
-            fault.message, details=[*fault.details, f"mode {builder.mode} failed too: {first.message}"], hint=fault.hint
-        ) from None
-    log.warn(f"this is the result of mode {mode}, since mode {builder.mode} failed; its logs: {builder.place.logs}")
+        details = [*fault.details, f"mode {instead} failed too: {first.message}"]
+        raise type(fault)(fault.message, details=details, hint=fault.hint) from None
+    log.warn(f"this is the result of mode {mode.name}, since mode {instead} failed; its logs: {builder.place.logs}")
     result.fallback = {
-        "mode": mode,
-        "instead-of": builder.mode,
+        "mode": mode.name,
+        "instead-of": instead,
         "message": first.message,
-        "logs": {builder.mode: str(builder.place.logs), mode: str(result.records.with_name("logs"))},
+        "logs": {instead: str(builder.place.logs), mode.name: str(result.records.with_name("logs"))},
     }
     return result

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 from xbuild.base.paths import BUILD, BUILDER, PRIVATE
 from xbuild.model.load import load_presets
@@ -19,9 +19,6 @@ from xbuild.sandbox.run import Sandbox, Service, give_tree, machine_view, remove
 from xbuild.sandbox.run import capture as capture_in
 from xbuild.sandbox.run import run_logged as run_logged_in
 from xbuild.twins.privatetree import DISPATCH
-
-Mode = Literal["substituted", "distcc", "emulated", "system"]
-MODES: tuple[Mode, ...] = ("substituted", "distcc", "emulated", "system")
 
 _PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 _RECORD = f"{PRIVATE}/record"

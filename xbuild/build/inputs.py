@@ -12,9 +12,8 @@ from typing import Any
 from xbuild.base import paths, process
 from xbuild.base.digest import damage, damaged, file_sha256, key_of
 from xbuild.build import phases
-from xbuild.build.environment import Mode, WorkPlace, assignments, phase_variables, variables
-from xbuild.build.modes import distcc
-from xbuild.build.modes.system.parts import KIND, Parts
+from xbuild.build.environment import WorkPlace, assignments, phase_variables, variables
+from xbuild.build.modes.table import DEFAULT, mode_of
 from xbuild.build.plan import UNPACK, Action, Facts, Step, artifact_value, plan, steps, work_name
 from xbuild.build.result import Options
 from xbuild.dispatcher.table import Entry
@@ -60,17 +59,17 @@ class Inputs:
         self.default_suite = toolchain.distribution.suite
         self.recipe: Recipe = load_recipe(recipe_name, toolchain, self.project)
         self.patches = patches_directory(recipe_path(recipe_name, self.project), self.project)
-        self.mode: Mode = options.mode
+        self.mode = mode_of(options.mode)
         self.phases: tuple[Phase, ...] = resolve_phases(self.recipe, load_presets())
         self.store = store or open_store()
         self.imported = self._imported(toolchain)
         # The native roots are those of the suite, whatever the target root is.
         suite = options.suite or (imported_roots.release(self.imported, toolchain) if self.imported else None)
         toolchain = toolchain.with_suite(suite) if suite else toolchain
-        policy, substituted = load_policy(toolchain), self.mode != "emulated"
+        policy, substituted = load_policy(toolchain), self.mode.bootstrap
         self.roots = Roots(self.store, toolchain, policy, substituted=substituted, imported=self.imported)
         self.toolchain = self.imported.adapted(toolchain) if self.imported else toolchain
-        name = work_name(self.recipe, self.toolchain, self.mode, self.root_name)
+        name = work_name(self.recipe, self.toolchain, self.mode.name, self.root_name)
         self.place = WorkPlace(self.store.root / "work" / name)
         self.parts: list[tuple[str, float]] = []
         self.lacking: list[str] = []
@@ -90,7 +89,7 @@ class Inputs:
     @property
     def title(self) -> str:
         """`python 3.13.5 for armhf`, with what is not the default."""
-        mode = "" if self.mode == "substituted" else f" ({self.mode})"
+        mode = "" if self.mode == DEFAULT else f" ({self.mode.name})"
         root = f" in {self.imported.name}" if self.imported else ""
         return f"{self.recipe.name} {self.recipe.version} for {self.toolchain.name}{root}{mode}"
 
@@ -103,14 +102,14 @@ class Inputs:
             words += [f"root-{self.imported.sha256[:10]}"]
         elif self.toolchain.distribution.suite != self.default_suite:
             words += [self.toolchain.distribution.suite]
-        words += [self.mode] if self.mode != "substituted" else []
+        words += [self.mode.name] if self.mode != DEFAULT else []
         return "-".join(words)
 
     @property
     def packages(self) -> list[str]:
         """The distribution packages of the build: the recipe's, its preset's, its mode's."""
         wanted = {*self.recipe.depends.packages, *load_presets()[self.recipe.build.preset].packages}
-        wanted |= {distcc.PACKAGE} if self.mode == "distcc" else set()
+        wanted |= self.mode.packages
         # Where there is a checkout there is git, which many projects ask for their version.
         wanted |= {"git"} if any(source.git for source in self.recipe.sources) else set()
         return sorted(wanted) if self.imported is None else self._missing(wanted, self.imported)
@@ -129,7 +128,7 @@ class Inputs:
     def pairs(self) -> pairing.Pairs:
         """Which twins this build has."""
         policy = self.roots.policy
-        if policy is None or self.mode != "substituted":
+        if policy is None or not self.mode.twins:
             return pairing.Pairs((), (), ())
         return pairing.pair(
             self.roots.natives().twins,
@@ -158,15 +157,12 @@ class Inputs:
             }
             if self.pairs.entries:
                 natives["rules"] = rules_digest(self.pairs.entries)
-            if self.mode == "distcc":
-                natives |= distcc.inputs(self.toolchain, known.trees, self.options.servers)
-            if self.mode == "system":
-                natives |= Parts(self.roots).inputs()
+            natives |= self.mode.inputs(self.roots, self.toolchain, self.options.servers)
         return artifact_value(
             self.recipe,
             self.phases,
             self.toolchain,
-            mode=self.mode,
+            mode=self.mode.name,
             patches={name: file_sha256(self.patches / name) for name in self.recipe.patches},
             contents={"root": contents, "native": natives, **self._root_value()},
         )
@@ -183,10 +179,8 @@ class Inputs:
             wanted += [("twins", "twins", self.roots.private_value())]
         if self.imported is None:
             wanted += [(f"target root {self.toolchain.name}", "roots", self.roots.base_value())]
-        if self.mode == "system" and not self.toolchain.native:
-            parts = Parts(self.roots)
-            wanted += [("emulator of machines", "roots", parts.emulator_value())]
-            wanted += [(f"kernel for {self.toolchain.name}", KIND, parts.kernel_value())]
+        if not self.toolchain.native:
+            wanted += self.mode.things(self.roots)
         if self.packages:
             wanted += [("build dependencies", "layers", self.roots.layer_value(self.packages))]
         found = {name: self.store.get(kind, key_of(value)) is not None for name, kind, value in wanted}
@@ -215,7 +209,7 @@ class Inputs:
     def changes(self, value: Mapping[str, Any]) -> list[str]:
         """How the inputs differ from those of the newest artifact of this recipe, target and mode; [] if none."""
         for _, _, known in self.store.finished("artifacts"):
-            same = known["recipe"]["name"] == self.recipe.name and known["mode"] == self.mode
+            same = known["recipe"]["name"] == self.recipe.name and known["mode"] == self.mode.name
             if same and known["target"]["name"] == self.toolchain.name:
                 return diff_values(known, value)
         return []
@@ -229,7 +223,7 @@ class Inputs:
             found = self.artifact()
             if found and (found / name).is_dir():
                 return found / name, True
-        wanted = (self.recipe.name, self.mode, self.toolchain.name, self.toolchain.distribution.suite)
+        wanted = (self.recipe.name, self.mode.name, self.toolchain.name, self.toolchain.distribution.suite)
         for path, _, known in self.store.finished("artifacts"):
             target = known["target"]
             own = (known["recipe"]["name"], known["mode"], target["name"], target["distribution"]["suite"])
@@ -259,7 +253,7 @@ class Inputs:
     def variables(self, epoch: int) -> dict[str, str]:
         """The environment of the phases; epoch: SOURCE_DATE_EPOCH, seconds since 1970."""
         known = variables(self.recipe, epoch)
-        return {**known, **distcc.variables(known, self.options.servers, self.jobs)} if self.mode == "distcc" else known
+        return self.mode.variables(known, self.options.servers, self.jobs)
 
     @property
     def assignments(self) -> str:
@@ -269,7 +263,7 @@ class Inputs:
     def command_line(self) -> str:
         """Recipe and target as on the command line, with what is not the default."""
         words = [self.recipe.name, "--target", self.toolchain.name]
-        words += ["--mode", self.mode] if self.mode != "substituted" else []
+        words += ["--mode", self.mode.name] if self.mode != DEFAULT else []
         words += ["--suite", self.options.suite] if self.options.suite else []
         words += ["--root", self.options.root] if self.options.root else []
         words += ["--without", ",".join(sorted(self.options.without))] if self.options.without else []
@@ -279,7 +273,7 @@ class Inputs:
     @property
     def mode_name(self) -> str:
         """The mode as reports call it: a native target has none of ours."""
-        return "native" if self.toolchain.native else self.mode
+        return "native" if self.toolchain.native else self.mode.name
 
     def require_sources(self) -> None:
         """Raise SourceError if a file or directory of the project is no longer the one that the recipe names."""

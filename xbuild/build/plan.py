@@ -9,7 +9,7 @@ from typing import Any, Literal
 from xbuild.base.digest import key_of
 from xbuild.base.errors import UsageError
 from xbuild.base.yamlfile import did_you_mean
-from xbuild.build.environment import Mode, build_directory, phase_variables, variables
+from xbuild.build.environment import build_directory, phase_variables, variables
 from xbuild.model.phases import Phase
 from xbuild.model.recipe import Recipe
 from xbuild.model.toolchain import Toolchain
@@ -66,7 +66,7 @@ def artifact_value(
     phases: Sequence[Phase],
     toolchain: Toolchain,
     *,
-    mode: Mode,
+    mode: str,
     patches: Mapping[str, str],
     contents: Mapping[str, Any],
 ) -> dict[str, Any]:
@@ -160,7 +160,7 @@ def plan(wanted: Sequence[Step], facts: Facts, *, start: str | None = None) -> l
     return [*actions, Action("check outputs", "run", "every ELF file and every output"), Action("pack", "run", "")]
 
 
-def work_name(recipe: Recipe, toolchain: Toolchain, mode: Mode, root: str = "") -> str:
+def work_name(recipe: Recipe, toolchain: Toolchain, mode: str, root: str = "") -> str:
     """The name of the work place below the store's `work`, and of its lock. root: of an imported one."""
     return "-".join(
         [recipe.name, toolchain.name, toolchain.distribution.suite, *([f"root-{root}"] if root else []), mode]

@@ -11,6 +11,7 @@ from xbuild.base.digest import read_json
 from xbuild.base.errors import CheckError, PhaseError, UsageError
 from xbuild.build import outputs, phases
 from xbuild.build.builder import Builder
+from xbuild.build.modes.system.mode import machine
 from xbuild.build.plan import Step
 from xbuild.store.local import IN_USE, writing_below
 
@@ -98,7 +99,7 @@ def _recheck(builder: Builder, found: Path, *, system: bool) -> Checked:
     builder.place.give_to_builder("src", "obj", "dest")
     root = builder.root
     if system or root.machine:
-        root = replace(root, machine=builder.machine(root.layers, keep=False))
+        root = replace(root, machine=machine(builder.site(root.layers), keep=False))
     where: Where = "machine" if root.machine else "sandbox"
     name, env = f"check-{where}", builder.variables(epoch)
     faults: list[str] = []

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from xbuild.base.digest import file_sha256
-from xbuild.build.environment import Mode
+from xbuild.build.modes.table import DEFAULT
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Options:
     name or path of an imported root, instead of the recipe's.
     """
 
-    mode: Mode = "substituted"
+    mode: str = DEFAULT.name
     suite: str | None = None
     jobs: int = 0
     start: str | None = None
@@ -37,7 +37,7 @@ class Result:
     """What a build gave. seconds: of every part that took any, phases and preparations, in order.
 
     records: the directory with the record of execs, a file a step. fallback: why the build asked for failed, where this
-    is the one that took its place. distcc: what was compiled where, in that mode.
+    is the one that took its place. told: what the mode tells, by name.
     """
 
     recipe: str
@@ -50,7 +50,7 @@ class Result:
     records: Path
     parts: list[tuple[str, float]] = field(default_factory=list)
     phases: list[tuple[str, float]] = field(default_factory=list)
-    distcc: dict[str, Any] | None = None
+    told: dict[str, Any] = field(default_factory=dict)
     fallback: dict[str, Any] | None = None
 
     def as_json(self) -> dict[str, Any]:
@@ -66,7 +66,7 @@ class Result:
             "bytes": self.artifact.stat().st_size,
             "manifest": str(self.manifest),
             "records": str(self.records),
-            **({"distcc": self.distcc} if self.distcc else {}),
+            **self.told,
             **({"fallback": self.fallback} if self.fallback else {}),
             "phases": [{"name": name, "seconds": round(seconds, 3)} for name, seconds in self.phases],
             "parts": [{"name": name, "seconds": round(seconds, 3)} for name, seconds in self.parts],

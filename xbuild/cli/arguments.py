@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from xbuild.base.errors import UsageError
-from xbuild.base.yamlfile import did_you_mean
 from xbuild.build.builder import Builder
-from xbuild.build.environment import MODES, Mode
+from xbuild.build.modes.table import DEFAULT, MODES, mode_of
 from xbuild.build.result import Options
 
 COMMON = {
     "recipe": "name of a file in recipes/ (or a path)",
     "target": "name of a file in toolchains/: armhf, arm64, amd64 ...",
-    "mode": "substituted (native tools stand in, the default), distcc (a native server compiles), emulated or system "
-    "(a whole emulated machine)",
+    "mode": ", ".join(
+        f"{mode.name} ({mode.summary}{', the default' if mode == DEFAULT else ''})" for mode in MODES.values()
+    ),
     "suite": "another release of the distribution, e.g. bookworm",
     "root": "name of an imported root, or a path with a slash, in the place of the distribution's",
 }
@@ -24,11 +25,17 @@ COMMON = {
 
 def builder_of(recipe: str, target: str, mode: str, suite: str, root: str = "", **more: Any) -> Builder:
     """What builds `recipe`, as the words say. Raises UsageError."""
-    recipe, chosen = recipe_word(recipe), mode_word(mode)
-    if more.get("servers") and chosen != "distcc":
-        raise UsageError("--distcc-hosts is for --mode distcc")
+    recipe, chosen = recipe_word(recipe), mode_of(mode)
+    require_servers(more.get("servers", ()), [chosen.name], "--mode")
     more |= {"suite": suite or None, "root": root or None, "grouped": not more.get("without")}
-    return Builder(recipe, target, Options(mode=chosen, **more))
+    return Builder(recipe, target, Options(mode=chosen.name, **more))
+
+
+def require_servers(servers: Sequence[str], chosen: Sequence[str], option: str) -> None:
+    """Raises UsageError if there are `servers` (--distcc-hosts) that no mode asks; option: where one is chosen."""
+    if servers and not any(MODES[name].servers for name in chosen):
+        able = " or ".join(f"{option} {mode.name}" for mode in MODES.values() if mode.servers)
+        raise UsageError(f"--distcc-hosts is for {able}")
 
 
 def words_after(remainder: str) -> list[str]:
@@ -66,14 +73,6 @@ def names(option: str, text: str) -> list[str]:
     return words
 
 
-def mode_word(word: str) -> Mode:
-    """The mode of this name. Raises UsageError if there is none."""
-    for known in MODES:
-        if known == word:
-            return known
-    raise UsageError(f"unknown mode {word!r}{did_you_mean(word, MODES)}", hint=f"modes: {', '.join(MODES)}")
-
-
-def mode_words(text: str) -> list[Mode]:
-    """Modes separated by commas. Raises UsageError."""
-    return [mode_word(word) for word in names("--modes", text)]
+def mode_words(text: str) -> list[str]:
+    """Names of modes separated by commas. Raises UsageError."""
+    return [mode_of(word).name for word in names("--modes", text)]

@@ -8,10 +8,9 @@ from invoke.context import Context
 from invoke.tasks import task
 
 from xbuild.base import log, paths
-from xbuild.base.errors import UsageError
-from xbuild.build.environment import MODES
+from xbuild.build.modes.table import MODES
 from xbuild.build.result import Options
-from xbuild.cli.arguments import COMMON, mode_words, number, recipe_word
+from xbuild.cli.arguments import COMMON, mode_words, number, recipe_word, require_servers
 from xbuild.cli.guard import guarded
 from xbuild.doctor import require
 from xbuild.proof import report
@@ -56,10 +55,9 @@ def compare(
     """Build a recipe in several modes and compare what comes out, file by file; exit 5 if anything differs."""
     log.configure(json=json, verbose=int(verbose))
     chosen = mode_words(modes)
-    if distcc_hosts and "distcc" not in chosen:
-        raise UsageError("--distcc-hosts is for mode distcc", hint="name it in --modes")
-    require()
     servers = tuple(distcc_hosts.split())
+    require_servers(servers, chosen, "--modes")
+    require()
     options = Options(suite=suite or None, root=root or None, jobs=number("--jobs", jobs), servers=servers)
     comparison = compare_modes(recipe_word(recipe), target, chosen, options, objects=objects, twice=twice)
     file = Path(html).absolute() if html else paths.project() / "dist" / f"compare-{comparison.name}.html"

@@ -11,7 +11,6 @@ from invoke.tasks import task
 
 from xbuild.base import log, paths, process
 from xbuild.base.errors import EXIT_PHASE, UsageError
-from xbuild.build.environment import Mode
 from xbuild.build.result import Options
 from xbuild.cli.arguments import mode_words, names, number
 from xbuild.cli.guard import guarded
@@ -95,7 +94,7 @@ def _exec_cost(targets: Sequence[str], options: Options) -> int:
 def _command(
     recipes: Sequence[str],
     targets: Sequence[str],
-    modes: Sequence[Mode],
+    modes: Sequence[str],
     rounds: int,
     options: Options,
     *,

@@ -6,7 +6,7 @@ from invoke.context import Context
 from invoke.tasks import task
 
 from xbuild.base import log
-from xbuild.build.environment import MODES
+from xbuild.build.modes.table import MODES
 from xbuild.build.recheck import recheck
 from xbuild.cli.arguments import COMMON, builder_of, number
 from xbuild.cli.guard import guarded

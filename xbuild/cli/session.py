@@ -10,7 +10,8 @@ from invoke.tasks import task
 from xbuild.base import log, paths
 from xbuild.base.errors import UsageError
 from xbuild.build.environment import VARIABLES
-from xbuild.cli.arguments import COMMON, builder_of, mode_word, names, switch, words_after
+from xbuild.build.modes.table import mode_of
+from xbuild.cli.arguments import COMMON, builder_of, names, switch, words_after
 from xbuild.cli.guard import guarded
 from xbuild.doctor import require
 from xbuild.model.load import load_toolchain
@@ -119,7 +120,8 @@ def _system(
 ) -> int:
     if artifact:
         raise UsageError("--artifact is for a shell with a recipe")
-    if mode_word(mode) in ("distcc", "system"):
+    chosen = mode_of(mode)
+    if not chosen.bare:
         raise UsageError(
             f"mode {mode} is for a shell with a recipe",
             hint=f"invoke shell bare --target {target} --mode {mode} -- COMMAND; `bare` stands for no recipe",
@@ -130,7 +132,7 @@ def _system(
         suite=suite or None,
         keep=keep or None,
         root=root or None,
-        native=mode != "emulated",
+        native=chosen.twins,
         binds=tuple(Path(name).absolute() for name in names("--bind", bind)) if bind else (),
     )
     return open_shell(words, options)

@@ -12,10 +12,11 @@ from invoke.tasks import task
 from xbuild.base import log, paths
 from xbuild.base.errors import UsageError
 from xbuild.build.builder import build_or_else
+from xbuild.build.modes.table import mode_of
 from xbuild.build.plan import Action
 from xbuild.build.result import Result
 from xbuild.cli import binfmt
-from xbuild.cli.arguments import COMMON, builder_of, mode_word, number
+from xbuild.cli.arguments import COMMON, builder_of, number
 from xbuild.cli.bisect import bisect
 from xbuild.cli.compare import compare
 from xbuild.cli.development import lint, run_tests
@@ -88,7 +89,7 @@ def build(
     more: dict[str, Any] = {"jobs": number("--jobs", jobs), "start": from_ or None, "keep": keep}
     more |= {"servers": tuple(distcc_hosts.split()), "without": frozenset(filter(None, without.split(",")))}
     builder = builder_of(recipe, target, mode, suite, root, **more)
-    other = mode_word(fallback) if fallback else builder.mode
+    other = mode_of(fallback) if fallback else builder.mode
     if plan:
         actions = builder.actions()
         if json:

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from xbuild.base import log
 from xbuild.base.errors import MachineError
 from xbuild.base.paths import BUILDER
-from xbuild.build.environment import WorkPlace
+from xbuild.build.environment import Root, WorkPlace
+from xbuild.build.modes.mode import Mode, Site
 from xbuild.formats.debian import Tree
 from xbuild.model.native import here
 from xbuild.model.toolchain import Toolchain
+from xbuild.roots.distribution import Roots
 from xbuild.sandbox.mounts import Bind, Devices, Overlay, Proc, Tmpfs
 from xbuild.sandbox.run import ROOT_PATH, Sandbox, Service, give_tree
 from xbuild.twins.privatetree import WORKPLACE
@@ -95,11 +98,11 @@ def prepare(place: WorkPlace, target: Tree, toolchain: Toolchain) -> None:
     client = _client_directory(place)
     if not client.exists():
         client.mkdir()
-        log = place.logs / CLIENT_LOG
-        log.unlink(missing_ok=True)
-        log.touch()
-        log.chmod(0o644)
-        (client / CLIENT_LOG).hardlink_to(log)
+        file = place.logs / CLIENT_LOG
+        file.unlink(missing_ok=True)
+        file.touch()
+        file.chmod(0o644)
+        (client / CLIENT_LOG).hardlink_to(file)
         give_tree(BUILDER, [client])
     folder = place.path / "scratch" / "run" / Path(MASQUERADE).name
     folder.mkdir(exist_ok=True)
@@ -123,9 +126,9 @@ def service(toolchain: Toolchain, trees: Mapping[str, Path], target: Tree, place
         link = folder / "bin" / name
         if not link.is_symlink():
             link.symlink_to(f"/usr/bin/{toolchain.triplet}-{plain}")
-    log = place.logs / SERVER_LOG
-    log.touch()
-    log.chmod(0o644)
+    file = place.logs / SERVER_LOG
+    file.touch()
+    file.chmod(0o644)
     where = Sandbox(
         mounts=(
             Overlay((str(native),), None, None),
@@ -144,7 +147,7 @@ def service(toolchain: Toolchain, trees: Mapping[str, Path], target: Tree, place
     command: tuple[str, ...] = (_DAEMON, "--no-detach", "--daemon", "--enable-tcp-insecure", "--log-stderr")
     command += ("--log-level", "info", "--allow", "127.0.0.1", "--listen", "127.0.0.1")
     command += ("--port", str(PORT), "--jobs", str(jobs))
-    return Service(where, command, PORT, log)
+    return Service(where, command, PORT, file)
 
 
 def _client_directory(place: WorkPlace) -> Path:
@@ -158,10 +161,10 @@ def _compilers(target: Tree, toolchain: Toolchain) -> list[str]:
 
 def summary(place: WorkPlace) -> Summary:
     """What the client's log tells; messages as in its sources (compile.c, arg.c)."""
-    log = place.logs / CLIENT_LOG
+    file = place.logs / CLIENT_LOG
     found = Summary()
     states: dict[str, str] = {}
-    for line in log.read_text(errors="replace").splitlines() if log.exists() else ():
+    for line in file.read_text(errors="replace").splitlines() if file.exists() else ():
         if match := _LINE.match(line):
             _follow(match[1], match[2], states, found)
     return found
@@ -185,3 +188,33 @@ def _follow(pid: str, said: str, states: dict[str, str], found: Summary) -> None
             found.files.append(match[1])
         else:
             found.failed += 1
+
+
+@dataclass(frozen=True)
+class Distcc(Mode):
+    """Compiling goes to a native server."""
+
+    def inputs(self, roots: Roots, toolchain: Toolchain, servers: Sequence[str]) -> dict[str, Any]:
+        """The compilers of the server, or the machines that are asked."""
+        return inputs(toolchain, roots.natives().trees, servers)
+
+    def variables(self, plain: Mapping[str, str], servers: Sequence[str], jobs: int) -> dict[str, str]:
+        """The links for compilers come first in PATH, and the client is told of its servers."""
+        return {**plain, **variables(plain, servers, jobs)}
+
+    def equip(self, root: Root, place: WorkPlace, site: Site) -> Root:
+        """With the server beside each phase, or with the network, where the user's own servers are."""
+        target, toolchain = Tree(root.layers), site.toolchain
+        prepare(place, target, toolchain)
+        if site.servers:
+            return replace(root, network=True)
+        return replace(root, service=service(toolchain, site.roots.natives().trees, target, place, site.jobs))
+
+    def told(self, place: WorkPlace) -> dict[str, Any]:
+        """How much was compiled where."""
+        found = summary(place)
+        (log.warn if found.fallback else log.info)(str(found))
+        return {self.name: asdict(found)}
+
+
+MODE = Distcc("distcc", "a native server compiles", servers=True, packages=frozenset({PACKAGE}))

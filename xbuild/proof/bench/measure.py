@@ -11,7 +11,7 @@ from xbuild.base import log
 from xbuild.base.digest import file_sha256, key_of
 from xbuild.base.errors import PhaseError, UsageError, XbuildError
 from xbuild.build.builder import Builder
-from xbuild.build.environment import Mode, recorded
+from xbuild.build.environment import recorded
 from xbuild.build.plan import UNPACK
 from xbuild.build.result import Options
 from xbuild.formats import record
@@ -25,7 +25,7 @@ LOGS = "bench"
 def plan(
     recipes: Sequence[str],
     targets: Sequence[str],
-    modes: Sequence[Mode],
+    modes: Sequence[str],
     rounds: int,
     options: Options,
     *,
@@ -50,7 +50,7 @@ def plan(
 
 def prepare(series: Series, options: Options) -> None:
     """Make what the builds need, before the first clock runs; a variant for which that cannot be done has failed."""
-    done: dict[tuple[str, str, Mode], XbuildError | None] = {}
+    done: dict[tuple[str, str, str], XbuildError | None] = {}
     for variant in series.variants:
         wanted = (variant.recipe, variant.target, variant.mode)
         if wanted not in done:
@@ -105,7 +105,7 @@ def _build(builder: Builder, variant: Variant, turn: int) -> Run:
     result = builder.build()
     started = programs(result.records)
     digest = file_sha256(result.artifact)
-    run = Run(variant, turn, result.version, timed(result.phases), *started, digest, result.distcc)
+    run = Run(variant, turn, result.version, timed(result.phases), *started, digest, result.told.get("distcc"))
     if variant.rung is not None:
         # Nobody asked for an artifact that only differs from the ordinary one in how long it took.
         builder.store.remove("artifacts", key_of(builder.value))

@@ -7,8 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from xbuild.build.environment import Mode
-
 TOTAL = "total"
 NATIVE = "native"
 """The name of the variant that the others are held against: a target that needs no emulation."""
@@ -27,7 +25,7 @@ class Variant:
     recipe: str
     target: str
     name: str
-    mode: Mode = "substituted"
+    mode: str = "substituted"
     rung: int | None = None
 
     @property
@@ -118,7 +116,7 @@ class Series:
 
 
 def variants(
-    recipes: Sequence[str], targets: Sequence[tuple[str, bool]], modes: Sequence[Mode], rungs: Sequence[str] = ()
+    recipes: Sequence[str], targets: Sequence[tuple[str, bool]], modes: Sequence[str], rungs: Sequence[str] = ()
 ) -> tuple[Variant, ...]:
     """What is to be measured, in the order of a round.
 

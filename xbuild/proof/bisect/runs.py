@@ -12,7 +12,6 @@ from xbuild.base import log
 from xbuild.base.digest import read_json
 from xbuild.base.errors import PhaseError, UsageError
 from xbuild.build.builder import Builder
-from xbuild.build.environment import Mode
 from xbuild.build.phases import last_lines, step_name
 from xbuild.build.plan import Step
 from xbuild.build.result import Options
@@ -78,7 +77,7 @@ class Runner:
         """All twins that there could be, each a unit of its own."""
         return self.builder(grouped=False).pairs
 
-    def builder(self, mode: Mode = "substituted", **more: Any) -> Builder:
+    def builder(self, mode: str = "substituted", **more: Any) -> Builder:
         """One that builds on the stage. A new one each time: its dispatcher lies where the next one's does."""
         builder = Builder(self._recipe, self._target, replace(self._options, mode=mode, **more), self.stage.store)
         builder.place = self.stage.place

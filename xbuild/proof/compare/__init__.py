@@ -11,7 +11,6 @@ from typing import Any
 from xbuild.base import log, process
 from xbuild.base.errors import UsageError
 from xbuild.build.builder import Builder
-from xbuild.build.environment import Mode
 from xbuild.build.inputs import open_store
 from xbuild.build.result import Options
 from xbuild.formats.debian import Tree
@@ -33,7 +32,7 @@ _TEXT_BYTES = 1 << 20
 def compare(
     recipe: str,
     target: str,
-    chosen: Sequence[Mode],
+    chosen: Sequence[str],
     options: Options,
     *,
     objects: bool = False,
@@ -64,7 +63,7 @@ def compare(
             store.discard(scratch)
 
 
-def _compared(wanted: Wanted, chosen: Sequence[Mode], *, twice: bool) -> Comparison:
+def _compared(wanted: Wanted, chosen: Sequence[str], *, twice: bool) -> Comparison:
     wanted.scratch.mkdir()
     built = [modes.build(replace(wanted, options=replace(wanted.options, mode=mode))) for mode in chosen]
     good = [known for known in built if known.artifact is not None]
@@ -96,7 +95,7 @@ def _compared(wanted: Wanted, chosen: Sequence[Mode], *, twice: bool) -> Compari
 
 def _name(builder: Builder) -> str:
     """NAME-VERSION-TARGET, with the suite if it is not the default."""
-    return builder.file_name.removesuffix(f"-{builder.mode}")
+    return builder.file_name.removesuffix(f"-{builder.mode.name}")
 
 
 def _fastest(good: Sequence[Built]) -> Built:
@@ -176,7 +175,7 @@ def _qemu(builder: Builder) -> str:
     return next((package.version for name, package in packages.items() if name.startswith("qemu-user")), "")
 
 
-def _commands(wanted: Wanted, chosen: Sequence[Mode]) -> list[str]:
+def _commands(wanted: Wanted, chosen: Sequence[str]) -> list[str]:
     words = [wanted.recipe, "--target", wanted.target]
     words += ["--suite", wanted.options.suite] if wanted.options.suite else []
     words += ["--root", wanted.options.root] if wanted.options.root else []

@@ -64,7 +64,7 @@ def is_kept(builder: Builder) -> bool:
 def build(wanted: Wanted) -> Built:
     """Build, unless the store and the work place hold all that is wanted; a failure is a result too."""
     builder = wanted.builder()
-    mode = builder.mode
+    mode = builder.mode.name
     try:
         if wanted.objects and builder.artifact() and not is_kept(builder):
             log.info(f"{builder.title}: built anew, for its build tree was not kept")
@@ -79,7 +79,7 @@ def build(wanted: Wanted) -> Built:
 
 
 def _read(wanted: Wanted, builder: Builder, result: Result) -> Built:
-    scratch = wanted.scratch / builder.mode
+    scratch = wanted.scratch / builder.mode.name
     artifact = Artifact(result.artifact, scratch)
     tree = None
     if wanted.objects:
@@ -87,7 +87,7 @@ def _read(wanted: Wanted, builder: Builder, result: Result) -> Built:
             tree = BuildTree(builder.place.build, scratch)
     manifest = read_json(result.manifest)
     run = ModeRun(
-        builder.mode,
+        builder.mode.name,
         "built" if result.status == "built" else "up-to-date",
         phases=tuple(result.phases),
         resumed=manifest["resumed"],
@@ -96,7 +96,7 @@ def _read(wanted: Wanted, builder: Builder, result: Result) -> Built:
         files=len(artifact.listing),
         objects=len(tree.listing) if tree else None,
         cpu=cpu_of(result.records),
-        distcc=Summary(**result.distcc) if result.distcc else None,
+        distcc=Summary(**result.told["distcc"]) if "distcc" in result.told else None,
         kept=builder.place.path if tree else None,
     )
     return Built(run, builder, artifact, tree, manifest)
@@ -115,7 +115,7 @@ def _failed(builder: Builder, error: XbuildError) -> ModeRun:
     file = next((line.removeprefix("log:").strip() for line in error.details if line.startswith("log:")), None)
     records = phases.Progress(builder.place).records if file else []
     return ModeRun(
-        builder.mode,
+        builder.mode.name,
         "failed",
         phases=tuple((record.name, record.seconds) for record in records),
         message=error.message,
@@ -156,10 +156,10 @@ def build_again(wanted: Wanted, first: Built) -> Again:
             pack(place.dest, packed, progress.epoch, modes)
             found = _self_differences(first, Artifact(packed, scratch), scratch, place)
         except _FAULTS as error:
-            log.warn(f"the second build in mode {builder.mode} failed: {error.message}")
-            return Again(builder.mode, None, error.message)
+            log.warn(f"the second build in mode {builder.mode.name} failed: {error.message}")
+            return Again(builder.mode.name, None, error.message)
         wanted.store.discard(place.path)
-    return Again(builder.mode, found)
+    return Again(builder.mode.name, found)
 
 
 def _self_differences(

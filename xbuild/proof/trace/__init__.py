@@ -220,8 +220,8 @@ def _source(builder: Inputs) -> RecordsOf:
     if builder.toolchain.native:
         text = f"{title}: there is no record, for nothing is emulated where the target is this machine itself"
         raise UsageError(text, hint="name another target: --target armhf")
-    if builder.mode == "system":
-        text = f"{title}: there is no record, for in an emulated machine the target's own kernel starts all programs"
+    if builder.mode.unrecorded:
+        text = f"{title}: there is no record, for {builder.mode.unrecorded}"
         raise UsageError(text, hint="name another mode: --mode emulated")
     place = builder.place.records
     if place.is_dir() and any(place.iterdir()):

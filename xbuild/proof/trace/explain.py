@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import PurePosixPath
 
 from xbuild.base.errors import called
-from xbuild.build.environment import Mode
+from xbuild.build.modes.mode import Mode
 from xbuild.dispatcher.table import Entry
 from xbuild.formats.debian import Tree
 from xbuild.formats.record import Choice
@@ -122,8 +122,8 @@ def explain(path: str, around: Surroundings, verdict: Choice | None = None) -> E
         return _BY_VERDICT[verdict]
     if is_made(path):
         return Explanation(Why.MADE, "the build has made it, so only the emulator can run it")
-    if around.mode != "substituted":
-        return Explanation(Why.MODE, f"nothing is substituted in the mode {around.mode!r}")
+    if not around.mode.twins:
+        return Explanation(Why.MODE, f"nothing is substituted in the mode {around.mode.name!r}")
     if path in around.entries and verdict is not None:
         text = "it has a twin now: roots, policy or recipe are no longer those of that build"
         return Explanation(Why.OUTDATED, text, "build again")
