@@ -18,6 +18,7 @@ from xbuild.model.native import here
 from xbuild.model.policy import Policy
 from xbuild.model.toolchain import Toolchain
 from xbuild.roots import apt, mirror
+from xbuild.roots.contents import contents, installed
 from xbuild.roots.imported import Imported
 from xbuild.roots.imported.tree import ForeignTree
 from xbuild.roots.making import Foreign, Hook, Making
@@ -128,6 +129,13 @@ class Roots:
     def layer_value(self, packages: Sequence[str]) -> dict[str, Any]:
         """What determines the layer with `packages` over the target root."""
         return {"what": "layer", "base": self.base_value(), "packages": sorted(set(packages))}
+
+    def inputs(self, packages: Sequence[str]) -> dict[str, Any]:
+        """What roots and twins can put into an artifact that is built with `packages`, as JSON; see `contents`."""
+        imported = self.imported.value() if self.imported else None
+        trees = self.natives().trees if self.policy else {}
+        natives = {name: installed(Tree([tree])) for name, tree in trees.items()}
+        return contents(installed(self.tree(packages)), natives, self.policy, imported)
 
     def natives(self) -> Natives:
         """The native roots and the private tree, made if they are not there."""
