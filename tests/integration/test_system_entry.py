@@ -18,7 +18,7 @@ from xbuild.doctor import programs
 from xbuild.formats.elf import ElfError
 from xbuild.sandbox.mounts import Bind
 from xbuild.sandbox.run import Sandbox, capture, give_tree, remove_tree, take_back
-from xbuild.twins.privatetree import DISPATCH, run_native
+from xbuild.twins.privatetree import run_native
 
 pytestmark = pytest.mark.integration
 
@@ -39,7 +39,7 @@ class Served:
         """build: as in a build, with its dispatcher in the private directory."""
         plain = self.target.sandbox(uid=uid)
         line = registration("qemu-arm", *magic_mask(self.target.armhf.toolchain.elf), str(self.qemu), flags)
-        shown = (Bind(str(self.target.dispatcher), f"{paths.PRIVATE}/{DISPATCH}", readonly=True),) if build else ()
+        shown = (Bind(str(self.target.dispatcher), paths.DISPATCH, readonly=True),) if build else ()
         return replace(plain, mounts=(*plain.mounts, *shown), registrations=(line,))
 
     def run(self, *command: str, build: bool = True, flags: str = "FPO", uid: int = 0) -> tuple[int, str]:

@@ -19,6 +19,12 @@ DISPATCHER = PACKAGE / "dispatcher"
 PRIVATE = "/.xbuild"
 """The one directory inside a target root that holds native files."""
 
+DISPATCH = f"{PRIVATE}/dispatch"
+"""Where the machine's own entry finds the dispatcher."""
+
+RECORD = f"{PRIVATE}/record"
+"""Where the dispatcher writes down what runs."""
+
 BUILD = "/build"
 """Where a build lies inside its root: /build/src, /build/dest ..., the same for every build."""
 

@@ -8,21 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from xbuild.base.paths import BUILD, BUILDER, PRIVATE
+from xbuild.base.paths import BUILD, BUILDER, RECORD
 from xbuild.model.load import load_presets
 from xbuild.model.recipe import Recipe
 from xbuild.model.toolchain import Toolchain
 from xbuild.roots.network import layer_of, make_network
 from xbuild.sandbox import idmap
-from xbuild.sandbox.mounts import Bind, Devices, Mount, Overlay, Proc
+from xbuild.sandbox.mounts import Bind
 from xbuild.sandbox.run import Sandbox, Service, give_tree, machine_view, remove_tree, run
 from xbuild.sandbox.run import capture as capture_in
 from xbuild.sandbox.run import run_logged as run_logged_in
-from xbuild.twins.privatetree import DISPATCH
+from xbuild.sandbox.view import RootView
 
 _PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
-_RECORD = f"{PRIVATE}/record"
-_DISPATCH = f"{PRIVATE}/{DISPATCH}"
 ACCOUNTS = ".cpu.json"
 """Ends the name of the file with the CPU use of a step, beside its record."""
 VARIABLES = f"{BUILD}/run/variables"
@@ -264,19 +262,21 @@ def sandbox(
     cwd: inside. network: the machine's, else none but the loopback. over: directories laid over the root. step: the
     name of the step whose execs and CPU use are to be written down.
     """
-    layers = (place.names(network=network), *over, *root.layers)
-    mounts: list[Mount] = [Overlay(tuple(map(str, layers)), None, None), Proc(), Devices()]
-    mounts += [Bind(str(place.build), BUILD), *_kept(place, over)]
-    mounts += [Bind(str(place.scratch(name)), f"/{name}") for name in SCRATCH]
-    cpuinfo = place.cpuinfo if place.cpuinfo.exists() else None
-    shown = {root.private: PRIVATE, root.dispatcher: _DISPATCH, cpuinfo: "/proc/cpuinfo"}
-    if root.private:
-        mounts += [Bind(str(source), target, readonly=True) for source, target in shown.items() if source]
+    own = [Bind(str(place.build), BUILD), *_kept(place, over)]
+    own += [Bind(str(place.scratch(name)), f"/{name}") for name in SCRATCH]
     noted = step if root.private else None
-    if noted:
-        mounts.append(Bind(str(place.record(noted)), _RECORD, writer=BUILDER))
+    view = RootView(
+        (*over, *root.layers),
+        names=place.names(network=network),
+        shown=tuple(own),
+        private=root.private,
+        dispatcher=root.dispatcher,
+        cpuinfo=place.cpuinfo if root.private and place.cpuinfo.exists() else None,
+        record=place.record(noted) if noted else None,
+        writer=BUILDER,
+    )
     return Sandbox(
-        mounts=tuple(mounts),
+        mounts=view.mounts(),
         mount_point=place.path / "root",
         registrations=root.registrations,
         env=env,
@@ -286,7 +286,7 @@ def sandbox(
         network=network,
         locked=True,
         service=None if network else root.service,
-        record=_RECORD if noted else None,
+        record=RECORD if noted else None,
         accounts=place.accounts(noted) if noted else None,
     )
 

@@ -16,8 +16,9 @@ from xbuild.export.image import add_file
 from xbuild.formats.debian import Tree
 from xbuild.roots.distribution import Roots
 from xbuild.sandbox import idmap
-from xbuild.sandbox.mounts import Overlay, Proc
+from xbuild.sandbox.mounts import Proc
 from xbuild.sandbox.run import Sandbox, machine_view, run
+from xbuild.sandbox.view import laid
 from xbuild.twins.pairing import Pairs
 
 ENTER = f"{paths.PRIVATE}/enter"
@@ -75,9 +76,7 @@ def write_root(layers: Sequence[Path], scratch: Path, destination: Path, epoch: 
     """
     merged = scratch / "merged"
     merged.mkdir()
-    where: Sandbox = replace(
-        machine_view(), mounts=(Proc(), Overlay(tuple(str(layer) for layer in layers), None, None, str(merged)))
-    )
+    where: Sandbox = replace(machine_view(), mounts=(Proc(), laid(layers, str(merged))))
     options = [f"--mtime=@{epoch}", "--clamp-mtime", f"--pax-option={_PAX}"]
     options += ["--xattrs", "--xattrs-include=security.capability"]
     options += ["--anchored", "--wildcards", *(f"--exclude={pattern}" for pattern in _LEFT_OUT)]

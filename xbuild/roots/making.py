@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from xbuild.base import paths
@@ -12,9 +12,9 @@ from xbuild.roots import apt
 from xbuild.roots.network import layer_of, make_network
 from xbuild.sandbox import idmap
 from xbuild.sandbox import run as sandboxes
-from xbuild.sandbox.mounts import Bind, Devices, Mount, Overlay, Proc, Tmpfs
+from xbuild.sandbox.mounts import Proc
+from xbuild.sandbox.view import TMP, RootView
 from xbuild.store.local import Store
-from xbuild.twins import privatetree
 
 Hook = tuple[tuple[str, ...], Path | None]
 """How the kernel comes to start a dispatcher, see `Roots.hook`."""
@@ -60,7 +60,7 @@ class Making:
             inside = f'"$1{paths.PRIVATE}"'
             command += [f"--setup-hook=mkdir {inside} && mount --bind {private[0]} {inside}"]
             if shown:
-                place = f'{inside}/{privatetree.DISPATCH}'
+                place = f'"$1{paths.DISPATCH}"'
                 command += [f"--setup-hook=mount --bind {seen / shown.name} {place}"]
                 command += [f"--customize-hook=umount {place}"]
             command += [f"--customize-hook=umount {inside}"]
@@ -71,22 +71,14 @@ class Making:
 
     def install_inside(self, base: Path, packages: Sequence[str]) -> None:
         """As `install`, by the root's own apt in the root: its configuration and its keys are somebody else's."""
-        staging, foreign = self.staging, self.foreign
+        staging = self.staging
         make_network(staging / "network")
         parts = [_made(staging / name) for name in ("upper", "work", "merged")]
         sandboxes.give_tree(0, tops=[*parts, *layer_of(staging / "network")])
-        lowers = (str(staging / "network"), str(base))
-        mounts: list[Mount] = [Overlay(lowers, str(staging / "upper"), str(staging / "work"))]
-        mounts += [Proc(), Devices(), Tmpfs("/tmp", "1777")]
-        registrations: tuple[str, ...] = ()
-        if foreign:
-            mounts.append(Bind(str(foreign.private), paths.PRIVATE, readonly=True))
-            registrations, shown = foreign.hook(staging / "dispatcher", paths.PRIVATE)
-            if shown:
-                mounts.append(Bind(str(shown), f"{paths.PRIVATE}/{privatetree.DISPATCH}", readonly=True))
+        registrations, view = self.seen(base, paths.PRIVATE)
         words = " ".join(apt.INSIDE)
         sandbox = sandboxes.Sandbox(
-            mounts=tuple(mounts),
+            mounts=replace(view, names=staging / "network").mounts(),
             mount_point=staging / "merged",
             registrations=registrations,
             env={"PATH": sandboxes.ROOT_PATH, "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive",
@@ -114,23 +106,23 @@ class Making:
         idmap.own(staging)
         window, (seen, *private) = apt.shown(staging, *([foreign.private] if foreign else []))
         merged = str(seen / "merged")
-        mounts: list[Mount] = [Proc(), *window]
-        mounts.append(Overlay((str(base),), str(staging / "upper"), str(staging / "work"), merged))
-        mounts += [Proc(f"{merged}/proc"), Devices(f"{merged}/dev"), Tmpfs(f"{merged}/tmp", "1777")]
-        registrations: tuple[str, ...] = ()
-        if foreign:
-            mounts.append(Bind(str(foreign.private), merged + paths.PRIVATE, readonly=True))
-            registrations, shown = foreign.hook(staging / "dispatcher", str(private[0]))
-            if shown:
-                mounts.append(Bind(str(shown), f"{merged}{paths.PRIVATE}/{privatetree.DISPATCH}", readonly=True))
+        registrations, view = self.seen(base, str(private[0]) if private else "")
         config = staging / "apt.conf"
         config.write_text(apt.CONFIG.format(root=merged, architecture=self.toolchain.architecture))
         command = ["sh", "-c", script, "sh", *words]
         env = {"APT_CONFIG": str(seen / config.name), "DEBIAN_FRONTEND": "noninteractive"}
-        sandbox = apt.machine_sandbox(seen, mounts, registrations, env)
+        sandbox = apt.machine_sandbox(seen, (Proc(), *window, *view.mounts(merged)), registrations, env)
         apt.run_logged(staging, sandbox, command, complaint, hint)
         for name in ("merged", "apt.conf", "dispatcher", "work"):
             self.store.discard(staging / name)
+
+    def seen(self, base: Path, private: str) -> tuple[tuple[str, ...], RootView]:
+        """Lines for the kernel, and `base` with changes going to `staging`. private: `view` of `Foreign.hook`."""
+        view = RootView((base,), self.staging, empty=(TMP,))
+        if self.foreign is None:
+            return (), view
+        registrations, dispatcher = self.foreign.hook(self.staging / "dispatcher", private)
+        return registrations, replace(view, private=self.foreign.private, dispatcher=dispatcher)
 
 
 def _made(path: Path) -> Path:

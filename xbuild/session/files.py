@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from xbuild.formats.debian import Place, Tree
-from xbuild.sandbox.mounts import Bind, Mount, Text
+from xbuild.sandbox.mounts import Bind, Text
 
 _SYSTEM = frozenset(
     {"bin", "boot", "etc", "lib", "lib32", "lib64", "libx32", "lost+found", "proc", "root", "run", "sbin", "usr", "var"}
@@ -99,9 +99,9 @@ def wanted(environment: Mapping[str, str], program: Path | None) -> list[Path]:
     return found
 
 
-def settings(tree: Tree, uid: int, gid: int) -> list[Mount]:
+def settings(tree: Tree, uid: int, gid: int) -> list[Text]:
     """The few files of /etc that are about the user and his world, not about a system."""
-    found: list[Mount] = []
+    found: list[Text] = []
     for path in ("/etc/resolv.conf", "/etc/hosts", "/etc/localtime"):
         machine = Path(path)
         if machine.exists():

@@ -7,7 +7,7 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from xbuild.base import log, paths
@@ -21,10 +21,11 @@ from xbuild.roots.distribution import Roots
 from xbuild.roots.imported import Imported
 from xbuild.sandbox import idmap
 from xbuild.sandbox.attached import run_attached
-from xbuild.sandbox.mounts import Bind, Mount, Overlay
+from xbuild.sandbox.mounts import Mount
 from xbuild.sandbox.run import Sandbox
+from xbuild.sandbox.view import RootView
 from xbuild.session import files, kept, program
-from xbuild.session.system import Origin, SessionRoot, prepare, sysroot, target_root
+from xbuild.session.system import Origin, prepare, sysroot, target_root
 from xbuild.store.local import IN_USE, Store, writing_below
 
 _NOT_FOUND = 127
@@ -77,14 +78,14 @@ def run(command: Sequence[str], options: RunOptions) -> int:
             roots = roots_of(toolchain, store)
             source = _source(roots, options, stack)
             system = prepare(roots, source, native=options.native, record=options.trace)
-        view, mounts = _mounts(system, found.path)
-        program.check(found, toolchain, view)
+        view, seen = seen_by_user(system.view, found.path)
+        program.check(found, toolchain, seen)
         recorded = stack.enter_context(_recorded(store)) if options.trace else None
-        mounts += [Bind(str(recorded), f"{paths.PRIVATE}/record")] if recorded else []
+        sandbox = _sandbox(replace(view, record=recorded).mounts(), system.registrations, seen, store)
         with log.paused():
-            code = run_attached(_sandbox(system, mounts, view, store), command)
+            code = run_attached(sandbox, command)
         if code == _NOT_FOUND:
-            _tell_missing(found, toolchain, view)
+            _tell_missing(found, toolchain, seen)
         if recorded:
             tell_trace(recorded)
         return code
@@ -101,11 +102,11 @@ def _check_reachable(paths_: Sequence[Path]) -> None:
                 )
 
 
-def _sandbox(system: SessionRoot, mounts: Sequence[Mount], view: files.View, store: Store) -> Sandbox:
+def _sandbox(mounts: tuple[Mount, ...], registrations: tuple[str, ...], view: files.View, store: Store) -> Sandbox:
     return Sandbox(
-        mounts=tuple(mounts),
+        mounts=mounts,
         mount_point=store.directory("mnt"),
-        registrations=system.registrations,
+        registrations=registrations,
         env=files.variables(os.environ, ":".join(program.search_path(view)), view),
         cwd=str(Path.cwd()),
         network=True,
@@ -126,14 +127,14 @@ def _source(roots: Roots, options: RunOptions, stack: contextlib.ExitStack) -> O
     return source.below(known.upper)
 
 
-def _mounts(system: SessionRoot, path: Path | None) -> tuple[files.View, list[Mount]]:
-    layers = system.source.layers
-    tree = Tree(layers)
+def seen_by_user(root: RootView, path: Path | None) -> tuple[RootView, files.View]:
+    """The root with the user's directories, and the machine's devices; and to be read. path: of his program."""
+    tree = Tree(root.layers)
     shown = files.machine_directories()
     shown += files.further(files.wanted(os.environ, path), shown, tree)
-    root = Overlay(tuple(map(str, layers)), None, None, memory=True)
     settings = files.settings(tree, os.geteuid(), os.getegid())
-    return files.View(layers, shown), [root, *settings, *shown, *system.mounts()]
+    view = replace(root, memory=True, settings=tuple(settings), devices=False, shown=tuple(shown))
+    return view, files.View(root.layers, shown)
 
 
 @contextlib.contextmanager

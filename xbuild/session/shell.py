@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from xbuild.base import log, paths
@@ -18,8 +18,9 @@ from xbuild.roots import imported as imported_roots
 from xbuild.roots.distribution import Roots
 from xbuild.roots.network import layer_of, make_network
 from xbuild.sandbox.attached import has_terminal, run_apart
-from xbuild.sandbox.mounts import Bind, Devices, Mount, Overlay, Tmpfs
+from xbuild.sandbox.mounts import Bind, Tmpfs
 from xbuild.sandbox.run import ROOT_PATH, Sandbox, give_tree, take_made
+from xbuild.sandbox.view import TMP
 from xbuild.session import kept
 from xbuild.session.run import roots_of
 from xbuild.session.system import Origin, prepare, target_root
@@ -106,11 +107,16 @@ def enter(roots: Roots, source: Origin, place: Path, command: Sequence[str], opt
     program = next((path for path in ("/bin/bash", "/bin/sh") if tree.real_path(path)), None)
     if program is None and not command:
         raise UsageError(f"the root of {name} has no shell, /bin/sh", hint="name a program after `--`")
-    mounts: list[Mount] = [Overlay((str(network), *map(str, source.layers)), str(upper), str(place / "work"))]
-    mounts += [Devices(), Tmpfs("/tmp", "1777"), Tmpfs("/run"), *system.mounts()]
-    mounts += [Bind(str(path.resolve()), str(path)) for path in options.binds]
+    view = replace(
+        system.view,
+        layers=source.layers,
+        changes=place,
+        names=network,
+        empty=(TMP, Tmpfs("/run")),
+        shown=tuple(Bind(str(path.resolve()), str(path)) for path in options.binds),
+    )
     sandbox = Sandbox(
-        mounts=tuple(mounts),
+        mounts=view.mounts(),
         mount_point=roots.store.directory("mnt"),
         registrations=system.registrations,
         env=_variables(program or "/bin/sh", options.keep),

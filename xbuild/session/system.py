@@ -14,10 +14,9 @@ from xbuild.dispatcher.table import Entry
 from xbuild.formats.debian import Tree
 from xbuild.roots.distribution import Roots
 from xbuild.sandbox import run as sandboxes
-from xbuild.sandbox.mounts import Bind, Devices, Mount, Overlay, Proc
+from xbuild.sandbox.view import RootView
 from xbuild.store.local import LAYOUT, Store
 from xbuild.twins import pairing
-from xbuild.twins.privatetree import DISPATCH
 
 _STATUS = "var/lib/dpkg/status"
 
@@ -40,29 +39,10 @@ class Origin:
 
 @dataclass(frozen=True)
 class SessionRoot:
-    """What a session sees. private: the tree at /.xbuild. cpuinfo: what /proc/cpuinfo is; both None on a native one.
+    """What a session sees, to which it adds what is its own. registrations: for the private binfmt_misc."""
 
-    dispatcher: a file outside that the machine's own entry is to find, where there are no registrations.
-    """
-
-    source: Origin
-    private: Path | None
+    view: RootView
     registrations: tuple[str, ...]
-    cpuinfo: Path | None
-    dispatcher: Path | None = None
-
-    def mounts(self) -> list[Mount]:
-        """What goes over the root in every session, besides /dev."""
-        found: list[Mount] = [Proc()]
-        shown = (
-            (self.private, paths.PRIVATE),
-            (self.dispatcher, f"{paths.PRIVATE}/{DISPATCH}"),
-            (self.cpuinfo, "/proc/cpuinfo"),
-        )
-        for path, target in shown:
-            if path is not None:
-                found.append(Bind(str(path), target, readonly=True))
-        return found
 
 
 def target_root(roots: Roots) -> Origin:
@@ -87,7 +67,7 @@ def prepare(
     native: programs have twins. record: each exec is written down. credentials: set-user-id bits count.
     """
     if roots.toolchain.native:
-        return SessionRoot(source, None, (), None)
+        return SessionRoot(RootView(source.layers), ())
     natives = roots.natives()
 
     def make(staging: Path) -> None:
@@ -109,7 +89,9 @@ def prepare(
     place = roots.store.ensure("sessions", value, f"the dispatcher of {roots.toolchain.name}", make)
     cpuinfo = place / "cpuinfo"
     registrations, dispatcher = roots.hook(place / "dispatcher", credentials=credentials)
-    return SessionRoot(source, natives.private, registrations, cpuinfo if cpuinfo.exists() else None, dispatcher)
+    shown = cpuinfo if cpuinfo.exists() else None
+    view = RootView(source.layers, private=natives.private, dispatcher=dispatcher, cpuinfo=shown)
+    return SessionRoot(view, registrations)
 
 
 def _forget_older(store: Store, value: Mapping[str, Any]) -> None:
@@ -148,13 +130,7 @@ def _is_doubtful(tree: Tree, path: str, source: Origin) -> bool:
 
 def _ask_cpuinfo(roots: Roots, source: Origin, staging: Path) -> None:
     """The emulator shows its own to the programs that it runs; twins would read the machine's."""
-    private = roots.natives().private
-    mounts: tuple[Mount, ...] = (
-        Overlay(tuple(map(str, source.layers)), None, None, memory=True),
-        Proc(),
-        Devices(),
-        Bind(str(private), paths.PRIVATE, readonly=True),
-    )
+    mounts = RootView(source.layers, memory=True, private=roots.natives().private).mounts()
     sandbox = sandboxes.Sandbox(mounts=mounts, mount_point=roots.store.directory("mnt"), env={"PATH": "/usr/bin:/bin"})
     code, said = sandboxes.capture(sandbox, [f"{paths.PRIVATE}/qemu", "/usr/bin/cat", "/proc/cpuinfo"])
     if code == 0:

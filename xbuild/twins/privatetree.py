@@ -15,7 +15,8 @@ from xbuild.model.native import here
 from xbuild.model.policy import Policy
 from xbuild.model.toolchain import Toolchain
 from xbuild.sandbox import run as sandboxes
-from xbuild.sandbox.mounts import Bind, Devices, Mount, Overlay, Proc, Tmpfs
+from xbuild.sandbox.mounts import Bind, Overlay
+from xbuild.sandbox.view import TMP, RootView
 from xbuild.twins import pairing
 from xbuild.twins.gcctable import as_native
 from xbuild.twins.limits import without_address_limits
@@ -24,9 +25,6 @@ from xbuild.twins.strings import moved
 
 WORKPLACE = "/xbuild"
 """Where, in a native root, the directory lies that a command there works on."""
-
-DISPATCH = "dispatch"
-"""The dispatcher's name in the private directory, where the machine's own entry is to find it."""
 
 PLAIN_LOADER, SHIM_LOADER = "ld", "lds"
 """Names, in a private architecture's directory, of its dynamic loader; the second one loads the shim first.
@@ -63,19 +61,23 @@ rm programs said
 """
 
 
-def tool_sandbox(root: Path, mounts: Sequence[Mount], env: Mapping[str, str]) -> sandboxes.Sandbox:
-    """A sandbox in the native root `root`, read-only, with an empty /tmp, below which `mounts` may lie."""
+Shown = Sequence[Bind | Overlay]
+"""What is to be seen in a native root besides itself."""
+
+
+def tool_sandbox(root: Path, shown: Shown, env: Mapping[str, str]) -> sandboxes.Sandbox:
+    """A sandbox in the native root `root`, read-only, with an empty /tmp, below which what is `shown` may lie."""
     return sandboxes.Sandbox(
-        mounts=(Overlay((str(root),), None, None), Proc(), Devices(), Tmpfs("/tmp", "1777"), *mounts),
+        mounts=RootView((root,), empty=(TMP,), shown=tuple(shown)).mounts(),
         mount_point=root,
         env={"PATH": sandboxes.ROOT_PATH, "LC_ALL": "C.UTF-8", **env},
         locked=True,
     )
 
 
-def run_script(root: Path, mounts: Sequence[Mount], script: str, env: Mapping[str, str], complaint: str) -> None:
+def run_script(root: Path, shown: Shown, script: str, env: Mapping[str, str], complaint: str) -> None:
     """Run shell text in `tool_sandbox`. Raises MachineError with what it said."""
-    returncode, said = sandboxes.capture(tool_sandbox(root, mounts, env), ["sh", "-euc", script])
+    returncode, said = sandboxes.capture(tool_sandbox(root, shown, env), ["sh", "-euc", script])
     if returncode != 0:
         lines = said.decode(errors="replace").splitlines()
         full = any("No space left" in line for line in lines)
@@ -89,8 +91,8 @@ def run_native(native: Path, workplace: Path, script: str, env: Mapping[str, str
     Its subdirectory `private` is also where it will be for programs of the target root. Raises MachineError with what
     the script said.
     """
-    mounts = (Bind(str(workplace), WORKPLACE), Bind(str(workplace / "private"), paths.PRIVATE))
-    run_script(native, mounts, f"cd {WORKPLACE}\n{script}", env, "a tool of the native root failed")
+    shown = (Bind(str(workplace), WORKPLACE), Bind(str(workplace / "private"), paths.PRIVATE))
+    run_script(native, shown, f"cd {WORKPLACE}\n{script}", env, "a tool of the native root failed")
 
 
 def make(staging: Path, trees: Mapping[str, Path], policy: Policy, toolchain: Toolchain) -> None:
@@ -106,8 +108,8 @@ def make(staging: Path, trees: Mapping[str, Path], policy: Policy, toolchain: To
     assert toolchain.qemu is not None
     shutil.copy(trees[machine.name] / toolchain.qemu.binary.lstrip("/"), private / "qemu")
     # Files to lay others over.
-    for name in ("record", DISPATCH):
-        (private / name).touch()
+    for name in (paths.RECORD, paths.DISPATCH):
+        (private / Path(name).name).touch()
     for source in paths.DISPATCHER.glob("*.[ch]"):
         shutil.copy(source, staging / source.name)
     env = {

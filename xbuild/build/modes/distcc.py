@@ -21,9 +21,9 @@ from xbuild.formats.debian import Tree
 from xbuild.model.native import here
 from xbuild.model.toolchain import Toolchain
 from xbuild.roots.distribution import Roots
-from xbuild.sandbox.mounts import Bind, Devices, Overlay, Proc, Tmpfs
-from xbuild.sandbox.run import ROOT_PATH, Sandbox, Service, give_tree
-from xbuild.twins.privatetree import WORKPLACE
+from xbuild.sandbox.mounts import Bind
+from xbuild.sandbox.run import ROOT_PATH, Service, give_tree
+from xbuild.twins.privatetree import WORKPLACE, tool_sandbox
 
 PACKAGE = "distcc"
 PORT = 3632
@@ -129,20 +129,8 @@ def service(toolchain: Toolchain, trees: Mapping[str, Path], target: Tree, place
     file = place.logs / SERVER_LOG
     file.touch()
     file.chmod(0o644)
-    where = Sandbox(
-        mounts=(
-            Overlay((str(native),), None, None),
-            Proc(),
-            Devices(),
-            Tmpfs("/tmp", "1777"),
-            Bind(str(folder), WORKPLACE),
-        ),
-        mount_point=native,
-        env={"PATH": f"{WORKPLACE}/bin:{ROOT_PATH}", "LC_ALL": "C.UTF-8"},
-        uid=_NOBODY,
-        gid=_NOBODY,
-        locked=True,
-    )
+    path = {"PATH": f"{WORKPLACE}/bin:{ROOT_PATH}"}
+    where = replace(tool_sandbox(native, (Bind(str(folder), WORKPLACE),), path), uid=_NOBODY, gid=_NOBODY)
     # Insecure means: any compiler that PATH has. Nobody but the build is in this network.
     command: tuple[str, ...] = (_DAEMON, "--no-detach", "--daemon", "--enable-tcp-insecure", "--log-stderr")
     command += ("--log-level", "info", "--allow", "127.0.0.1", "--listen", "127.0.0.1")

@@ -13,8 +13,9 @@ from typing import Any
 from xbuild.base import paths, process
 from xbuild.base.errors import MachineError, UsageError
 from xbuild.sandbox import idmap, unpack
-from xbuild.sandbox.mounts import Bind, Devices, Mount, Tmpfs
+from xbuild.sandbox.mounts import Bind
 from xbuild.sandbox.run import ROOT_PATH, Sandbox, capture, give_tree
+from xbuild.sandbox.view import TMP, RootView
 
 SOURCE, SCRATCH, TREE = "/source", "/scratch", "/tree"
 """Where, inside, the source, a directory for what is in between, and the tree to be filled are."""
@@ -55,12 +56,12 @@ class Workshop:
         shown = [place for place in _SYSTEM if Path(place).exists()]
         # A Python of the user's own, and our package, which holds the script.
         shown += [sys.base_prefix] if not sys.base_prefix.startswith("/usr") else []
-        mounts: list[Mount] = [Tmpfs("/"), *(Bind(place, place, readonly=True) for place in shown)]
-        mounts += [Tmpfs("/tmp", "1777"), Devices(), Bind(str(paths.PACKAGE), str(paths.PACKAGE), readonly=True)]
-        mounts += [Bind(str(self.scratch), SCRATCH), Bind(str(self.tree), TREE)]
-        mounts += [Bind(str(source), SOURCE, readonly=True)] if source else []
+        binds = [Bind(place, place, readonly=True) for place in (*shown, str(paths.PACKAGE))]
+        binds += [Bind(str(self.scratch), SCRATCH), Bind(str(self.tree), TREE)]
+        binds += [Bind(str(source), SOURCE, readonly=True)] if source else []
+        view = RootView(proc=False, empty=(TMP,), shown=tuple(binds))
         env = {"PATH": ROOT_PATH, "LC_ALL": "C.UTF-8"}
-        return Sandbox(mounts=tuple(mounts), mount_point=self.path / "view", env=env, locked=True)
+        return Sandbox(mounts=view.mounts(), mount_point=self.path / "view", env=env, locked=True)
 
     def says(self, command: list[str], source: Path | None = None) -> tuple[int, list[str]]:
         """The returncode and the lines of a program of the machine, which sees `source`."""

@@ -17,8 +17,9 @@ from xbuild.build.environment import SCRATCH, Job, WorkPlace
 from xbuild.build.modes.system import cpio, talk
 from xbuild.build.modes.system.parts import MKFS, Kernel
 from xbuild.model.toolchain import MachineSpec
-from xbuild.sandbox.mounts import Bind, Mount, Overlay
+from xbuild.sandbox.mounts import Bind, Overlay
 from xbuild.sandbox.run import Sandbox, exchange_trees, give_tree, piped_to, remove_tree, started, take_back
+from xbuild.sandbox.view import laid
 from xbuild.twins.privatetree import run_script, tool_sandbox
 
 IDLE_LIMIT = 900.0
@@ -135,12 +136,12 @@ class EmulatedMachine:
 
     def _fill(self, place: WorkPlace, job: Job, workshop: Path) -> None:
         self._put(workshop / "disks", job)
-        mounts: list[Mount] = [Bind(str(workshop / "disks"), _DISKS)]
-        mounts += [Bind(str(source), f"/tmp/trees/{name}", readonly=True) for name, source in _trees(place).items()]
+        shown: list[Bind | Overlay] = [Bind(str(workshop / "disks"), _DISKS)]
+        shown += [Bind(str(source), f"/tmp/trees/{name}", readonly=True) for name, source in _trees(place).items()]
         if job.over:
-            mounts.append(Overlay(tuple(str(layer) for layer in job.over), None, None, "/tmp/trees/over"))
+            shown.append(laid(job.over, "/tmp/trees/over"))
         env = {"DISK": str(self.system.disk)}
-        run_script(self.emulator, mounts, _PACK, env, "the disks of the emulated machine could not be made")
+        run_script(self.emulator, shown, _PACK, env, "the disks of the emulated machine could not be made")
 
     def _put(self, disks: Path, job: Job) -> None:
         """Write what the emulator reads, and what it is to write to; then nobody but it writes in `disks`."""

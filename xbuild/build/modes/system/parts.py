@@ -17,8 +17,9 @@ from xbuild.formats.debian import Tree
 from xbuild.model.toolchain import MachineSpec, Toolchain
 from xbuild.roots.distribution import Roots
 from xbuild.roots.network import layer_of, make_network, names_text
-from xbuild.sandbox.mounts import Bind, Overlay
+from xbuild.sandbox.mounts import Bind
 from xbuild.sandbox.run import give_tree, take_back
+from xbuild.sandbox.view import laid
 from xbuild.twins.privatetree import WORKPLACE, run_script
 
 KIND = "machines"
@@ -123,12 +124,9 @@ class Parts:
             names = staging / "loopback"
             make_network(names, network=False)
             give_tree(0, tops=[*layer_of(names), staging])
-            mounts = (
-                Overlay(tuple(str(layer) for layer in (names, *layers)), None, None, "/tmp/tree/root"),
-                Bind(str(staging), "/tmp/made"),
-            )
+            shown = (laid((names, *layers), "/tmp/tree/root"), Bind(str(staging), "/tmp/made"))
             with log.step("disk of the target root"):
-                run_script(self.emulator(), mounts, _MAKE_DISK, {}, "the disk could not be made")
+                run_script(self.emulator(), shown, _MAKE_DISK, {}, "the disk could not be made")
             take_back(staging)
             self.roots.store.discard(names)
 
