@@ -18,7 +18,7 @@ from pathlib import Path
 from command_line import CHECKOUT, Xbuild
 
 from xbuild.base import paths
-from xbuild.build.inputs import open_store
+from xbuild.build.subject import open_store
 from xbuild.model.load import load_toolchain
 from xbuild.sandbox.run import give_tree
 from xbuild.session.run import roots_of

@@ -12,9 +12,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from xbuild.build.builder import Builder
 from xbuild.build.environment import Root, sandbox
-from xbuild.build.result import Options
+from xbuild.build.ground import lay
+from xbuild.build.request import Request
+from xbuild.build.subject import Subject, read
 from xbuild.dispatcher.table import Entry
 from xbuild.formats.debian import Tree
 from xbuild.formats.elf import with_interpreter
@@ -74,29 +75,30 @@ def careless(policy: Policy) -> Policy:
     return policy.model_copy(update={"never": (), "emulate_args": (), "emulate_env": (), "tools": tools})
 
 
-def questions(builder: Builder, staging: Path) -> Root:
+def questions(subject: Subject, staging: Path) -> Root:
     """The root of a build by a policy without the rules that keep twins from answering about the machine."""
-    roots = builder.roots
+    roots = subject.roots
     assert roots.policy is not None
     policy = careless(roots.policy)
-    privatetree.make(staging, roots.natives().trees, policy, builder.toolchain)
-    layers = roots.layers(builder.packages)
-    pairs = pairing.pair(pairing.load(staging / "twins.json"), Tree(layers), policy, builder.toolchain)
-    dispatcher = roots.dispatcher(pairs.entries, builder.place.dispatcher)
+    privatetree.make(staging, roots.natives().trees, policy, subject.toolchain)
+    layers = roots.layers(subject.packages)
+    pairs = pairing.pair(pairing.load(staging / "twins.json"), Tree(layers), policy, subject.toolchain)
+    dispatcher = roots.dispatcher(pairs.entries, subject.place.dispatcher)
     return Root(layers, staging / "private", roots.registrations(dispatcher))
 
 
-def wrappers(builder: Builder, staging: Path) -> Root:
+def wrappers(subject: Subject, staging: Path) -> Root:
     """The root of a build whose twins are wrapper scripts here and there, and which holds a native program."""
-    roots = builder.roots
+    roots = subject.roots
     natives = roots.natives()
     programs = staging / "over" / _DIRECTORY.lstrip("/")
     programs.mkdir(parents=True)
-    entries = {entry.path: entry for entry in builder.pairs.entries}
+    pairs = lay(subject).pairs
+    entries = {entry.path: entry for entry in pairs.entries}
     for name, text in _WRAPPERS.items():
         _write(programs / name, text.replace("$NAME", name))
         entries[f"/usr/bin/{name}"] = replace(entries[f"/usr/bin/{name}"], program=f"{_DIRECTORY}/{name}")
-    for twin in builder.pairs.twins:
+    for twin in pairs.twins:
         name, program = Path(twin.target_path).name, entries[twin.target_path].program
         if twin.tool == "gcc":
             _write(programs / name, _DRIVER.format(program))
@@ -106,7 +108,7 @@ def wrappers(builder: Builder, staging: Path) -> Root:
             (programs / f"{name}.own").chmod(0o755)
             _write(programs / name, _COMPILER.format(f"{_DIRECTORY}/{name}.own", program))
         elif name == "collect2":
-            cross = natives.trees["amd64"] / f"usr/libexec/gcc-cross/{builder.toolchain.triplet}/14/collect2"
+            cross = natives.trees["amd64"] / f"usr/libexec/gcc-cross/{subject.toolchain.triplet}/14/collect2"
             (programs / name).write_bytes(with_interpreter(cross.read_bytes(), f"{_NATIVE}/ld"))
             (programs / name).chmod(0o755)
         elif twin.tool == "ld":
@@ -117,19 +119,19 @@ def wrappers(builder: Builder, staging: Path) -> Root:
     _write(programs / "python3.13", _PYTHON)
     (programs / "sitecustomize.py").write_text(_SITE)
     entries["/usr/bin/python3.13"] = Entry("/usr/bin/python3.13", f"{_DIRECTORY}/python3.13")
-    entries |= _native_loader(builder)
+    entries |= _native_loader(subject)
     (staging / "over/usr/bin").mkdir(parents=True)
     shutil.copy(natives.private / "amd64/usr/bin/sed", staging / "over/usr/bin/sed")
     give_tree(0, [staging / "over"])
-    dispatcher = roots.dispatcher(list(entries.values()), builder.place.dispatcher)
-    layers = (staging / "over", *roots.layers(builder.packages))
+    dispatcher = roots.dispatcher(list(entries.values()), subject.place.dispatcher)
+    layers = (staging / "over", *roots.layers(subject.packages))
     return Root(layers, natives.private, roots.registrations(dispatcher))
 
 
-def _native_loader(builder: Builder) -> Mapping[str, Entry]:
-    interpreter = builder.toolchain.elf.interpreter
+def _native_loader(subject: Subject) -> Mapping[str, Entry]:
+    interpreter = subject.toolchain.elf.interpreter
     assert interpreter is not None
-    found = Tree(builder.roots.layers(builder.packages)).real_path(f"/usr{interpreter}")
+    found = Tree(subject.roots.layers(subject.packages)).real_path(f"/usr{interpreter}")
     assert found is not None
     return {found: Entry(found, f"{_NATIVE}/ld")}
 
@@ -147,19 +149,19 @@ def another_sandbox(where: Sandbox) -> Sandbox:
 
 def main(plant: str, recipe: str, target: str, script: str) -> int:
     """Run the shell text `script` as a build of `recipe` for `target` would run, with the plant of this name."""
-    builder = Builder(recipe, target, Options())
-    staging = builder.store.scratch(f"planted-{target}")
+    subject = read(Request(recipe, target))
+    staging = subject.store.scratch(f"planted-{target}")
     staging.mkdir()
     staging.chmod(0o755)
-    builder.place.make()
-    builder.place.give_to_builder("src", "obj", "dest")
-    root = (questions if plant == "questions" else wrappers)(builder, staging)
-    where = sandbox(root, builder.place, builder.variables(0))
+    subject.place.make()
+    subject.place.give_to_builder("src", "obj", "dest")
+    root = (questions if plant == "questions" else wrappers)(subject, staging)
+    where = sandbox(root, subject.place, subject.variables(0))
     if plant == "wrappers":
         where, script = another_sandbox(where), _BEFORE + script
     code = run_attached(where, ["sh", "-c", script])
-    builder.store.discard(builder.place.path)
-    builder.store.discard(staging)
+    subject.store.discard(subject.place.path)
+    subject.store.discard(staging)
     return code
 
 

@@ -12,7 +12,7 @@ from test_full_disk import on_a_small_disk
 
 from xbuild.base import paths
 from xbuild.base.yamlfile import load_model
-from xbuild.build.inputs import open_store
+from xbuild.build.subject import open_store
 from xbuild.model.load import load_toolchain
 from xbuild.model.policy import Policy
 from xbuild.roots.distribution import Roots

@@ -29,7 +29,7 @@ import sys
 from pathlib import Path
 
 from xbuild import paths
-from xbuild.build.inputs import open_store
+from xbuild.build.subject import open_store
 from xbuild.model.load import load_toolchain
 from xbuild.twins.privatetree import run_script
 from xbuild.sandbox import idmap

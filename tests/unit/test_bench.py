@@ -17,7 +17,7 @@ from bench_figures import MACHINE, MODES, RUNGS, TARGETS, assert_inside, figure,
 from xbuild.base import paths
 from xbuild.base.errors import CheckError, MachineError, PhaseError, RecipeError, XbuildError
 from xbuild.base.yamlfile import load_model
-from xbuild.build.result import Options
+from xbuild.build.request import Request
 from xbuild.cli.program import XbuildProgram
 from xbuild.cli.tasks import namespace
 from xbuild.dispatcher.table import Entry
@@ -186,9 +186,9 @@ class Stand:
 
     def __post_init__(self) -> None:
         store = SimpleNamespace(discard=self.discarded.append)
-        builder = SimpleNamespace(store=store, place=SimpleNamespace(path="place"))
+        subject = SimpleNamespace(store=store, place=SimpleNamespace(path="place"))
         self.monkeypatch.setattr(measure, "prepare", lambda *_: None)
-        self.monkeypatch.setattr(measure, "_builder", lambda *_: builder)
+        self.monkeypatch.setattr(measure, "_subject", lambda *_: subject)
         self.monkeypatch.setattr(measure, "_build", lambda _, variant, turn: self.build(variant, turn))
         self.monkeypatch.setattr(measure, "_keep_log", lambda *_: "/kept.log")
 
@@ -206,7 +206,7 @@ def empty(rounds: int = 2) -> Series:
 def test_what_fails_does_not_lose_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     stand = Stand(monkeypatch, {("emulated", 1): PhaseError("p", details=["d"]), ("substituted", 2): CheckError("c")})
     found, told = empty(3), []
-    measure.measure(found, Options(), lambda: told.append(len(found.runs) + len(found.failures)))
+    measure.measure(found, measure.Conditions(), lambda: told.append(len(found.runs) + len(found.failures)))
     assert stand.built == ["1 native", "1 substituted", "1 emulated", "2 native", "2 substituted", "3 native"]
     assert told == [1, 2, 3, 4, 5, 6]
     assert [(known.variant.name, known.round, known.message, known.details, known.log) for known in found.failures] == [
@@ -223,21 +223,17 @@ def test_what_fails_does_not_lose_the_others(monkeypatch: pytest.MonkeyPatch) ->
 def test_what_cannot_be_prepared_is_not_built(monkeypatch: pytest.MonkeyPatch, fault: XbuildError) -> None:
     asked = []
 
-    class Preparing:
-        def __init__(self, _recipe: str, target: str, options: Options) -> None:
-            self.mode = options.mode if target == "armhf" else "native"
+    def preparing(request: Request) -> None:
+        asked.append(request.mode if request.target == "armhf" else "native")
+        if asked[-1] == "emulated":
+            raise fault
 
-        def prepare(self) -> None:
-            asked.append(self.mode)
-            if self.mode == "emulated":
-                raise fault
-
-    monkeypatch.setattr(measure, "Builder", Preparing)
+    monkeypatch.setattr(measure, "make_ready", preparing)
     found = empty()
-    measure.prepare(found, Options())
+    measure.prepare(found, measure.Conditions())
     assert asked == ["native", "substituted", "emulated"]
     stand = Stand(monkeypatch)
-    measure.measure(found, Options(), lambda: None)
+    measure.measure(found, measure.Conditions(), lambda: None)
     assert [known.round for known in found.failures] == [0]
     assert len(stand.built) == 4
 

@@ -44,7 +44,7 @@ class Model:
         self.state: State = {}
         self.saved: dict[int, State] = {0: {}}
         self.stage = SimpleNamespace(save=self._save)
-        self.inputs = SimpleNamespace(roots=SimpleNamespace(policy=POLICY))
+        self.subject = SimpleNamespace(roots=SimpleNamespace(policy=POLICY))
         known = tuple(Twin("sed", f"/usr/bin/{name}", "amd64", name, "1", f"/usr/bin/{name}") for name in TOOLS)
         self.every = Pairs(tuple(Entry(twin.target_path, "", Rules()) for twin in known), known, ())
         self.tries: list[tuple[int, Collection[str]]] = []

@@ -19,8 +19,8 @@ from invoke.program import Program
 
 from xbuild.base.digest import sealed
 from xbuild.base.errors import UsageError
-from xbuild.build.inputs import Inputs
-from xbuild.build.result import Options
+from xbuild.build.request import Request
+from xbuild.build.subject import Subject, read
 from xbuild.cli.trace import trace as trace_task
 from xbuild.formats.record import Choice, Exec, Record
 from xbuild.proof.trace import RecordsOf, Trace, tables, trace
@@ -278,12 +278,12 @@ def test_a_trace_without_seconds_and_whole_records() -> None:
 
 
 @pytest.fixture
-def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Inputs]:
+def subject(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Subject]:
     """The recipe zlib with an empty store. Signal handlers that a command sets are as before afterwards."""
     monkeypatch.setenv("XBUILD_PROJECT", str(PROJECT))
     monkeypatch.setenv("XBUILD_CACHE", str(tmp_path))
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
-    yield Inputs("zlib", "armhf", Options(), Store(tmp_path))
+    yield read(Request("zlib", "armhf"), Store(tmp_path))
     for number, handler in handlers.items():
         signal.signal(number, handler)
 
@@ -297,48 +297,48 @@ def record(folder: Path, name: str, execs: Sequence[Exec], cpu: str = "") -> Non
     (folder / f"{name}.cpu.json").write_text(cpu)
 
 
-def states(inputs: Inputs, **known: str) -> None:
+def states(subject: Subject, **known: str) -> None:
     records = [{"name": name, "key": "", "status": status, "seconds": 1.0} for name, status in known.items()]
-    inputs.place.state.write_text(sealed({"records": records, "epoch": 0, "resumed": False}))
+    subject.place.state.write_text(sealed({"records": records, "epoch": 0, "resumed": False}))
 
 
-def test_a_work_place(inputs: Inputs) -> None:
-    folder = inputs.place.records
+def test_a_work_place(subject: Subject) -> None:
+    folder = subject.place.records
     record(folder, "01-configure", EXECS, cpu_json())
     record(folder, "02-compile", EXECS[:3])
     record(folder, "03-install", EXECS)
-    states(inputs, unpack="done", configure="done")
+    states(subject, unpack="done", configure="done")
     # The install phase is what an earlier run has left.
-    assert [(phase.name, phase.status) for phase in trace(inputs).phases] == [
+    assert [(phase.name, phase.status) for phase in trace(subject).phases] == [
         ("configure", "done"), ("compile", "unfinished"),
     ]  # fmt: skip
-    states(inputs, unpack="done", configure="failed")
-    found = trace(inputs)
+    states(subject, unpack="done", configure="failed")
+    found = trace(subject)
     assert [(phase.name, phase.status) for phase in found.phases] == [("configure", "failed")]
     assert found.total.total == 2.0
     with pytest.raises(UsageError, match="no record of a phase 'confgure'; did you mean 'configure'"):
-        trace(inputs, "confgure")
+        trace(subject, "confgure")
 
 
-def test_an_artifact_of_other_inputs(inputs: Inputs) -> None:
+def test_an_artifact_of_other_inputs(subject: Subject) -> None:
     target = {"name": "armhf", "distribution": {"suite": "trixie"}}
     value = {"recipe": {"name": "zlib"}, "mode": "substituted", "target": target, "number": 1}
 
     def make(place: Path) -> None:
         record(place / "records", "01-configure", EXECS, cpu_json())
 
-    inputs.store.ensure("artifacts", {**value, "mode": "emulated"}, "another", make)
+    subject.store.ensure("artifacts", {**value, "mode": "emulated"}, "another", make)
     with pytest.raises(UsageError, match=r"no build of zlib .* has left a record"):
-        trace(inputs)
-    inputs.store.ensure("artifacts", value, "it", make)
-    found = trace(inputs)
+        trace(subject)
+    subject.store.ensure("artifacts", value, "it", make)
+    found = trace(subject)
     assert "older artifact" in found.source.what
     assert [(phase.name, phase.status) for phase in found.phases] == [("configure", "done")]
 
 
-def test_a_native_target_has_no_record(inputs: Inputs) -> None:
+def test_a_native_target_has_no_record(subject: Subject) -> None:
     with pytest.raises(UsageError, match="nothing is emulated"):
-        trace(Inputs("zlib", "amd64", Options(), inputs.store))
+        trace(read(Request("zlib", "amd64"), subject.store))
 
 
 @pytest.mark.parametrize(
@@ -350,16 +350,16 @@ def test_a_native_target_has_no_record(inputs: Inputs) -> None:
         ([], "no build of zlib 1.3.1 for armhf has left a record"),
     ],
 )
-def test_usage(inputs: Inputs, capsys: pytest.CaptureFixture[str], words: list[str], said: str) -> None:
+def test_usage(subject: Subject, capsys: pytest.CaptureFixture[str], words: list[str], said: str) -> None:
     with pytest.raises(SystemExit) as end:
         Program(namespace=Collection(trace_task)).run(["xbuild", "trace", "zlib", *words])
     assert end.value.code == 2
     assert said in capsys.readouterr().err
 
 
-def test_the_command(inputs: Inputs, capsys: pytest.CaptureFixture[str]) -> None:
-    record(inputs.place.records, "01-configure", EXECS, cpu_json())
-    states(inputs, configure="done")
+def test_the_command(subject: Subject, capsys: pytest.CaptureFixture[str]) -> None:
+    record(subject.place.records, "01-configure", EXECS, cpu_json())
+    states(subject, configure="done")
     program = Program(namespace=Collection(trace_task))
     program.run(["xbuild", "trace", "zlib", "--json"])
     value = json.loads(capsys.readouterr().out)

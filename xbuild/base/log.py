@@ -16,7 +16,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, TextIO, cast
@@ -121,6 +121,7 @@ class _State:
     console: Console = field(default_factory=lambda: _console())
     active: list[_Activity] = field(default_factory=list)
     live: Live | None = None
+    told: list[Callable[[str], None]] = field(default_factory=list)
 
 
 def _silence(stream: TextIO) -> None:
@@ -266,6 +267,18 @@ def detail(text: str) -> None:
 def warn(text: str) -> None:
     """Tell what the user should look at though the work goes on."""
     _say(f"warning: {text}", "yellow")
+    for tell in _state.told:
+        tell(text)
+
+
+@contextlib.contextmanager
+def warnings_told(tell: Callable[[str], None]) -> Iterator[None]:
+    """Inside the block `tell` gets each warning too."""
+    _state.told.append(tell)
+    try:
+        yield
+    finally:
+        _state.told.remove(tell)
 
 
 def error(fault: XbuildError) -> None:

@@ -10,9 +10,13 @@ from xbuild.base import log
 from xbuild.base.digest import read_json
 from xbuild.base.errors import CheckError, PhaseError, UsageError
 from xbuild.build import outputs, phases
-from xbuild.build.builder import Builder
+from xbuild.build.ground import Ground, furnish, lay
 from xbuild.build.modes.system.mode import machine
-from xbuild.build.plan import Step
+from xbuild.build.prepared import Prepared, prepared
+from xbuild.build.shell import unpacked
+from xbuild.build.standing import artifact
+from xbuild.build.subject import Subject
+from xbuild.build.work import Work
 from xbuild.store.local import IN_USE, writing_below
 
 Where = Literal["sandbox", "machine"]
@@ -61,25 +65,28 @@ class Checked:
         return CheckError(f"{self.title}: checks failed{where}", details=self.faults[:60])
 
 
-def recheck(builder: Builder, *, system: bool) -> Checked:
-    """Run the check phase and the promised outputs of the artifact that `builder` has in the store.
+def recheck(subject: Subject, *, system: bool) -> Checked:
+    """Run the check phase and the promised outputs of the artifact of `subject` that is in the store.
 
     system: in an emulated machine, whatever the mode. The check phase needs the build tree, which is built anew if it
     was not kept; the machine works on a copy of it. Raises UsageError if there is no artifact, or no machine.
     """
-    if system and builder.toolchain.native:
-        raise UsageError(f"{builder.toolchain.name} is this machine itself: there is none to emulate")
-    store, place = builder.store, builder.place
+    if system and subject.toolchain.native:
+        raise UsageError(f"{subject.toolchain.name} is this machine itself: there is none to emulate")
+    store, place = subject.store, subject.place
     with (
         store.lock(IN_USE, shared=True, describe="cleans the store"),
-        store.lock(place.path.name, describe=f"builds {builder.title}"),
+        store.lock(place.path.name, describe=f"builds {subject.title}"),
         writing_below(store.root),
     ):
-        found = builder.artifact()
-        if found is None:
-            raise UsageError(f"there is no artifact of {builder.title}", hint=f"invoke build {builder.command_line()}")
+        ground = lay(subject)
+        build = prepared(subject, ground)
+        entry = artifact(build)
+        if entry is None:
+            hint = f"invoke build {subject.command_line()}"
+            raise UsageError(f"there is no artifact of {subject.title}", hint=hint)
         there = place.path.exists()
-        checked = _recheck(builder, found, system=system)
+        checked = _recheck(build, ground, entry, system=system)
         if not there and not checked.faults:
             store.discard(place.path)
         else:
@@ -87,44 +94,44 @@ def recheck(builder: Builder, *, system: bool) -> Checked:
         return checked
 
 
-def _recheck(builder: Builder, found: Path, *, system: bool) -> Checked:
-    artifact = found / f"{builder.file_name}.tar.zst"
-    epoch = read_json(found / f"{builder.file_name}.manifest.json")["source-date-epoch"]
-    steps = builder.steps()
+def _recheck(build: Prepared, ground: Ground, entry: Path, *, system: bool) -> Checked:
+    subject, steps, place = build.subject, build.steps, build.subject.place
+    epoch = read_json(entry / f"{subject.file_name}.manifest.json")["source-date-epoch"]
     number = next((number for number, step in enumerate(steps) if step.name == "check"), None)
     if number is not None:
-        _make_tree(builder, steps, number)
-    builder.place.make()
-    builder.place.set_variables(builder.assignments)
-    builder.place.give_to_builder("src", "obj", "dest")
-    root = builder.root
+        _make_tree(build, ground, number)
+    place.make()
+    place.set_variables(subject.assignments)
+    place.give_to_builder("src", "obj", "dest")
+    root = furnish(subject, ground, place)
     if system or root.machine:
-        root = replace(root, machine=machine(builder.site(root.layers), keep=False))
+        root = replace(root, machine=machine(ground.site, keep=False))
     where: Where = "machine" if root.machine else "sandbox"
-    name, env = f"check-{where}", builder.variables(epoch)
+    name, env = f"check-{where}", subject.variables(epoch)
     faults: list[str] = []
     seconds = 0.0
     if number is not None:
         try:
             # In a sandbox it works in the tree itself, as it did in the build.
-            around = (builder.place, root, env, builder.title)
-            seconds = phases.run_phase(builder.recipe, steps[number], name, *around)
+            seconds = phases.run_phase(subject.recipe, steps[number], name, place, root, env, subject.title)
         except PhaseError as error:
             faults += [error.message, *error.details]
     failed = bool(faults)
     with log.step("check outputs"):
-        installed = builder.unpacked_artifact()
-        faults += outputs.broken_promises(builder.recipe, builder.toolchain, builder.place, root, env, installed)
+        installed = unpacked(subject, entry)
+        faults += outputs.broken_promises(subject.recipe, subject.toolchain, place, root, env, installed)
     phase = None if number is None else not failed
-    file = builder.place.logs / f"{name}.log" if failed else None
-    return Checked(builder.title, where, artifact, len(builder.recipe.outputs), phase, seconds, tuple(faults), file)
+    file = place.logs / f"{name}.log" if failed else None
+    made = entry / f"{subject.file_name}.tar.zst"
+    return Checked(subject.title, where, made, len(subject.recipe.outputs), phase, seconds, tuple(faults), file)
 
 
-def _make_tree(builder: Builder, steps: list[Step], number: int) -> None:
+def _make_tree(build: Prepared, ground: Ground, number: int) -> None:
     """See that the work place holds the tree as it was before step `number`, the last one."""
-    done = [(record.name, record.key, record.status) for record in phases.Progress(builder.place).done()]
-    wanted = [(step.name, step.key, "done") for step in steps[:number]]
-    if done[:number] == wanted and builder.place.build.is_dir():
+    subject = build.subject
+    done = [(record.name, record.key, record.status) for record in phases.Progress(subject.place).done()]
+    wanted = [(step.name, step.key, "done") for step in build.steps[:number]]
+    if done[:number] == wanted and subject.place.build.is_dir():
         return
-    log.info(f"{builder.title}: built anew up to the check, for its build tree was not kept")
-    builder.run_steps(steps, 0, number)
+    log.info(f"{subject.title}: built anew up to the check, for its build tree was not kept")
+    Work(subject, ground).run_steps(build.steps, 0, number)

@@ -1,4 +1,4 @@
-"""What the user asked of a build, and what the build gave."""
+"""What a build gave, as files of this machine."""
 
 from __future__ import annotations
 
@@ -7,29 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from xbuild.base.digest import file_sha256
-from xbuild.build.modes.table import DEFAULT
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the user asked for.
-
-    jobs: compilers at once. start: phase to begin with. keep: keep the work place. without: real paths, in the root, of
-    programs that are to have no twin. grouped: tools of a group switch together. servers: machines of the user's own,
-    in distcc's words (distcc(1), "HOST SPECIFICATIONS"); () is a server of ours. publish: put a copy into dist/. root:
-    name or path of an imported root, instead of the recipe's.
-    """
-
-    mode: str = DEFAULT.name
-    suite: str | None = None
-    jobs: int = 0
-    start: str | None = None
-    keep: bool = False
-    without: frozenset[str] = frozenset()
-    grouped: bool = True
-    servers: tuple[str, ...] = ()
-    publish: bool = True
-    root: str | None = None
 
 
 @dataclass

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from xbuild.base.errors import UsageError
-from xbuild.build.builder import Builder
 from xbuild.build.modes.table import DEFAULT, MODES, mode_of
-from xbuild.build.result import Options
+from xbuild.build.request import Here, Request
 
 COMMON = {
     "recipe": "name of a file in recipes/ (or a path)",
@@ -23,12 +22,14 @@ COMMON = {
 """Help of the options that many tasks have."""
 
 
-def builder_of(recipe: str, target: str, mode: str, suite: str, root: str = "", **more: Any) -> Builder:
-    """What builds `recipe`, as the words say. Raises UsageError."""
-    recipe, chosen = recipe_word(recipe), mode_of(mode)
-    require_servers(more.get("servers", ()), [chosen.name], "--mode")
+def request_of(
+    recipe: str, target: str, mode: str, suite: str, root: str = "", *, here: Here | None = None, **more: Any
+) -> Request:
+    """What the words ask for. Raises UsageError."""
+    name = mode_of(mode).name
+    require_servers(more.get("servers", ()), [name], "--mode")
     more |= {"suite": suite or None, "root": root or None, "grouped": not more.get("without")}
-    return Builder(recipe, target, Options(mode=chosen.name, **more))
+    return Request(recipe_word(recipe), target, name, here=here or Here(), **more)
 
 
 def require_servers(servers: Sequence[str], chosen: Sequence[str], option: str) -> None:

@@ -7,8 +7,9 @@ from invoke.tasks import task
 
 from xbuild.base import log
 from xbuild.base.errors import EXIT_CHECK, EXIT_OK
-from xbuild.build.result import Options
-from xbuild.cli.arguments import COMMON, number, recipe_word
+from xbuild.build.modes.table import DEFAULT
+from xbuild.build.request import Here
+from xbuild.cli.arguments import COMMON, number, request_of
 from xbuild.cli.guard import guarded
 from xbuild.doctor import require
 from xbuild.proof.bisect import bisect as find_culprits
@@ -44,9 +45,10 @@ def bisect(
 ) -> int:
     """Find the native tools that make a build fail, or give other bytes than the emulated build; exit 5 if found."""
     log.configure(json=json, verbose=int(verbose))
-    options = Options(suite=suite or None, root=root or None, jobs=number("--jobs", jobs), keep=keep)
+    here = Here(jobs=number("--jobs", jobs), keep=keep)
+    request = request_of(recipe, target, DEFAULT.name, suite, root, here=here)
     require()
-    verdict = find_culprits(recipe_word(recipe), target, options, objects=objects)
+    verdict = find_culprits(request, objects=objects)
     if not json:
         for line in verdict.lines():
             log.output(line)

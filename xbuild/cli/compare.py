@@ -9,7 +9,7 @@ from invoke.tasks import task
 
 from xbuild.base import log, paths
 from xbuild.build.modes.table import MODES
-from xbuild.build.result import Options
+from xbuild.build.request import Here, Request
 from xbuild.cli.arguments import COMMON, mode_words, number, recipe_word, require_servers
 from xbuild.cli.guard import guarded
 from xbuild.doctor import require
@@ -58,8 +58,11 @@ def compare(
     servers = tuple(distcc_hosts.split())
     require_servers(servers, chosen, "--modes")
     require()
-    options = Options(suite=suite or None, root=root or None, jobs=number("--jobs", jobs), servers=servers)
-    comparison = compare_modes(recipe_word(recipe), target, chosen, options, objects=objects, twice=twice)
+    here = Here(jobs=number("--jobs", jobs), keep=objects)
+    asked = Request(
+        recipe_word(recipe), target, suite=suite or None, root=root or None, servers=servers, here=here
+    )
+    comparison = compare_modes(asked, chosen, twice=twice)
     file = Path(html).absolute() if html else paths.project() / "dist" / f"compare-{comparison.name}.html"
     report.write(file, report.compare_page(comparison))
     if not json:

@@ -10,7 +10,7 @@ from invoke.tasks import task
 
 from xbuild.base import log
 from xbuild.base.errors import EXIT_MACHINE, MachineError, called
-from xbuild.build.inputs import open_store
+from xbuild.build.subject import open_store
 from xbuild.cli.guard import guarded
 from xbuild.doctor import examine
 from xbuild.roots import imported as imported_roots

@@ -11,7 +11,6 @@ from invoke.tasks import task
 
 from xbuild.base import log, paths, process
 from xbuild.base.errors import EXIT_PHASE, UsageError
-from xbuild.build.result import Options
 from xbuild.cli.arguments import mode_words, names, number
 from xbuild.cli.guard import guarded
 from xbuild.doctor import require
@@ -55,19 +54,19 @@ def bench(
 ) -> int:
     """Build recipes anew for several targets and modes, in turn, and compare how long it takes."""
     log.configure(json=json)
-    options = Options(jobs=number("--jobs", jobs), suite=suite or None)
+    conditions = measure.Conditions(suite or None, number("--jobs", jobs))
     if exec:
-        return _exec_cost(names("--targets", targets), options)
+        return _exec_cost(names("--targets", targets), conditions.suite)
     rounds = number("--repeat", repeat) or (1 if ablation else 3)
     files = {file: render for file, render in ((markdown, show.markdown), (svg, plot.picture)) if file}
     _require_writable(files)
     chosen = names("--recipes", recipes), names("--targets", targets), mode_words(modes)
-    command = _command(*chosen, rounds, options, ablation=ablation)
-    series = measure.plan(*chosen, rounds, options, command=command, ablation=ablation)
+    command = _command(*chosen, rounds, conditions, ablation=ablation)
+    series = measure.plan(*chosen, rounds, conditions, command=command, ablation=ablation)
     require(native=all(variant.native for variant in series.variants))
     try:
-        measure.prepare(series, options)
-        measure.measure(series, options, lambda: _write(series, files))
+        measure.prepare(series, conditions)
+        measure.measure(series, conditions, lambda: _write(series, files))
     finally:
         # Also what has been measured until an interruption is worth having.
         _write(series, files)
@@ -78,13 +77,13 @@ def bench(
     return EXIT_PHASE if series.failures else 0
 
 
-def _exec_cost(targets: Sequence[str], options: Options) -> int:
+def _exec_cost(targets: Sequence[str], suite: str | None) -> int:
     project = paths.project()
     target = next((name for name in targets if not load_toolchain(name, project).native), None)
     if target is None:
         raise UsageError("there is no dispatcher for a native target", hint="name another one: --targets armhf")
     require()
-    dispatched, direct = exec_cost(target, options)
+    dispatched, direct = exec_cost(target, suite)
     log.output(f"exec of true: {dispatched:.0f} us dispatched, {direct:.0f} us direct, "
                f"{dispatched - direct:.0f} us is the dispatcher's")  # fmt: skip
     log.result({"dispatched_us": dispatched, "direct_us": direct})
@@ -96,7 +95,7 @@ def _command(
     targets: Sequence[str],
     modes: Sequence[str],
     rounds: int,
-    options: Options,
+    conditions: measure.Conditions,
     *,
     ablation: bool,
 ) -> str:
@@ -104,8 +103,8 @@ def _command(
     words = ["invoke", "bench", "--recipes", ",".join(recipes), "--targets", ",".join(targets)]
     words += ["--modes", ",".join(modes), "--repeat", str(rounds)]
     words += ["--ablation"] if ablation else []
-    words += ["--jobs", str(options.jobs)] if options.jobs else []
-    words += ["--suite", options.suite] if options.suite else []
+    words += ["--jobs", str(conditions.jobs)] if conditions.jobs else []
+    words += ["--suite", conditions.suite] if conditions.suite else []
     return process.show(words)
 
 

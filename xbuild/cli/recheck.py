@@ -8,7 +8,9 @@ from invoke.tasks import task
 from xbuild.base import log
 from xbuild.build.modes.table import MODES
 from xbuild.build.recheck import recheck
-from xbuild.cli.arguments import COMMON, builder_of, number
+from xbuild.build.request import Here
+from xbuild.build.subject import read
+from xbuild.cli.arguments import COMMON, number, request_of
 from xbuild.cli.guard import guarded
 from xbuild.doctor import require
 
@@ -43,9 +45,10 @@ def check(
 ) -> None:
     """Run the recipe's check and the promised outputs of what is built once more; exit 5 if any fails."""
     log.configure(json=json, verbose=int(verbose))
-    builder = builder_of(recipe, target, mode, suite, root, jobs=number("--jobs", jobs), keep=True)
-    require(native=builder.toolchain.native)
-    checked = recheck(builder, system=system)
+    here = Here(jobs=number("--jobs", jobs), keep=True)
+    subject = read(request_of(recipe, target, mode, suite, root, here=here))
+    require(native=subject.toolchain.native)
+    checked = recheck(subject, system=system)
     log.result(checked.as_json())
     if fault := checked.fault():
         raise fault

@@ -10,7 +10,7 @@ from invoke.tasks import task
 
 from xbuild.base import log, paths
 from xbuild.base.errors import UsageError, called
-from xbuild.build.inputs import open_store
+from xbuild.build.subject import open_store
 from xbuild.cli.arguments import number
 from xbuild.cli.guard import guarded
 from xbuild.doctor import require

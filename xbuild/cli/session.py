@@ -11,7 +11,9 @@ from xbuild.base import log, paths
 from xbuild.base.errors import UsageError
 from xbuild.build.environment import VARIABLES
 from xbuild.build.modes.table import mode_of
-from xbuild.cli.arguments import COMMON, builder_of, names, switch, words_after
+from xbuild.build.shell import shell as build_shell
+from xbuild.build.subject import read
+from xbuild.cli.arguments import COMMON, names, request_of, switch, words_after
 from xbuild.cli.guard import guarded
 from xbuild.doctor import require
 from xbuild.model.load import load_toolchain
@@ -105,9 +107,9 @@ def shell(
         return _exit_code(_system(_command(words), target, mode, suite, root, artifact=artifact, keep=keep, bind=bind))
     if keep or bind:
         raise UsageError("--keep and --bind are for a shell without a recipe")
-    builder = builder_of(_BARE if recipe == "bare" else recipe, target, mode, suite, root)
-    require(native=builder.toolchain.native)
-    return builder.shell(_command(words, f". {VARIABLES}; "), artifact=artifact)
+    subject = read(request_of(_BARE if recipe == "bare" else recipe, target, mode, suite, root))
+    require(native=subject.toolchain.native)
+    return build_shell(subject, _command(words, f". {VARIABLES}; "), with_artifact=artifact)
 
 
 def _command(words: list[str], before: str = "") -> list[str]:

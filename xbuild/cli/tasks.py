@@ -11,12 +11,15 @@ from invoke.tasks import task
 
 from xbuild.base import log, paths
 from xbuild.base.errors import UsageError
-from xbuild.build.builder import build_or_else
+from xbuild.build.build import build_or_else
 from xbuild.build.modes.table import mode_of
 from xbuild.build.plan import Action
+from xbuild.build.request import Here
 from xbuild.build.result import Result
+from xbuild.build.standing import actions, facts, kept
+from xbuild.build.subject import read
 from xbuild.cli import binfmt
-from xbuild.cli.arguments import COMMON, builder_of, number
+from xbuild.cli.arguments import COMMON, number, request_of
 from xbuild.cli.bisect import bisect
 from xbuild.cli.compare import compare
 from xbuild.cli.development import lint, run_tests
@@ -36,8 +39,8 @@ from xbuild.model.schema import write_schemas
 from xbuild.proof.trace import explain_exec
 
 
-def _show_plan(actions: list[Action]) -> None:
-    log.table(("step", "", "reason"), [(action.name, action.verdict, action.reason) for action in actions])
+def _show_plan(steps: list[Action]) -> None:
+    log.table(("step", "", "reason"), [(action.name, action.verdict, action.reason) for action in steps])
 
 
 def _summary(result: Result) -> None:
@@ -86,19 +89,21 @@ def build(
 ) -> None:
     """Build a recipe for a target; the artifact comes to dist/."""
     log.configure(json=json, verbose=int(verbose))
-    more: dict[str, Any] = {"jobs": number("--jobs", jobs), "start": from_ or None, "keep": keep}
-    more |= {"servers": tuple(distcc_hosts.split()), "without": frozenset(filter(None, without.split(",")))}
-    builder = builder_of(recipe, target, mode, suite, root, **more)
-    other = mode_of(fallback) if fallback else builder.mode
+    here = Here(jobs=number("--jobs", jobs), start=from_ or None, keep=keep)
+    more: dict[str, Any] = {"servers": tuple(distcc_hosts.split())}
+    more |= {"without": frozenset(filter(None, without.split(",")))}
+    request = request_of(recipe, target, mode, suite, root, here=here, **more)
+    subject = read(request)
+    other = mode_of(fallback) if fallback else subject.mode
     if plan:
-        actions = builder.actions()
+        steps = actions(subject)
         if json:
-            log.result({"plan": [vars(action) for action in actions]})
+            log.result({"plan": [vars(action) for action in steps]})
         else:
-            _show_plan(actions)
+            _show_plan(steps)
         return
-    require(native=builder.toolchain.native, assume_yes=yes)
-    result = build_or_else(builder, other)
+    require(native=subject.toolchain.native, assume_yes=yes)
+    result = build_or_else(request, other, subject.store)
     if json:
         log.result(result.as_json())
     else:
@@ -127,20 +132,19 @@ def why(
 ) -> None:
     """Tell what a build would do and which inputs changed since the last one; or how one program would run."""
     log.configure(json=json)
-    builder = builder_of(recipe, target, mode, suite, root)
+    subject = read(request_of(recipe, target, mode, suite, root))
     if exec:
-        answer = explain_exec(builder, exec)
+        answer = explain_exec(subject, exec)
         for line in [] if json else answer.lines():
             log.output(line)
         log.result(answer.as_json())
         return
-    facts = builder.facts()
-    actions = builder.actions()
+    changed, steps = facts(subject).changes, actions(subject)
     if json:
-        log.result({"plan": [vars(action) for action in actions], "changes": list(facts.changes)})
+        log.result({"plan": [vars(action) for action in steps], "changes": list(changed)})
         return
-    _show_plan(actions)
-    for line in facts.changes:
+    _show_plan(steps)
+    for line in changed:
         log.output(f"changed: {line}")
 
 
@@ -156,15 +160,15 @@ def log_(
     phase: str = "",
 ) -> None:
     """Print the logs of the last build."""
-    builder = builder_of(recipe, target, mode, suite, root)
-    found = builder.kept("logs")
-    folder = builder.place.logs if any(builder.place.logs.glob("*.log")) or not found else found[0]
+    subject = read(request_of(recipe, target, mode, suite, root))
+    logs, place = kept(subject, "logs"), subject.place.logs
+    folder = place if any(place.glob("*.log")) or not logs else logs[0]
     files = sorted(folder.glob("*.log"))
     chosen = [file for file in files if not phase or file.stem.partition("-")[2] == phase]
     if not chosen:
         known = ", ".join(file.stem.partition("-")[2] for file in files)
-        hint = f"there are logs of: {known}" if known else f"invoke build {builder.command_line()}"
-        raise UsageError(f"no log of {builder.title}" + (f", phase {phase!r}" if phase else ""), hint=hint)
+        hint = f"there are logs of: {known}" if known else f"invoke build {subject.command_line()}"
+        raise UsageError(f"no log of {subject.title}" + (f", phase {phase!r}" if phase else ""), hint=hint)
     for file in chosen:
         log.output(f"==> {file}")
         log.output_file(file)

@@ -6,10 +6,9 @@ from invoke.context import Context
 from invoke.tasks import task
 
 from xbuild.base import log
-from xbuild.build.inputs import Inputs
 from xbuild.build.modes.table import MODES
-from xbuild.build.result import Options
-from xbuild.cli.arguments import COMMON, number, recipe_word
+from xbuild.build.subject import read
+from xbuild.cli.arguments import COMMON, number, request_of
 from xbuild.cli.guard import guarded
 from xbuild.proof.trace import Trace, tables
 from xbuild.proof.trace import trace as trace_build
@@ -65,8 +64,7 @@ def trace(
     """Tell what ran in the last build, natively or emulated and why, at what price, and what would make it faster."""
     log.configure(json=json)
     rows = number("--top", top) or TOP
-    inputs = Inputs(recipe_word(recipe), target, Options(mode=mode, suite=suite or None, root=root or None))
-    found = trace_build(inputs, phase or None)
+    found = trace_build(read(request_of(recipe, target, mode, suite, root)), phase or None)
     for warning in found.warnings():
         log.warn(warning)
     if not json:

@@ -14,7 +14,7 @@ from typing import Any
 from xbuild.base import log, paths
 from xbuild.base.digest import file_sha256, key_of
 from xbuild.base.errors import UsageError
-from xbuild.build.inputs import open_store
+from xbuild.build.subject import open_store
 from xbuild.export import trees
 from xbuild.export.image import Compression, Layer, Layout, packed_as
 from xbuild.formats.debian import Tree

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from xbuild.base import log, paths
 from xbuild.base.errors import UsageError, called
-from xbuild.build.inputs import open_store
+from xbuild.build.subject import open_store
 from xbuild.formats import libraries, record
 from xbuild.formats.debian import Tree
 from xbuild.model.load import load_policy, load_toolchain, toolchain_names

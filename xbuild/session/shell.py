@@ -10,7 +10,7 @@ from pathlib import Path
 
 from xbuild.base import log, paths
 from xbuild.base.errors import UsageError
-from xbuild.build.inputs import open_store
+from xbuild.build.subject import open_store
 from xbuild.formats.debian import Tree
 from xbuild.model.load import load_toolchain, toolchain_names
 from xbuild.model.toolchain import Toolchain

@@ -38,7 +38,7 @@ class Mode:
     summary: a few words for help. twins: native programs stand in for those of the root. bootstrap: they do so while
     roots are made. unrecorded: why no exec is written down; "" if each is. canaries: what is tried before the first
     build says something about it. servers: compiling can go to machines of the user's own. bare: a shell without a
-    recipe can have it. packages: what it needs in the target root.
+    recipe can have it. whole: a whole machine takes the place of sandboxes. packages: what it needs in the target root.
     """
 
     name: str
@@ -49,6 +49,7 @@ class Mode:
     canaries: bool = True
     servers: bool = False
     bare: bool = False
+    whole: bool = False
     packages: frozenset[str] = frozenset()
 
     def things(self, roots: Roots) -> list[Thing]:  # noqa: ARG002

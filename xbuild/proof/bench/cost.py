@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 
 from xbuild.base import log, paths
-from xbuild.build.builder import Builder
 from xbuild.build.environment import sandbox
-from xbuild.build.result import Options
+from xbuild.build.ground import furnish, lay
+from xbuild.build.request import Request
+from xbuild.build.subject import read
 from xbuild.model.native import here
 from xbuild.sandbox.run import capture
 
@@ -25,18 +26,18 @@ echo "$(((b - a) / $1)) $(((c - b) / $1))"
 """
 
 
-def exec_cost(target: str, options: Options) -> tuple[float, float]:
+def exec_cost(target: str, suite: str | None) -> tuple[float, float]:
     """Microseconds to start and wait for `true` through the dispatcher, and for the very same file directly."""
-    builder = Builder(str(paths.PACKAGE / "bare.yml"), target, options)
-    with builder.store.lock(builder.place.path.name, wait=False, describe=f"builds {builder.title}"):
-        fresh = not builder.place.path.exists()
-        builder.place.make()
-        where = sandbox(builder.root, builder.place, builder.variables(0), cwd="/")
+    subject = read(Request(str(paths.PACKAGE / "bare.yml"), target, suite=suite))
+    with subject.store.lock(subject.place.path.name, wait=False, describe=f"builds {subject.title}"):
+        fresh = not subject.place.path.exists()
+        subject.place.make()
+        where = sandbox(furnish(subject, lay(subject), subject.place), subject.place, subject.variables(0), cwd="/")
         direct = f"{paths.PRIVATE}/{here().name}{_PROGRAM}"
         words = ["sh", "-euc", _LOOP, "sh", str(_EXECS), _PROGRAM, direct, str(_FIRST)]
         returncode, said = capture(where, words)
         if fresh:
-            builder.store.discard(builder.place.path)
+            subject.store.discard(subject.place.path)
     match = re.search(rb"(\d+) (\d+)\s*$", said)
     if returncode != 0 or match is None:
         raise RuntimeError(f"the loop failed: {said.decode(errors='replace')}")

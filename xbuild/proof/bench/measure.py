@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from xbuild.base import log
-from xbuild.base.digest import file_sha256, key_of
+from xbuild.base.digest import file_sha256
 from xbuild.base.errors import PhaseError, UsageError, XbuildError
-from xbuild.build.builder import Builder
+from xbuild.build.build import build, make_ready
 from xbuild.build.environment import recorded
+from xbuild.build.ground import lay
 from xbuild.build.plan import UNPACK
-from xbuild.build.result import Options
+from xbuild.build.prepared import prepared
+from xbuild.build.request import Here, Request
+from xbuild.build.subject import Subject, read
 from xbuild.formats import record
 from xbuild.proof.bench import ladder, machine
 from xbuild.proof.bench.series import LEFT_OUT, TOTAL, Failure, Run, Series, Variant, schedule, timed, variants
@@ -22,12 +26,24 @@ LOGS = "bench"
 """The directory among the store's work places that keeps the logs of variants that failed."""
 
 
+@dataclass(frozen=True)
+class Conditions:
+    """What is the same for all builds. suite: of the distribution; None for the target's own. jobs: 0 for all cores."""
+
+    suite: str | None = None
+    jobs: int = 0
+
+    def request(self, recipe: str, target: str, **more: Any) -> Request:
+        """A build under these conditions."""
+        return Request(recipe, target, suite=self.suite, here=Here(jobs=self.jobs), **more)
+
+
 def plan(
     recipes: Sequence[str],
     targets: Sequence[str],
     modes: Sequence[str],
     rounds: int,
-    options: Options,
+    conditions: Conditions,
     *,
     command: str,
     ablation: bool,
@@ -36,19 +52,19 @@ def plan(
 
     Raises UsageError or RecipeError if a recipe, a target or the ladder is not as it must be.
     """
-    known = [Builder(recipe, target, options) for recipe in recipes for target in targets]
-    native = {builder.toolchain.name: builder.toolchain.native for builder in known}
-    policies = [builder.roots.policy for builder in known if builder.roots.policy]
+    subjects = [read(conditions.request(recipe, target)) for recipe in recipes for target in targets]
+    native = {subject.toolchain.name: subject.toolchain.native for subject in subjects}
+    policies = [subject.roots.policy for subject in subjects if subject.roots.policy]
     if ablation and not policies:
         raise UsageError("an ablation takes twins away, and no target has any", hint="add armhf to --targets")
     names = [[rung.name for rung in ladder.load(policy).rungs] for policy in policies] if ablation else [[]]
     if ablation and "substituted" not in modes:
         modes = [*modes, "substituted"]
     wanted = variants(recipes, [(target, native[target]) for target in targets], modes, names[0][:-1])
-    return Series(wanted, rounds, command, machine.describe(options.jobs), tuple(names[0]))
+    return Series(wanted, rounds, command, machine.describe(conditions.jobs), tuple(names[0]))
 
 
-def prepare(series: Series, options: Options) -> None:
+def prepare(series: Series, conditions: Conditions) -> None:
     """Make what the builds need, before the first clock runs; a variant for which that cannot be done has failed."""
     done: dict[tuple[str, str, str], XbuildError | None] = {}
     for variant in series.variants:
@@ -56,7 +72,7 @@ def prepare(series: Series, options: Options) -> None:
         if wanted not in done:
             done[wanted] = None
             try:
-                Builder(variant.recipe, variant.target, replace(options, mode=variant.mode)).prepare()
+                make_ready(conditions.request(variant.recipe, variant.target, mode=variant.mode))
             except XbuildError as error:
                 done[wanted] = error
                 log.error(error)
@@ -64,19 +80,19 @@ def prepare(series: Series, options: Options) -> None:
             series.failures.append(Failure(variant, 0, fault.message, fault.details))
 
 
-def measure(series: Series, options: Options, on_run: Callable[[], None]) -> None:
+def measure(series: Series, conditions: Conditions, on_run: Callable[[], None]) -> None:
     """Build all variants in all rounds; what fails is not tried again. on_run: called after each build."""
     planned = list(schedule(series.variants, series.rounds))
     for number, (turn, variant) in enumerate(planned, 1):
         if series.failure(variant):
             continue
         log.info(f"round {turn} of {series.rounds}, build {number} of {len(planned)}: {variant}")
-        builder = _builder(variant, options)
+        subject = _subject(variant, conditions)
         try:
-            run = _build(builder, variant, turn)
+            run = _build(subject, variant, turn)
         except XbuildError as error:
             log.error(error)
-            file = _keep_log(builder, variant) if isinstance(error, PhaseError) else None
+            file = _keep_log(subject, variant) if isinstance(error, PhaseError) else None
             series.failures.append(Failure(variant, turn, error.message, error.details, file))
         else:
             series.runs.append(run)
@@ -85,30 +101,30 @@ def measure(series: Series, options: Options, on_run: Callable[[], None]) -> Non
         finally:
             if variant.rung is not None:
                 # What a failed or interrupted one leaves is of no use: its inputs are not those of an ordinary build.
-                builder.store.discard(builder.place.path)
+                subject.store.discard(subject.place.path)
         on_run()
 
 
-def _builder(variant: Variant, options: Options) -> Builder:
-    options = replace(options, mode=variant.mode, start=UNPACK, publish=False)
-    full = Builder(variant.recipe, variant.target, options)
+def _subject(variant: Variant, conditions: Conditions) -> Subject:
+    request = conditions.request(variant.recipe, variant.target, mode=variant.mode)
+    full = read(replace(request, here=replace(request.here, start=UNPACK, publish=False)))
     if variant.rung is None:
         return full
     policy = full.roots.policy
     assert policy is not None
     kept = ladder.load(policy).tools(variant.rung, policy)
-    without = ladder.switched_off(full.pairs, kept)
-    return Builder(variant.recipe, variant.target, replace(options, without=without, grouped=False))
+    without = ladder.switched_off(lay(full).pairs, kept)
+    return read(replace(full.request, without=without, grouped=False), full.store)
 
 
-def _build(builder: Builder, variant: Variant, turn: int) -> Run:
-    result = builder.build()
+def _build(subject: Subject, variant: Variant, turn: int) -> Run:
+    result = build(subject.request, subject.store)
     started = programs(result.records)
     digest = file_sha256(result.artifact)
     run = Run(variant, turn, result.version, timed(result.phases), *started, digest, result.told.get("distcc"))
     if variant.rung is not None:
         # Nobody asked for an artifact that only differs from the ordinary one in how long it took.
-        builder.store.remove("artifacts", key_of(builder.value))
+        subject.store.remove("artifacts", prepared(subject).key)
     return run
 
 
@@ -126,12 +142,12 @@ def programs(records: Path) -> tuple[int, int]:
     return emulated, native
 
 
-def _keep_log(builder: Builder, variant: Variant) -> str | None:
+def _keep_log(subject: Subject, variant: Variant) -> str | None:
     """A copy of the log of the step that failed, which the next build does not remove; None if it has none."""
-    logs = sorted(builder.place.logs.glob("[0-9]*-*.log"))
+    logs = sorted(subject.place.logs.glob("[0-9]*-*.log"))
     if not logs:
         return None
-    kept = builder.store.directory(f"work/{LOGS}") / f"{builder.file_name}-{_word(variant)}-{logs[-1].name}"
+    kept = subject.store.directory(f"work/{LOGS}") / f"{subject.file_name}-{_word(variant)}-{logs[-1].name}"
     shutil.copyfile(logs[-1], kept)
     return str(kept)
 

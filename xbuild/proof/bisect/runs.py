@@ -11,10 +11,13 @@ from typing import Any
 from xbuild.base import log
 from xbuild.base.digest import read_json
 from xbuild.base.errors import PhaseError, UsageError
-from xbuild.build.builder import Builder
+from xbuild.build.ground import lay
 from xbuild.build.phases import last_lines, step_name
 from xbuild.build.plan import Step
-from xbuild.build.result import Options
+from xbuild.build.prepared import prepared
+from xbuild.build.request import Request
+from xbuild.build.subject import read
+from xbuild.build.work import Work
 from xbuild.formats import record
 from xbuild.proof.bisect import trees
 from xbuild.proof.bisect.stage import Stage
@@ -55,40 +58,40 @@ class Run:
 class Runner:
     """One recipe for one target, on one stage. Raises UsageError if the target has no twins."""
 
-    def __init__(self, recipe: str, target: str, options: Options) -> None:
-        self._recipe = recipe
-        self._target = target
-        self._options = options
+    def __init__(self, request: Request) -> None:
+        self._request = request
         self._tries = 0
         self.kept: dict[str, Path] = {}
-        self.inputs = Builder(recipe, target, replace(options, mode="substituted"))
-        if self.inputs.toolchain.native:
-            raise UsageError(f"on {target} nothing is emulated, so there are no twins", hint="name another --target")
-        self.title = self.inputs.title
-        self.stage = Stage(self.inputs.store, self.inputs.place.path.name.removesuffix("substituted") + "bisect")
+        self.subject = read(request)
+        if self.subject.toolchain.native:
+            text = f"on {request.target} nothing is emulated, so there are no twins"
+            raise UsageError(text, hint="name another --target")
+        self.title = self.subject.title
+        self.stage = Stage(self.subject.store, self.subject.place.path.name.removesuffix("substituted") + "bisect")
 
     @cached_property
-    def steps(self) -> list[Step]:
+    def steps(self) -> tuple[Step, ...]:
         """The recipe's; the states of all modes are alike here, so they share the keys."""
-        return self.inputs.steps()
+        return prepared(self.subject).steps
 
     @cached_property
     def every(self) -> pairing.Pairs:
         """All twins that there could be, each a unit of its own."""
-        return self.builder(grouped=False).pairs
+        return self.work(grouped=False).ground.pairs
 
-    def builder(self, mode: str = "substituted", **more: Any) -> Builder:
-        """One that builds on the stage. A new one each time: its dispatcher lies where the next one's does."""
-        builder = Builder(self._recipe, self._target, replace(self._options, mode=mode, **more), self.stage.store)
-        builder.place = self.stage.place
-        return builder
+    def work(self, **changes: Any) -> Work:
+        """A build on the stage, with changes to the request. A new one each time: its dispatcher lies where the next
+        one's does.
+        """
+        subject = replace(read(replace(self._request, **changes), self.stage.store), place=self.stage.place)
+        return Work(subject, lay(subject))
 
-    def run(self, builder: Builder, first: int, last: int) -> Outcome:
+    def run(self, work: Work, first: int, last: int) -> Outcome:
         """Run the steps `first` to `last` in the state that is there (step 0 makes it anew)."""
         steps = self.steps
         for number in range(first, last + 1):
             try:
-                builder.run_steps(steps, number, number + 1)
+                work.run_steps(steps, number, number + 1)
             except PhaseError as error:
                 file = self.stage.place.logs / f"{step_name(number, steps[number])}.log"
                 return Outcome(None, error.message, tuple(last_lines(file) if file.exists() else error.details))
@@ -96,18 +99,18 @@ class Runner:
 
     def substituted(self) -> Run:
         """Build with all twins, from the beginning to the end or to a failure."""
-        builder = self.builder()
+        work = self.work()
         outcomes: list[Outcome] = []
         costs: list[dict[str, float] | None] = []
         while len(outcomes) < len(self.steps) and (not outcomes or outcomes[-1].tree is not None):
             number = len(outcomes)
-            outcomes.append(self.run(builder, number, number))
+            outcomes.append(self.run(work, number, number))
             costs.append(self._costs(number))
         return Run(tuple(outcomes), tuple(costs))
 
     def emulated(self, number: int) -> Outcome:
         """Run step `number` without any twin in the state that is there."""
-        return self.run(self.builder("emulated"), number, number)
+        return self.run(self.work(mode="emulated"), number, number)
 
     def with_only(self, wanted: Collection[str], of: int, first: int, last: int) -> Outcome:
         """Run the steps `first` to `last` from the saved state with only the twins `wanted`, real paths in the root.
@@ -118,11 +121,11 @@ class Runner:
         without = frozenset(entry.path for entry in self.every.entries) - frozenset(wanted)
         with log.step(f"try {self._tries}: {len(wanted)} of {of} twins"):
             self.stage.restore(first)
-            return self.run(self.builder(without=without, grouped=False), first, last)
+            return self.run(self.work(without=without, grouped=False), first, last)
 
     def put_by(self, name: str) -> None:
         """If trees are to stay in the end: keep the one that is there as `name`, instead of an older one."""
-        if self._options.keep:
+        if self._request.here.keep:
             self.kept[name] = self.stage.set_aside(name)
 
     def forget(self) -> None:
@@ -137,7 +140,7 @@ class Runner:
 
     def _costs(self, number: int) -> dict[str, float] | None:
         place, step = self.stage.place, self.steps[number]
-        if step.phase is None and not self.inputs.recipe.patches:
+        if step.phase is None and not self.subject.recipe.patches:
             # Sources are laid out by xbuild itself; only patches are applied by programs of the root.
             return {}
         file = place.records / step_name(number, step)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from xbuild.base import log
 from xbuild.base.errors import CheckError, PhaseError
-from xbuild.build.result import Options
+from xbuild.build.request import Request
 from xbuild.proof.bisect.ddmin import smallest
 from xbuild.proof.bisect.runs import Outcome, Run, Runner
 from xbuild.proof.bisect.trees import Changes, Noise, Tree, changes, printable
@@ -220,25 +220,25 @@ class Bisection:
 
     def _culprit(self, path: str) -> Culprit:
         twin = next(twin for twin in self._runner.every.twins if twin.target_path == path)
-        policy = self._runner.inputs.roots.policy
+        policy = self._runner.subject.roots.policy
         assert policy is not None
         group = policy.tools[twin.tool].group
         return Culprit(path, twin.tool, group, twin.package, twin.version, twin.architecture)
 
 
-def bisect(recipe: str, target: str, options: Options, *, objects: bool = True) -> Bisected:
-    """Find the smallest set of twins with which `recipe` fails, or gives other bytes than the emulated build.
+def bisect(request: Request, *, objects: bool = True) -> Bisected:
+    """Find the smallest set of twins with which a substituted build fails, or gives other bytes than the emulated one.
 
-    options: suite, jobs and keep count. objects: compare all of the build's tree after each phase, not only what is
+    objects: compare all of the build's tree after each phase, not only what is
     installed in the end. Raises UsageError; PhaseError if the recipe fails emulated; CheckError if it fails or
     differs by chance.
     """
     started = time.monotonic()
-    runner = Runner(recipe, target, options)
+    runner = Runner(request)
     search = Bisection(runner, objects=objects)
-    with runner.stage.opened(runner.title, keep=options.keep):
+    with runner.stage.opened(runner.title, keep=request.here.keep):
         finding = search.find()
-    known = runner.inputs
+    known = runner.subject
     return Bisected(
         runner.title,
         known.command_line(),

@@ -10,9 +10,8 @@ from typing import Any
 
 from xbuild.base import log, process
 from xbuild.base.errors import UsageError
-from xbuild.build.builder import Builder
-from xbuild.build.inputs import open_store
-from xbuild.build.result import Options
+from xbuild.build.request import Request
+from xbuild.build.subject import Subject, open_store, read
 from xbuild.formats.debian import Tree
 from xbuild.proof.compare import environment, inspect, modes
 from xbuild.proof.compare.contents import compare_contents, text_difference
@@ -30,25 +29,19 @@ _TEXT_BYTES = 1 << 20
 
 
 def compare(
-    recipe: str,
-    target: str,
-    chosen: Sequence[str],
-    options: Options,
-    *,
-    objects: bool = False,
-    twice: bool = False,
-    store: Store | None = None,
+    request: Request, chosen: Sequence[str], *, twice: bool = False, store: Store | None = None
 ) -> Comparison:
-    """Build `recipe` in each of the modes `chosen` and compare every two of them.
+    """Build what is requested in each of the modes `chosen` and compare every two of them.
 
-    options: suite, jobs and servers of all builds; the mode is set here. objects: compare the ELF files and archives of
-    the build trees too, which are kept. twice: build once more in one mode even if nothing differs.
+    Where the request says that work places are kept, the ELF files and archives of the build trees are compared too.
+    twice: build once more in one mode even if nothing differs.
     A build that fails is part of the result. Raises UsageError if there is nothing to compare.
     """
     store = store or open_store()
-    example = Builder(recipe, target, options, store)
+    example = read(request, store)
     if example.toolchain.native:
-        raise UsageError(f"{target} is the machine itself: there is one mode only", hint="name an emulated target")
+        message = f"{request.target} is the machine itself: there is one mode only"
+        raise UsageError(message, hint="name an emulated target")
     if len(set(chosen)) < 2 and not twice:
         raise UsageError("one mode alone is compared to nothing", hint="name two modes, or --twice")
     name = f"compare-{example.place.path.name.rpartition('-')[0]}"
@@ -57,7 +50,7 @@ def compare(
         store.directory("tmp")
         scratch = store.scratch(name)
         try:
-            wanted = Wanted(recipe, target, options, objects, store, scratch)
+            wanted = Wanted(request, store, scratch)
             return _compared(wanted, list(dict.fromkeys(chosen)), twice=twice)
         finally:
             store.discard(scratch)
@@ -65,7 +58,7 @@ def compare(
 
 def _compared(wanted: Wanted, chosen: Sequence[str], *, twice: bool) -> Comparison:
     wanted.scratch.mkdir()
-    built = [modes.build(replace(wanted, options=replace(wanted.options, mode=mode))) for mode in chosen]
+    built = [modes.build(replace(wanted, request=replace(wanted.request, mode=mode))) for mode in chosen]
     good = [known for known in built if known.artifact is not None]
     pairs = [_pair(one, other) for one, other in itertools.combinations(good, 2)]
     again = None
@@ -73,19 +66,19 @@ def _compared(wanted: Wanted, chosen: Sequence[str], *, twice: bool) -> Comparis
         again = modes.build_again(wanted, _fastest(good))
     differing = (again.differing if again else None) or frozenset()
     pairs = [with_own(pair, differing) for pair in pairs]
-    builder = built[0].builder
+    subject = built[0].subject
     by_mode = {known.run.mode: known for known in good}
     return Comparison(
-        recipe=builder.recipe.name,
-        version=builder.recipe.version,
-        target=builder.toolchain.name,
-        suite=builder.toolchain.distribution.suite,
-        name=_name(builder),
+        recipe=subject.recipe.name,
+        version=subject.recipe.version,
+        target=subject.toolchain.name,
+        suite=subject.toolchain.distribution.suite,
+        name=_name(subject),
         modes=tuple(known.run for known in built),
         pairs=tuple(pairs),
         again=again,
         inspected=_inspected(wanted.scratch, pairs, by_mode) if inspect.available() else None,
-        environment=tuple(environment.rows([known.manifest for known in good], _qemu(builder))) if good else (),
+        environment=tuple(environment.rows([known.manifest for known in good], _qemu(subject))) if good else (),
         machine=environment.machine(),
         commands=tuple(_commands(wanted, chosen)),
         pairing=_fastest(good).manifest.get("pairing", "exact") if good else "none",
@@ -93,9 +86,9 @@ def _compared(wanted: Wanted, chosen: Sequence[str], *, twice: bool) -> Comparis
     )
 
 
-def _name(builder: Builder) -> str:
+def _name(subject: Subject) -> str:
     """NAME-VERSION-TARGET, with the suite if it is not the default."""
-    return builder.file_name.removesuffix(f"-{builder.mode.name}")
+    return subject.file_name.removesuffix(f"-{subject.mode.name}")
 
 
 def _fastest(good: Sequence[Built]) -> Built:
@@ -113,7 +106,7 @@ def _pair(one: Built, other: Built) -> Pair:
         if one.tree is None or other.tree is None:
             return Pair(names, counts, None, tuple(differences), texts=texts)
         generated = contents_differ(one.tree.others, other.tree.others)
-        with modes.reading(one.builder), modes.reading(other.builder):
+        with modes.reading(one.subject), modes.reading(other.subject):
             object_counts, found = _compare("objects", names, (one.tree, other.tree))
             shown = generated[:_TEXTS]
             one.tree.take(shown)
@@ -170,16 +163,17 @@ def _file(known: Built, item: Difference) -> Path:
     return source.file(item.path)
 
 
-def _qemu(builder: Builder) -> str:
-    packages = Tree([builder.roots.natives().tree]).packages
+def _qemu(subject: Subject) -> str:
+    packages = Tree([subject.roots.natives().tree]).packages
     return next((package.version for name, package in packages.items() if name.startswith("qemu-user")), "")
 
 
 def _commands(wanted: Wanted, chosen: Sequence[str]) -> list[str]:
-    words = [wanted.recipe, "--target", wanted.target]
-    words += ["--suite", wanted.options.suite] if wanted.options.suite else []
-    words += ["--root", wanted.options.root] if wanted.options.root else []
-    flags = ["--objects"] if wanted.objects else []
+    request = wanted.request
+    words = [request.recipe, "--target", request.target]
+    words += ["--suite", request.suite] if request.suite else []
+    words += ["--root", request.root] if request.root else []
+    flags = ["--objects"] if request.here.keep else []
     first = process.show(["invoke", "compare", *words, "--modes", ",".join(chosen), *flags])
     return [first, *(process.show(["invoke", "build", *words, "--mode", mode]) for mode in chosen)]
 

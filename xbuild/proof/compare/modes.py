@@ -13,11 +13,17 @@ from xbuild.base.digest import read_json
 from xbuild.base.errors import CheckError, MachineError, PhaseError, SourceError, XbuildError
 from xbuild.build import outputs, phases
 from xbuild.build.artifact import pack
-from xbuild.build.builder import Builder
+from xbuild.build.build import build as build_it
 from xbuild.build.environment import WorkPlace
+from xbuild.build.ground import lay
 from xbuild.build.modes.distcc import Summary
 from xbuild.build.plan import UNPACK
-from xbuild.build.result import Options, Result
+from xbuild.build.prepared import prepared
+from xbuild.build.request import Request
+from xbuild.build.result import Result
+from xbuild.build.standing import artifact
+from xbuild.build.subject import Subject, read
+from xbuild.build.work import Work
 from xbuild.proof.compare.files import Where, differing
 from xbuild.proof.compare.outcome import Again, Cpu, ModeRun
 from xbuild.proof.compare.trees import Artifact, BuildTree
@@ -32,7 +38,7 @@ class Built:
     """One mode's build, and its files. tree: None if build trees are not compared."""
 
     run: ModeRun
-    builder: Builder
+    subject: Subject
     artifact: Artifact | None = None
     tree: BuildTree | None = None
     manifest: Mapping[str, Any] = field(default_factory=dict)
@@ -40,88 +46,80 @@ class Built:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is to be built. objects: with its build tree. scratch: a directory for what is unpacked."""
+    """What is to be built, with its build tree if its work place is kept. scratch: a directory for what is unpacked."""
 
-    recipe: str
-    target: str
-    options: Options
-    objects: bool
+    request: Request
     store: Store
     scratch: Path
 
-    def builder(self, **changes: Any) -> Builder:
-        """A builder, with changes to the options."""
-        return Builder(self.recipe, self.target, replace(self.options, keep=self.objects, **changes), self.store)
 
-
-def is_kept(builder: Builder) -> bool:
+def is_kept(subject: Subject) -> bool:
     """Whether the work place holds the tree of a whole build of the same inputs; makes the roots."""
-    done = [(step.name, step.key, step.status) for step in phases.Progress(builder.place).done()]
-    wanted = [(step.name, step.key, "done") for step in builder.steps()]
-    return done == wanted and builder.place.build.is_dir()
+    done = [(step.name, step.key, step.status) for step in phases.Progress(subject.place).done()]
+    wanted = [(step.name, step.key, "done") for step in prepared(subject).steps]
+    return done == wanted and subject.place.build.is_dir()
 
 
 def build(wanted: Wanted) -> Built:
     """Build, unless the store and the work place hold all that is wanted; a failure is a result too."""
-    builder = wanted.builder()
-    mode = builder.mode.name
+    request, store = wanted.request, wanted.store
+    subject = read(request, store)
     try:
-        if wanted.objects and builder.artifact() and not is_kept(builder):
-            log.info(f"{builder.title}: built anew, for its build tree was not kept")
-            builder = wanted.builder(start=UNPACK)
-        result = builder.build()
-        return _read(wanted, builder, result)
+        if request.here.keep and artifact(prepared(subject)) and not is_kept(subject):
+            log.info(f"{subject.title}: built anew, for its build tree was not kept")
+            request = replace(request, here=replace(request.here, start=UNPACK))
+        return _read(wanted, subject, build_it(request, store))
     except _FAULTS as error:
-        log.warn(f"mode {mode} failed: {error.message}")
+        log.warn(f"mode {subject.mode.name} failed: {error.message}")
         for line in error.details:
             log.detail(line)
-        return Built(_failed(builder, error), builder)
+        return Built(_failed(subject, error), subject)
 
 
-def _read(wanted: Wanted, builder: Builder, result: Result) -> Built:
-    scratch = wanted.scratch / builder.mode.name
-    artifact = Artifact(result.artifact, scratch)
+def _read(wanted: Wanted, subject: Subject, result: Result) -> Built:
+    scratch = wanted.scratch / subject.mode.name
+    files = Artifact(result.artifact, scratch)
     tree = None
-    if wanted.objects:
-        with reading(builder):
-            tree = BuildTree(builder.place.build, scratch)
+    if wanted.request.here.keep:
+        with reading(subject):
+            tree = BuildTree(subject.place.build, scratch)
     manifest = read_json(result.manifest)
     run = ModeRun(
-        builder.mode.name,
+        subject.mode.name,
         "built" if result.status == "built" else "up-to-date",
         phases=tuple(result.phases),
         resumed=manifest["resumed"],
         artifact=result.artifact,
         bytes=result.artifact.stat().st_size,
-        files=len(artifact.listing),
+        files=len(files.listing),
         objects=len(tree.listing) if tree else None,
         cpu=cpu_of(result.records),
         distcc=Summary(**result.told["distcc"]) if "distcc" in result.told else None,
-        kept=builder.place.path if tree else None,
+        kept=subject.place.path if tree else None,
     )
-    return Built(run, builder, artifact, tree, manifest)
+    return Built(run, subject, files, tree, manifest)
 
 
 @contextmanager
-def reading(builder: Builder) -> Iterator[None]:
+def reading(subject: Subject) -> Iterator[None]:
     """Nobody changes the build tree inside the block. Raises MachineError if somebody has done so before."""
-    with builder.store.lock(builder.place.path.name, describe=f"builds {builder.title}"):
-        if not is_kept(builder):
-            raise MachineError(f"{builder.title}: another xbuild has changed the build tree", hint="compare again")
+    with subject.store.lock(subject.place.path.name, describe=f"builds {subject.title}"):
+        if not is_kept(subject):
+            raise MachineError(f"{subject.title}: another xbuild has changed the build tree", hint="compare again")
         yield
 
 
-def _failed(builder: Builder, error: XbuildError) -> ModeRun:
+def _failed(subject: Subject, error: XbuildError) -> ModeRun:
     file = next((line.removeprefix("log:").strip() for line in error.details if line.startswith("log:")), None)
-    records = phases.Progress(builder.place).records if file else []
+    records = phases.Progress(subject.place).records if file else []
     return ModeRun(
-        builder.mode.name,
+        subject.mode.name,
         "failed",
         phases=tuple((record.name, record.seconds) for record in records),
         message=error.message,
         details=error.details,
         log=file,
-        kept=builder.place.path if file else None,
+        kept=subject.place.path if file else None,
     )
 
 
@@ -143,23 +141,24 @@ def cpu_of(records: Path) -> dict[str, Cpu]:
 
 def build_again(wanted: Wanted, first: Built) -> Again:
     """Build once more in the mode of `first`, in a fresh place that is removed then; compare both."""
-    builder = wanted.builder(mode=first.run.mode)
-    builder.place = WorkPlace(builder.place.path.with_name(f"{builder.place.path.name}-again"))
-    place, scratch = builder.place, wanted.scratch / "again"
-    log.info(f"{builder.title}: built a second time, to see what differs by itself")
-    with wanted.store.lock(place.path.name, describe=f"builds {builder.title} again"):
+    subject = read(replace(wanted.request, mode=first.run.mode), wanted.store)
+    place = WorkPlace(subject.place.path.with_name(f"{subject.place.path.name}-again"))
+    subject, scratch = replace(subject, place=place), wanted.scratch / "again"
+    log.info(f"{subject.title}: built a second time, to see what differs by itself")
+    with wanted.store.lock(place.path.name, describe=f"builds {subject.title} again"):
         try:
-            steps = builder.steps()
-            progress = builder.run_steps(steps, 0, len(steps))
+            ground = lay(subject)
+            steps = prepared(subject, ground).steps
+            progress = Work(subject, ground).run_steps(steps, 0, len(steps))
             modes = outputs.take_over(place)
             packed = wanted.scratch / "again.tar.zst"
             pack(place.dest, packed, progress.epoch, modes)
             found = _self_differences(first, Artifact(packed, scratch), scratch, place)
         except _FAULTS as error:
-            log.warn(f"the second build in mode {builder.mode.name} failed: {error.message}")
-            return Again(builder.mode.name, None, error.message)
+            log.warn(f"the second build in mode {subject.mode.name} failed: {error.message}")
+            return Again(subject.mode.name, None, error.message)
         wanted.store.discard(place.path)
-    return Again(builder.mode.name, found)
+    return Again(subject.mode.name, found)
 
 
 def _self_differences(

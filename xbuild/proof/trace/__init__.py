@@ -11,8 +11,10 @@ from typing import Any
 from xbuild.base.errors import UsageError
 from xbuild.base.yamlfile import did_you_mean
 from xbuild.build.environment import ACCOUNTS, recorded
-from xbuild.build.inputs import Inputs
+from xbuild.build.ground import lay
 from xbuild.build.phases import Progress
+from xbuild.build.standing import kept, things
+from xbuild.build.subject import Subject
 from xbuild.formats.record import Choice, read
 from xbuild.proof.trace.account import Phase, Sum, Use, account, merge, read_cpu, sum_up
 from xbuild.proof.trace.advice import SLOWDOWN, Advice, advise, reasons
@@ -156,49 +158,50 @@ def _advice_json(advice: Advice) -> dict[str, Any]:
     }
 
 
-def trace(builder: Inputs, phase: str | None = None) -> Trace:
-    """What the last build of `builder`'s recipe, target and mode tells. phase: only this one.
+def trace(subject: Subject, phase: str | None = None) -> Trace:
+    """What the last build of `subject`'s recipe, target and mode tells. phase: only this one.
 
     Raises UsageError if there is no record, or none of the phase.
     """
-    source = _source(builder)
+    source = _source(subject)
     steps = _current([_step(file, source) for file in recorded(source.records)])
     known = [step.name for step in steps]
     if phase is not None and phase not in known:
         hint = f"there are records of: {', '.join(known)}"
         raise UsageError(f"no record of a phase {phase!r}{did_you_mean(phase, known)}", hint=hint)
     chosen = [step for step in steps if phase in (None, step.name)]
-    around = surroundings(builder) if all(builder.things().values()) else None
-    return Trace(builder.title, source, chosen, around)
+    around = surroundings(subject) if all(things(subject).values()) else None
+    return Trace(subject.title, source, chosen, around)
 
 
-def explain_exec(builder: Inputs, path: str) -> Answer:
+def explain_exec(subject: Subject, path: str) -> Answer:
     """How the program `path` (or a name, looked for in PATH) would run in the recipe's environment, and why.
 
     Raises UsageError if the roots have not been made, or for a target that is this machine itself.
     """
-    if builder.toolchain.native:
-        raise UsageError(f"{builder.toolchain.name} is this machine itself: all programs run as they are")
-    if missing := [name for name, there in builder.things().items() if not there]:
-        hint = f"invoke build {builder.command_line()}"
-        raise UsageError(f"{builder.title}: {missing[0]} has not been made, so nothing is decided yet", hint=hint)
-    around = surroundings(builder)
-    return answer(path, around, builder.variables(0)["PATH"].split(":"))
+    if subject.toolchain.native:
+        raise UsageError(f"{subject.toolchain.name} is this machine itself: all programs run as they are")
+    if missing := [name for name, there in things(subject).items() if not there]:
+        hint = f"invoke build {subject.command_line()}"
+        raise UsageError(f"{subject.title}: {missing[0]} has not been made, so nothing is decided yet", hint=hint)
+    around = surroundings(subject)
+    return answer(path, around, subject.variables(0)["PATH"].split(":"))
 
 
-def surroundings(builder: Inputs) -> Surroundings:
-    """What the decisions of `builder`'s builds are made from; the roots are made if they are not there."""
-    policy = builder.roots.policy
+def surroundings(subject: Subject) -> Surroundings:
+    """What the decisions of `subject`'s builds are made from; the roots are made if they are not there."""
+    policy = subject.roots.policy
     assert policy is not None
+    ground = lay(subject)
     return Surroundings(
-        mode=builder.mode,
+        mode=subject.mode,
         policy=policy,
-        toolchain=builder.toolchain,
-        tree=builder.roots.tree(builder.packages),
-        pairs=builder.pairs,
-        twins=builder.roots.natives().twins,
-        removed=frozenset(builder.recipe.twins.remove),
-        without=builder.options.without,
+        toolchain=subject.toolchain,
+        tree=ground.tree,
+        pairs=ground.pairs,
+        twins=subject.roots.natives().twins,
+        removed=frozenset(subject.recipe.twins.remove),
+        without=subject.request.without,
     )
 
 
@@ -215,20 +218,20 @@ def _current(steps: list[Phase]) -> list[Phase]:
     return ended + [step for step in steps if step not in ended and not failed][:1]
 
 
-def _source(builder: Inputs) -> RecordsOf:
-    title = builder.title
-    if builder.toolchain.native:
+def _source(subject: Subject) -> RecordsOf:
+    title = subject.title
+    if subject.toolchain.native:
         text = f"{title}: there is no record, for nothing is emulated where the target is this machine itself"
         raise UsageError(text, hint="name another target: --target armhf")
-    if builder.mode.unrecorded:
-        text = f"{title}: there is no record, for {builder.mode.unrecorded}"
+    if subject.mode.unrecorded:
+        text = f"{title}: there is no record, for {subject.mode.unrecorded}"
         raise UsageError(text, hint="name another mode: --mode emulated")
-    place = builder.place.records
+    place = subject.place.records
     if place.is_dir() and any(place.iterdir()):
-        states = {record.name: record.status for record in Progress(builder.place).records}
+        states = {record.name: record.status for record in Progress(subject.place).records}
         return RecordsOf("the work place of a build that failed, runs or was kept", place, states)
-    if found := builder.kept("records"):
+    if found := kept(subject, "records"):
         path, present = found
         return RecordsOf("the artifact" if present else "an older artifact, whose inputs have changed since", path)
-    hint = f"invoke build {builder.command_line()}"
+    hint = f"invoke build {subject.command_line()}"
     raise UsageError(f"no build of {title} has left a record", hint=hint)

@@ -50,4 +50,4 @@ def machine(site: Site, *, keep: bool = True) -> EmulatedMachine:
 _UNRECORDED = "in an emulated machine the target's own kernel starts all programs"
 
 # What canaries try is what it does without.
-MODE = System("system", "a whole emulated machine", unrecorded=_UNRECORDED, canaries=False)
+MODE = System("system", "a whole emulated machine", unrecorded=_UNRECORDED, canaries=False, whole=True)

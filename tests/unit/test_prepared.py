@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from xbuild.build.inputs import rules_digest
+from xbuild.build.prepared import rules_digest
 from xbuild.dispatcher.table import Entry, Rules
 
 GCC = Entry("/usr/bin/gcc", "/.xbuild/gcc", Rules(emulate_args=("-v",), set_env={"A": "b"}))

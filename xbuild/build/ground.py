@@ -1,0 +1,75 @@
+"""What a build stands on: roots, layers and twins, made by one call; and what it sees as `/` in its work place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from xbuild.base.paths import PRIVATE
+from xbuild.build.environment import Root, WorkPlace, sandbox
+from xbuild.build.modes.mode import Site
+from xbuild.build.subject import Subject
+from xbuild.formats.debian import Tree
+from xbuild.roots.distribution import Natives
+from xbuild.sandbox.run import capture
+from xbuild.twins import pairing
+
+
+@dataclass(frozen=True)
+class Ground:
+    """All is there. site: the layers, and what the mode adds to. tree: these, to be read. natives: None where the
+    target is this machine itself. pairs: which twins the build has.
+    """
+
+    site: Site
+    tree: Tree
+    natives: Natives | None
+    pairs: pairing.Pairs
+
+
+def lay(subject: Subject) -> Ground:
+    """Make what is missing of roots, layers and twins for `subject`."""
+    roots, native = subject.roots, subject.toolchain.native
+    layers = roots.layers(subject.packages)
+    site = Site(roots, subject.toolchain, subject.packages, layers, subject.jobs, subject.request.servers)
+    tree = roots.tree_of(layers)
+    return Ground(site, tree, None if native else roots.natives(), _pairs(subject, tree))
+
+
+def _pairs(subject: Subject, tree: Tree) -> pairing.Pairs:
+    roots, request, twins = subject.roots, subject.request, subject.recipe.twins
+    if roots.policy is None or not subject.mode.twins:
+        return pairing.Pairs((), (), ())
+    return pairing.pair(
+        roots.natives().twins,
+        tree,
+        roots.policy,
+        roots.toolchain,
+        removed=frozenset(twins.remove),
+        added=frozenset(twins.add),
+        without=request.without,
+        grouped=request.grouped,
+        libc=roots.libc,
+    )
+
+
+def furnish(subject: Subject, ground: Ground, place: WorkPlace) -> Root:
+    """What the build at `place`, which is there, sees as `/`; its dispatcher, and what the mode brings, lie there."""
+    site, natives = ground.site, ground.natives
+    if natives is None:
+        return Root(site.layers, None, ())
+    dispatcher = site.roots.dispatcher(ground.pairs.entries, place.dispatcher)
+    registrations, shown = site.roots.hook(dispatcher)
+    machine = subject.mode.machine(site)
+    root = Root(site.layers, natives.private, registrations, dispatcher=shown, machine=machine)
+    root = subject.mode.equip(root, place, site)
+    if ground.pairs.entries and not place.cpuinfo.exists():
+        _ask_cpuinfo(root, place)
+    return root
+
+
+def _ask_cpuinfo(root: Root, place: WorkPlace) -> None:
+    # The emulator shows its own to the programs that it runs; twins would read the machine's.
+    code, said = capture(sandbox(root, place, {}), [f"{PRIVATE}/qemu", "/usr/bin/cat", "/proc/cpuinfo"])
+    if code == 0:
+        place.cpuinfo.write_bytes(said)
+        place.cpuinfo.chmod(0o444)
