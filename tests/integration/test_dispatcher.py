@@ -8,6 +8,7 @@ import pytest
 from conftest import Target
 
 from xbuild.formats.record import Choice
+from xbuild.model.rules import Rules
 
 pytestmark = pytest.mark.integration
 
@@ -68,7 +69,7 @@ def test_arguments_that_ask_for_the_targets_own(
     target: Target, pattern: str, words: str, emulated: bool
 ) -> None:
     native = {entry.path: entry for entry in target.armhf.pairs.entries}["/usr/bin/echo"]
-    entry = replace(native, rules=replace(native.rules, emulate_args=(pattern,)))
+    entry = replace(native, rules=Rules(emulate_args=(pattern,)))
     target.armhf.roots.dispatcher([entry], target.dispatcher)
     assert target.says("echo", *words.split()) == words
     assert [known.verdict for known in target.execs()] == [Choice.ARGUMENT if emulated else Choice.TWIN]
@@ -77,7 +78,7 @@ def test_arguments_that_ask_for_the_targets_own(
 @pytest.mark.parametrize(("words", "emulated"), [("-c x", False), ("x -S", False), ("-cx", True), ("", True)])
 def test_arguments_without_which_the_targets_own_runs(target: Target, words: str, emulated: bool) -> None:
     native = {entry.path: entry for entry in target.armhf.pairs.entries}["/usr/bin/echo"]
-    entry = replace(native, rules=replace(native.rules, emulate_without=("-c", "-S")))
+    entry = replace(native, rules=Rules(emulate_without=("-c", "-S")))
     target.armhf.roots.dispatcher([entry], target.dispatcher)
     assert target.says("echo", *words.split()) == words
     assert [known.verdict for known in target.execs()] == [Choice.ARGUMENT if emulated else Choice.TWIN]

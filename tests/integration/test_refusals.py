@@ -15,6 +15,7 @@ from conftest import ENV, Armhf, Target
 
 from xbuild.base import paths
 from xbuild.formats.record import Choice, read
+from xbuild.model.rules import Rules
 from xbuild.sandbox.run import capture, give_tree, remove_tree
 from xbuild.twins.privatetree import run_native
 
@@ -202,7 +203,7 @@ def test_a_library_for_every_program_acts(target: Target) -> None:
 )
 def test_words_for_the_linker(target: Target, words: str, emulated: bool) -> None:
     native = {entry.path: entry for entry in target.armhf.pairs.entries}["/usr/bin/echo"]
-    entry = replace(native, rules=replace(native.rules, linker_words=("-O*", "-rpath", "-rpath=*", "-as-needed")))
+    entry = replace(native, rules=Rules(linker_words=("-O*", "-rpath", "-rpath=*", "-as-needed")))
     target.armhf.roots.dispatcher([entry], target.dispatcher)
     assert target.says("echo", *words.split()) == words
     assert [known.verdict for known in target.execs()] == [Choice.ARGUMENT if emulated else Choice.TWIN]

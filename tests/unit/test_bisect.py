@@ -13,7 +13,7 @@ from xbuild.base import paths
 from xbuild.base.errors import CheckError, PhaseError
 from xbuild.base.yamlfile import load_model
 from xbuild.build.plan import Step
-from xbuild.dispatcher.table import Entry, Rules
+from xbuild.dispatcher.table import Entry
 from xbuild.model.load import load_recipe, load_toolchain
 from xbuild.model.policy import Policy
 from xbuild.proof.bisect.runs import Outcome, Run, Runner
@@ -46,7 +46,7 @@ class Model:
         self.stage = SimpleNamespace(save=self._save)
         self.subject = SimpleNamespace(roots=SimpleNamespace(policy=POLICY))
         known = tuple(Twin("sed", f"/usr/bin/{name}", "amd64", name, "1", f"/usr/bin/{name}") for name in TOOLS)
-        self.every = Pairs(tuple(Entry(twin.target_path, "", Rules()) for twin in known), known, ())
+        self.every = Pairs(tuple(Entry(twin.target_path, "") for twin in known), known, ())
         self.tries: list[tuple[int, Collection[str]]] = []
         self.kept: dict[str, Any] = {}
 

@@ -45,12 +45,17 @@ def other(annotation: Any, value: Any) -> Any:
         # What has one value only is another's turn to change: of the format, say.
         return next((choice for choice in arguments if choice != value), None)
     if origin is tuple:
-        return (*value, SAMPLES[arguments[0]])
+        return (*value, SAMPLES[bare(arguments[0])])
     if origin is dict:
-        return {**value, "x": SAMPLES[arguments[1]]}
+        return {**value, "x": SAMPLES[bare(arguments[1])]}
     if annotation is bool:
         return not value
     return f"{value}x" if annotation is str else SAMPLES[annotation]
+
+
+def bare(annotation: Any) -> Any:
+    """Without what checks values."""
+    return typing.get_args(annotation)[0] if typing.get_origin(annotation) is typing.Annotated else annotation
 
 
 def changes(model: Model) -> Iterator[tuple[str, Any]]:

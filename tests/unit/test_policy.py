@@ -163,11 +163,9 @@ def test_compilers_that_are_made_for_offloading(default: Policy) -> None:
 
 
 def test_a_star_is_the_only_wildcard(default: Policy) -> None:
-    patterns = [*default.emulate_args]
-    for tool in default.tools.values():
-        patterns += [*tool.emulate_args, *tool.target_width_args, *tool.linker_words]
-    further = [known for tool in default.tools.values() for known in tool.further]
-    patterns += [p for known in further for p in (*known.emulate_args, *known.emulate_without)]
+    rules = [default, *default.tools.values(), *(known for tool in default.tools.values() for known in tool.further)]
+    patterns = [word for known in rules for name, words in known.lists() if name not in ("set_env", "add_args")
+                for word in words]  # fmt: skip
     assert [pattern for pattern in patterns if set(pattern) & {"?", "["}] == []
     assert sum(len(pattern) + 1 for pattern in patterns) < SIZE
 
@@ -206,6 +204,10 @@ def test_plain_version_only_shortens(version: str) -> None:
         ({"native-files": ["/x"]}, "native-files and target-file go together"),
         ({"packages": ["x"], "target-file": "/y"}, "native-files and target-file go together"),
         ({"packages": ["x"], "width": "half"}, "any"),
+        ({"packages": ["x"], "add-args": [""]}, "text that is not empty"),
+        ({"packages": ["x"], "emulate-args": ["a\0b"]}, "without NUL"),
+        ({"packages": ["x"], "set-env": {"A=B": "c"}}, "letters, digits and _"),
+        ({"packages": ["x"], "set-env": {"A": "\0"}}, "without NUL"),
         ({"packages": ["x"], "sihm": True}, "sihm"),
     ],
 )

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from xbuild.build.prepared import rules_digest
-from xbuild.dispatcher.table import Entry, Rules
+from xbuild.dispatcher.table import Entry
+from xbuild.model.rules import Rules
 
 GCC = Entry("/usr/bin/gcc", "/.xbuild/gcc", Rules(emulate_args=("-v",), set_env={"A": "b"}))
 SED = Entry("/usr/bin/sed", "/.xbuild/sed", size=3)

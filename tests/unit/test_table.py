@@ -6,6 +6,7 @@ import ctypes
 import re
 import struct
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,7 +15,8 @@ from hypothesis import strategies as st
 from xbuild.base import paths
 from xbuild.base.errors import XbuildError
 from xbuild.dispatcher import table
-from xbuild.dispatcher.table import Entry, Rules, content_digest, encode, fnv1a, install
+from xbuild.dispatcher.table import Entry, content_digest, encode, fnv1a, install
+from xbuild.model.rules import Rules
 
 PATHS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=30).map("/".__add__)
 HEADER = (paths.DISPATCHER / "table.h").read_text()
@@ -64,21 +66,16 @@ class Reader:
         size = None if slot.size < 0 else slot.size
         changed = (slot.ctime_sec, slot.ctime_nsec)
         digest = self.data[slot.digest : slot.digest + 32] if slot.digest else b""
-        return Entry(self.text(slot.path), self.text(slot.exec), self.rules(slot.rules), size, changed, digest)
+        other = self.text(slot.other) if slot.other else None
+        return Entry(self.text(slot.path), self.text(slot.exec), self.rules(slot.rules), size, changed, digest, other)
 
     def rules(self, at: int) -> Rules:
         if not at:
             return Rules()
         record = Record.from_buffer_copy(self.data, at)
-        return Rules(
-            self.texts(record.emulate_args),
-            self.texts(record.emulate_env),
-            self.texts(record.other_args),
-            self.text(record.other) if record.other else None,
-            dict(item.split("=", 1) for item in self.texts(record.set_env)),
-            self.texts(record.emulate_without),
-            self.texts(record.linker_words),
-        )
+        values: dict[str, Any] = {name: self.texts(getattr(record, name)) for name in Rules.model_fields}
+        values["set_env"] = dict(item.split("=", 1) for item in values["set_env"])
+        return Rules(**values)
 
 
 def read(entries: list[Entry], *, record: bool = True) -> Reader:
@@ -100,9 +97,24 @@ def test_fnv1a(text: str, value: int) -> None:
     assert fnv1a(text) == value
 
 
+def test_each_rule_has_its_place_in_the_header() -> None:
+    assert [name for name, _ in Record._fields_] == list(Rules.model_fields)
+
+
+def test_each_rule_does_something() -> None:
+    """It is asked for by name."""
+    text = (paths.DISPATCHER / "dispatcher.c").read_text()
+    assert {*re.findall(r"rules->(\w+)", text)} == {*Rules.model_fields}
+
+
+def full_rules() -> Rules:
+    """Rules of which each says something else."""
+    values: dict[str, Any] = {name: (f"-{name}", f"*{name}") for name in Rules.model_fields}
+    return Rules(**{**values, "set_env": {"B": "2=2", "A": ""}})
+
+
 def test_an_entry_comes_back_whole() -> None:
-    rules = Rules(("-v", "-print-*"), ("LIBRARY_PATH",), ("-flto*",), "/o", {"B": "2=2", "A": ""}, ("-c",))
-    full = Entry("/usr/bin/gcc", "/.xbuild/gcc", rules, 5_000_000_000, (1_700_000_000, 999_999_999))
+    full = Entry("/usr/bin/gcc", "/.xbuild/gcc", full_rules(), 5_000_000_000, (1_700_000_000, 999_999_999), other="/o")
     plain = Entry("/usr/bin/sed", "/.xbuild/sed")
     known = Entry("/usr/bin/tar", "/.xbuild/tar", size=3, digest=content_digest(b"tar"))
     reader = read([full, plain, known])
@@ -131,9 +143,12 @@ def test_the_header() -> None:
     assert silent.text(silent.head.far_qemu) == "/far/.xbuild/qemu"
 
 
-def test_arguments_without_another_program_are_left_out() -> None:
-    found = read([Entry("/a", "/b", Rules(other_args=("-flto",), emulate_args=("-v",)))]).find("/a")
-    assert found == Entry("/a", "/b", Rules(emulate_args=("-v",)))
+@pytest.mark.parametrize("name", Rules.model_fields)
+def test_a_rule_alone_comes_back(name: str) -> None:
+    rules = full_rules().model_copy(update={other: Rules.model_fields[other].get_default(call_default_factory=True)
+                                            for other in Rules.model_fields if other != name})  # fmt: skip
+    assert rules != Rules()
+    assert read([Entry("/a", "/b", rules)]).find("/a") == Entry("/a", "/b", rules)
 
 
 @given(st.sets(PATHS, max_size=60), st.sets(PATHS, max_size=20))
@@ -155,6 +170,11 @@ def test_at_most_half_of_the_slots_are_taken(count: int) -> None:
     slots = read([Entry(f"/{number}", "/x") for number in range(count)]).head.slot_mask + 1
     assert slots & (slots - 1) == 0
     assert slots > 2 * count
+
+
+def test_a_list_that_many_have_is_there_once() -> None:
+    rules = Rules(emulate_args=("--a-long-argument",))
+    assert read([Entry(f"/{number}", "/x", rules) for number in range(9)]).data.count(b"--a-long-argument") == 1
 
 
 def test_too_many_entries() -> None:

@@ -147,14 +147,14 @@ def test_widths(tmp_path: Path) -> None:
     assert chosen["/usr/bin/cat"].program == "/.xbuild/amd64/usr/bin/cat"
     assert chosen[AS].program == f"/.xbuild/i386{AS}"
     assert chosen[CC1].program == f"/.xbuild/amd64{CC1}"
-    assert chosen[CC1].rules.other == f"/.xbuild/i386{CC1}"
-    assert chosen[CC1].rules.other_args == ("-flto*",)
-    assert chosen["/usr/bin/cat"].rules.other_args == ()
+    assert chosen[CC1].other == f"/.xbuild/i386{CC1}"
+    assert chosen[CC1].rules.target_width_args == ("-flto*",)
+    assert chosen["/usr/bin/cat"].other is None
     # A 64-bit target has what it needs in the one width.
     arm64 = load_toolchain("arm64", Path(__file__).parents[2])
     plain = entries([twin for twin in twins if twin.architecture == "amd64"], POLICY, arm64)
     assert plain[AS][1].program == f"/.xbuild/amd64{AS}"
-    assert plain[CC1][1].rules.other is None
+    assert plain[CC1][1].other is None
 
 
 def test_rules(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from xbuild.base.digest import file_sha256, key_of
@@ -65,4 +65,4 @@ def _contents(subject: Subject, ground: Ground) -> dict[str, Any]:
 
 def rules_digest(entries: Iterable[Entry]) -> str:
     """When the target's own programs run in the place of their twins, by the policy, as a sha256 in hex."""
-    return key_of(sorted((entry.path, asdict(entry.rules)) for entry in entries))
+    return key_of(sorted((entry.path, entry.rules.model_dump(mode="json")) for entry in entries))

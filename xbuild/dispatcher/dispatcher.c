@@ -110,51 +110,52 @@ static void note(enum verdict verdict)
     call(SYS_close, fd, 0, 0);
 }
 
+static size_t count(char **words)
+{
+    size_t n = 0;
+    while (words[n])
+        n++;
+    return n;
+}
+
+/* With what the rules add; comes back if the program cannot be started: without our directory (a chroot that the build
+ * made), or with too long a command line. Then qemu tells, or the target's own program runs, with its own words. */
+static void start(const char *program, const struct rules *rules, char **argv, char **envp)
+{
+    size_t added = words_in(rules->add_args), set = words_in(rules->set_env);
+    if (added && any_arg(rules->add_args_unless, argv + 1))
+        added = 0;
+    char *words[added ? count(argv) + added + 1 : 1], *variables[set ? count(envp) + set + 1 : 1];
+    if (added)
+        add_words(words, argv, rules->add_args);
+    if (set)
+        set_variables(variables, envp, rules->set_env);
+    call(SYS_execve, (long)program, (long)(added ? words : argv), (long)(set ? variables : envp));
+}
+
+/* Which twin is to run, or why the target's own program is. */
+static enum verdict choose(const struct slot *slot, const struct rules *rules, char **argv, char **envp)
+{
+    char **arguments = argv + 1; /* argv[0] is a name */
+    if (any_arg(rules->emulate_args, arguments) || any_other_word(rules->linker_words, arguments))
+        return ARGUMENT;
+    if (rules->emulate_without && !any_arg(rules->emulate_without, arguments))
+        return ARGUMENT;
+    if (any_env(rules->emulate_env, envp))
+        return VARIABLE;
+    return slot->other && any_arg(rules->target_width_args, arguments) ? WIDTH_TWIN : TWIN;
+}
+
 /* Does not return if the twin runs; else tells why the target's own program has to. */
 static enum verdict run_twin(const struct slot *slot, char **argv, char **envp)
 {
-    const char *program = TABLE + slot->exec;
-    enum verdict verdict = TWIN;
-    size_t variables = 0, extra = 0;
-    const struct rules *rules = slot->rules ? (const struct rules *)(TABLE + slot->rules) : NULL;
-    if (preloads())
-        return PRELOADED;
-    if (rules) {
-        /* argv[0] is a name, not an argument. */
-        if (any_arg(rules->emulate_args, argv + 1))
-            return ARGUMENT;
-        if (any_other_word(rules->linker_words, argv + 1))
-            return ARGUMENT;
-        if (rules->emulate_without && !any_arg(rules->emulate_without, argv + 1))
-            return ARGUMENT;
-        if (any_env(rules->emulate_env, envp))
-            return VARIABLE;
-        if (any_arg(rules->other_args, argv + 1)) {
-            program = TABLE + rules->other;
-            verdict = WIDTH_TWIN;
-        }
-        if (rules->set_env)
-            for (const char *s = TABLE + rules->set_env; *s; s = next(s))
-                extra++;
-    }
-    while (envp[variables])
-        variables++;
-    char *changed[variables + extra + 1];
-    if (extra) {
-        for (size_t i = 0; i <= variables; i++)
-            changed[i] = envp[i];
-        for (const char *s = TABLE + rules->set_env; *s; s = next(s)) {
-            char **place = find_env(changed, s);
-            if (!place) {
-                place = &changed[variables++];
-                changed[variables] = NULL;
-            }
-            *place = (char *)s;
-        }
-    }
+    static const struct rules none;
+    const struct rules *rules = slot->rules ? (const struct rules *)(TABLE + slot->rules) : &none;
+    enum verdict verdict = preloads() ? PRELOADED : choose(slot, rules, argv, envp);
+    if (verdict != TWIN && verdict != WIDTH_TWIN)
+        return verdict;
     note(verdict);
-    call(SYS_execve, (long)program, (long)argv, (long)(extra ? changed : envp));
-    /* Without our directory (a chroot that the build made) or with too long a command line: qemu tells. */
+    start(TABLE + (verdict == TWIN ? slot->exec : slot->other), rules, argv, envp);
     return FAILED;
 }
 

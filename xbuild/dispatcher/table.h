@@ -3,7 +3,7 @@
  * NUL, ended by an empty one. A pattern ends in `*` (matches what starts with the rest) or must match whole. */
 #include <stdint.h>
 
-#define TABLE_MAGIC 0x34544258u /* "XBT4" */
+#define TABLE_MAGIC 0x35544258u /* "XBT5" */
 #define TABLE_SIZE (256 * 1024)
 
 /* How argv[0] of the dispatcher begins when preamble.c has started it; the number of the open file follows. */
@@ -28,17 +28,19 @@ struct slot {
     int64_t ctime_sec;
     int64_t ctime_nsec;
     uint32_t digest; /* of its contents, for a file with another change time (content.h); aligned to 8 */
-    uint32_t zero;
+    uint32_t other;  /* path of the twin of the target's width */
 };
 
+/* The fields of Rules in xbuild/model/rules.py, in their order; each is a list. */
 struct rules {
-    uint32_t emulate_args; /* patterns: with such an argument the target's own program runs */
-    uint32_t emulate_env;  /* names, `=` behind those that count only if not empty: with one the target's own runs */
-    uint32_t other_args;   /* patterns: with such an argument `other` is the twin */
-    uint32_t other;
-    uint32_t set_env;         /* NAME=VALUE, replacing what was there */
-    uint32_t emulate_without; /* patterns: without any such argument the target's own program runs */
-    uint32_t linker_words;    /* patterns: with another option in -Wl, or -Xlinker the target's own program runs */
+    uint32_t set_env;           /* NAME=VALUE, replacing what was there */
+    uint32_t add_args;          /* words that the twin gets behind argv[0] */
+    uint32_t add_args_unless;   /* patterns: with such an argument it gets none of them */
+    uint32_t emulate_args;      /* patterns: with such an argument the target's own program runs */
+    uint32_t emulate_without;   /* patterns: without any such argument the target's own program runs */
+    uint32_t linker_words;      /* patterns: with another option in -Wl, or -Xlinker the target's own program runs */
+    uint32_t emulate_env;       /* names, `=` behind those that count only if not empty: with one the target's own runs */
+    uint32_t target_width_args; /* patterns: with such an argument `other` is the twin, if there is one */
 };
 
 /* One exec, as xbuild/formats/record.py reads it; the real path of the file follows, without a NUL. */

@@ -6,48 +6,37 @@ import hashlib
 import os
 import struct
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from xbuild.base.errors import XbuildError
 from xbuild.formats.elf import section_location
+from xbuild.model.rules import Rules
 
-MAGIC = 0x34544258
+MAGIC = 0x35544258
 SIZE = 256 * 1024
 SECTION = ".xbuild_table"
 _HEADER = struct.Struct("<7I")
 _SLOT = struct.Struct("<4I3q2I")
-_RULES = struct.Struct("<7I")
-
-
-@dataclass(frozen=True)
-class Rules:
-    """When another program than the twin runs, and what its environment gets; see model.policy.Tool."""
-
-    emulate_args: tuple[str, ...] = ()
-    emulate_env: tuple[str, ...] = ()
-    other_args: tuple[str, ...] = ()
-    other: str | None = None
-    set_env: Mapping[str, str] = field(default_factory=dict)
-    emulate_without: tuple[str, ...] = ()
-    linker_words: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Entry:
     """A twin. path: real path of the target's file; program: path of the twin; both as seen inside.
 
+    other: path of the twin of the target's width, if the rules can ask for it.
     size (bytes) and ctime (seconds, nanoseconds): of the distribution's own file; None: any file at the path will do.
     digest: of its contents (`content_digest`), by which it is known where its change time is another one.
     """
 
     path: str
     program: str
-    rules: Rules = Rules()
+    rules: Rules = field(default_factory=Rules)
     size: int | None = None
     ctime: tuple[int, int] = (0, 0)
     digest: bytes = b""
+    other: str | None = None
 
 
 def fnv1a(text: str) -> int:
@@ -66,6 +55,7 @@ def content_digest(data: bytes) -> bytes:
 class _Writer:
     def __init__(self, reserved: int) -> None:
         self.data = bytearray(reserved)
+        self._places: dict[tuple[str, ...], int] = {(): 0}
 
     def add(self, data: bytes, align: int = 1) -> int:
         while len(self.data) % align:
@@ -77,22 +67,17 @@ class _Writer:
     def text(self, text: str) -> int:
         return self.add(os.fsencode(text) + b"\0")
 
-    def texts(self, texts: Sequence[str]) -> int:
-        return self.add(b"".join(os.fsencode(text) + b"\0" for text in texts) + b"\0") if texts else 0
+    def texts(self, texts: tuple[str, ...]) -> int:
+        """The place of a list; many tools have the same one."""
+        if texts not in self._places:
+            self._places[texts] = self.add(b"".join(os.fsencode(text) + b"\0" for text in texts) + b"\0")
+        return self._places[texts]
 
     def rules(self, rules: Rules) -> int:
         if rules == Rules():
             return 0
-        fields = (
-            self.texts(rules.emulate_args),
-            self.texts(rules.emulate_env),
-            self.texts(rules.other_args) if rules.other else 0,
-            self.text(rules.other) if rules.other else 0,
-            self.texts([f"{name}={value}" for name, value in sorted(rules.set_env.items())]),
-            self.texts(rules.emulate_without),
-            self.texts(rules.linker_words),
-        )
-        return self.add(_RULES.pack(*fields), 8)
+        places = [self.texts(words) for _, words in rules.lists()]
+        return self.add(struct.pack(f"<{len(places)}I", *places), 8)
 
 
 def encode(entries: Sequence[Entry], *, near: str, far: str, record: bool) -> bytes:
@@ -118,7 +103,8 @@ def encode(entries: Sequence[Entry], *, near: str, far: str, record: bool) -> by
         size = -1 if entry.size is None else entry.size
         texts = (writer.text(entry.path), writer.text(entry.program))
         digest = writer.add(entry.digest, 8) if entry.digest else 0
-        fields = (value, *texts, writer.rules(entry.rules), size, *entry.ctime, digest, 0)
+        other = writer.text(entry.other) if entry.other else 0
+        fields = (value, *texts, writer.rules(entry.rules), size, *entry.ctime, digest, other)
         _SLOT.pack_into(writer.data, table + place * _SLOT.size, *fields)
     _HEADER.pack_into(writer.data, 0, MAGIC, slots - 1, table, *files)
     if len(writer.data) > SIZE:

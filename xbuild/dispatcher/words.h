@@ -1,4 +1,4 @@
-/* What arguments and variables are asked for by the rules of the table. It needs TABLE, where lists are. */
+/* What the rules of the table ask of arguments and variables, and what they add to them. It needs TABLE, where lists are. */
 #include <stddef.h>
 #include <stdint.h>
 
@@ -117,4 +117,40 @@ static int any_env(uint32_t list, char **envp)
             return 1;
     }
     return 0;
+}
+
+/* How many words the list has. */
+static size_t words_in(uint32_t list)
+{
+    size_t n = 0;
+    if (list)
+        for (const char *s = TABLE + list; *s; s = next(s))
+            n++;
+    return n;
+}
+
+/* Writes argv to `to`, with the list's words behind argv[0]. */
+static void add_words(char **to, char **argv, uint32_t list)
+{
+    *to++ = *argv++;
+    for (const char *s = TABLE + list; *s; s = next(s))
+        *to++ = (char *)s;
+    while ((*to++ = *argv++))
+        ;
+}
+
+/* Writes envp to `to`, with the list's NAME=VALUE in the place of what there was of these names, or at the end. */
+static void set_variables(char **to, char **envp, uint32_t list)
+{
+    char **end = to;
+    while ((*end = *envp++))
+        end++;
+    for (const char *s = TABLE + list; *s; s = next(s)) {
+        char **place = find_env(to, s);
+        if (!place) {
+            place = end++;
+            *end = NULL;
+        }
+        *place = (char *)s;
+    }
 }

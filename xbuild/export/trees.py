@@ -130,5 +130,5 @@ def unused_programs(roots: Roots, pairs: Pairs) -> set[str]:
     assert roots.policy is not None
     tools = roots.policy.tools
     used = {entry.program for entry in pairs.entries}
-    used |= {entry.rules.other for entry in pairs.entries if entry.rules.other}
+    used |= {entry.other for entry in pairs.entries if entry.other}
     return {twin.program for twin in roots.natives().twins if not tools[twin.tool].library} - used

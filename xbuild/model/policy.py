@@ -11,23 +11,22 @@ from pydantic import Field, model_validator
 
 from xbuild.model.base import Model, Name
 from xbuild.model.native import here
+from xbuild.model.rules import Rules
 
 
-class Further(Model):
-    """What else asks for the target's own program, on some targets."""
+class Further(Rules):
+    """Rules that count on some targets only."""
 
     trait: Name = Field(description="Which targets: those whose toolchain names it in `traits`")
     files: str = Field(".*", description="Which of the tool's files in the target root (pattern)")
-    emulate_args: tuple[str, ...] = Field((), description="Arguments (`*`: any text)")
-    emulate_without: tuple[str, ...] = Field((), description="Arguments of which one must be there")
 
 
-class Tool(Model):
+class Tool(Rules):
     """One tool, or a family of programs that are treated alike.
 
-    Patterns are regular expressions for whole real paths. `{triplet}` in patterns, templates, variables and strings
-    stands for the target's triplet, `{version}` in variables and strings for the last whole number in the tool's path
-    (gcc-14: 14); `{native-triplet}` for the native machine's, `{native-NAME}` for what its tools say of it.
+    Patterns are regular expressions for whole real paths. `{triplet}` in patterns, templates, rules and strings stands
+    for the target's triplet, `{version}` in rules and strings for the last whole number in the tool's path (gcc-14:
+    14), `{native-triplet}` for the native machine's, `{native-NAME}` for what its tools say of it.
     """
 
     packages: tuple[str, ...] = Field((), description="All programs of these packages")
@@ -49,14 +48,7 @@ class Tool(Model):
     include_table: str | None = Field(
         None, description="A gcc compiler proper, made to search as a native one; its C++ directory of the target"
     )
-    set_env: dict[str, str] = Field(default_factory=dict, description="Variables it always gets")
-    emulate_args: tuple[str, ...] = Field((), description="Arguments (`*`: any text) that ask for the target's")
-    emulate_env: tuple[str, ...] = Field((), description="Variables that ask for the target's own; `X=`: not empty")
-    linker_words: tuple[str, ...] = Field(
-        (), description="Options in -Wl, and after -Xlinker, with one dash (`*`: any text); others ask for the target's"
-    )
-    further: tuple[Further, ...] = Field((), description="What asks for the target's own on some targets only")
-    target_width_args: tuple[str, ...] = Field((), description="Arguments that ask for the twin of the target's width")
+    further: tuple[Further, ...] = Field((), description="Rules that count on some targets only")
 
     @model_validator(mode="after")
     def _places(self) -> Self:
@@ -105,16 +97,14 @@ class Equivalent(Model):
         return target == native if not self.upstream else {target, native} <= {*self.upstream}
 
 
-class Policy(Model):
-    """Tools by name, the programs that never get a twin, and the arguments and variables with which none runs."""
+class Policy(Rules):
+    """Tools by name, the programs that never get a twin, and the rules that count for every tool."""
 
     schema_version: Literal[1] = Field(alias="schema")
     name: str
     summary: str
     ignored_version_suffixes: tuple[str, ...] = ()
     never: tuple[str, ...]
-    emulate_args: tuple[str, ...] = ()
-    emulate_env: tuple[str, ...] = ()
     tools: dict[str, Tool]
     equivalents: tuple[Equivalent, ...] = Field((), description="What may stand in where versions are not the same")
     compilers: dict[str, str] = Field({}, description="By release, the version of the gcc whose cross compilers it has")

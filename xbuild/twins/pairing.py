@@ -15,11 +15,12 @@ from typing import Literal
 
 from xbuild.base.digest import json_contents
 from xbuild.base.paths import PRIVATE
-from xbuild.dispatcher.table import Entry, Rules
+from xbuild.dispatcher.table import Entry
 from xbuild.formats.debian import Tree
 from xbuild.formats.elf import ElfError, is_elf, read_elf
 from xbuild.model.native import here
 from xbuild.model.policy import Equivalent, Policy, Tool
+from xbuild.model.rules import Rules, together
 from xbuild.model.toolchain import Toolchain
 
 SHIM = "libxbuild.so"
@@ -156,17 +157,10 @@ def load(path: Path) -> list[Twin]:
     return [Twin(**value) for value in json_contents(path)]
 
 
-def _rules(policy: Policy, tool: Tool, twin: Twin, other: Twin | None, toolchain: Toolchain) -> Rules:
+def rules_of(policy: Policy, tool: Tool, twin: Twin, toolchain: Toolchain) -> Rules:
+    """By which the dispatcher chooses between the twin, of `tool`, and the target's own program."""
     further = tool.further_for(twin.target_path, toolchain.triplet, toolchain.traits)
-    return Rules(
-        emulate_args=(*policy.emulate_args, *tool.emulate_args, *(w for known in further for w in known.emulate_args)),
-        emulate_without=tuple(word for known in further for word in known.emulate_without),
-        emulate_env=(*policy.emulate_env, *tool.emulate_env),
-        other_args=tool.target_width_args if other else (),
-        other=other.program if other else None,
-        set_env={name: fill(value, toolchain, twin.source) for name, value in tool.set_env.items()},
-        linker_words=tool.linker_words,
-    )
+    return together((policy, tool, *further), lambda text: fill(text, toolchain, twin.source))
 
 
 def entries(twins: Sequence[Twin], policy: Policy, toolchain: Toolchain) -> dict[str, tuple[Twin, Entry]]:
@@ -182,8 +176,9 @@ def entries(twins: Sequence[Twin], policy: Policy, toolchain: Toolchain) -> dict
         twin = matched if tool.width == "target" else choices.get(machine.name)
         if twin is None or tool.library:
             continue
-        other = matched if matched is not twin else None
-        chosen[path] = (twin, Entry(path, twin.program, _rules(policy, tool, twin, other, toolchain)))
+        rules = rules_of(policy, tool, twin, toolchain)
+        other = matched.program if matched and matched is not twin and rules.target_width_args else None
+        chosen[path] = (twin, Entry(path, twin.program, rules, other=other))
     return chosen
 
 

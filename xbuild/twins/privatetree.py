@@ -135,7 +135,8 @@ def _copy(tree: Tree, architecture: str, private: Path, policy: Policy, toolchai
     for twin in pairing.candidates(tree, architecture, policy, toolchain):
         tool = policy.tools[twin.tool]
         # What the machine's own root has is enough where the width does not show.
-        if architecture != here().name and tool.width == "any" and not tool.target_width_args:
+        by_width = tool.width == "target" or pairing.rules_of(policy, tool, twin, toolchain).target_width_args
+        if architecture != here().name and not by_width:
             continue
         try:
             program = _program(tree, twin, policy, toolchain)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from xbuild.base.errors import UsageError
 from xbuild.base.yamlfile import did_you_mean
-from xbuild.dispatcher.table import Rules
+from xbuild.dispatcher.table import Entry
 from xbuild.formats.elf import ElfError, is_elf, read_elf
 from xbuild.model.toolchain import Toolchain
 from xbuild.proof.trace.account import is_made
@@ -26,7 +26,7 @@ _DEEPEST = 4
 class Answer:
     """How the program `asked` runs. path: its real path. package: its package with the version.
 
-    twin, rules: what runs instead, and when not. next: of a script, its interpreter, and what that starts (env).
+    twin, entry: what runs instead, and by which rules. next: of a script, its interpreter, and what that starts (env).
     """
 
     asked: str
@@ -34,19 +34,18 @@ class Answer:
     package: str | None
     explanation: Explanation
     twin: Twin | None = None
-    rules: Rules = field(default_factory=Rules)
+    entry: Entry | None = None
     next: tuple[Answer, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """For --json."""
-        twin, rules = self.twin, self.rules
+        twin, entry = self.twin, self.entry
         program = twin and {
             "path": twin.program,
             "architecture": twin.architecture,
             "package": f"{twin.package} {twin.version}",
             "tool": twin.tool,
         }
-        other = {"path": rules.other, "arguments": list(rules.other_args)} if rules.other and rules.other_args else None
         return {
             "asked": self.asked,
             "path": self.path,
@@ -56,10 +55,8 @@ class Answer:
             "reason": self.explanation.reason,
             "remedy": self.explanation.remedy,
             "twin": program,
-            "emulated_with": {"arguments": list(rules.emulate_args), "variables": list(rules.emulate_env)},
-            "emulated_without": {"arguments": list(rules.emulate_without)},
-            "linker_words": list(rules.linker_words),
-            "other_twin": other,
+            "other_twin": entry.other if entry else None,
+            "rules": entry.rules.model_dump(mode="json", exclude_defaults=True) if entry else {},
             "next": [answer.as_json() for answer in self.next],
         }
 
@@ -67,19 +64,12 @@ class Answer:
         """For people."""
         is_real = f" is {self.path}" if self.path and self.path != self.asked else ""
         yield f"{self.asked}{is_real}" + (f", of {self.package}" if self.package else "")
-        if self.twin:
-            twin, rules = self.twin, self.rules
+        if self.twin and self.entry:
+            twin, entry = self.twin, self.entry
             yield f"  native: {twin.program}, of {twin.package} {twin.version} ({twin.architecture}, tool {twin.tool})"
-            if rules.other and rules.other_args:
-                yield f"  with one of the arguments {' '.join(rules.other_args)}: {rules.other}"
-            if rules.emulate_args:
-                yield f"  emulated with one of the arguments {' '.join(rules.emulate_args)}"
-            if rules.emulate_without:
-                yield f"  emulated without any of the arguments {' '.join(rules.emulate_without)}"
-            if rules.linker_words:
-                yield f"  emulated with another option in -Wl, or after -Xlinker than {' '.join(rules.linker_words)}"
-            if rules.emulate_env:
-                yield f"  emulated with one of the variables {' '.join(rules.emulate_env)}"
+            if entry.other:
+                yield f"  with one of the arguments {' '.join(entry.rules.target_width_args)}: {entry.other}"
+            yield from (f"  {line}" for line in entry.rules.told())
         else:
             word = "" if self.explanation.why in (Why.SCRIPT, Why.NOT_THERE, Why.NO_PROGRAM) else "emulated: "
             yield f"  {word}{self.explanation.reason}"
@@ -129,7 +119,7 @@ def _answer(asked: str, around: Surroundings, search: Sequence[str], depth: int)
         return replace(found, explanation=Explanation(Why.NO_PROGRAM, fault))
     if found.explanation.why is Why.TWIN:
         twin, entry = around.entries[real]
-        return replace(found, twin=twin, rules=entry.rules)
+        return replace(found, twin=twin, entry=entry)
     return found
 
 
