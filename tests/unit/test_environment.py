@@ -17,6 +17,7 @@ from xbuild.build.environment import (
     sandbox,
     variables,
 )
+from xbuild.build.stepfiles import StepFiles
 from xbuild.model.load import load_recipe, load_toolchain
 from xbuild.roots.network import names_text
 from xbuild.sandbox.mounts import Bind, Mount, Overlay
@@ -27,6 +28,7 @@ ARMHF = load_toolchain("armhf", PROJECT)
 ZLIB = load_recipe("zlib", ARMHF, PROJECT)
 ROOT = Root((Path("/store/upper"), Path("/store/base")), Path("/store/private"), ("registration",))
 PLACE = WorkPlace(Path("/store/builds/zlib"))
+COMPILE = StepFiles(2, "compile")
 
 
 def test_only_what_every_build_expects_is_exported() -> None:
@@ -84,7 +86,7 @@ def binds(mounts: tuple[Mount, ...]) -> dict[str, tuple[str, bool]]:
 def test_sandbox_of_a_phase(tmp_path: Path) -> None:
     place = WorkPlace(tmp_path)
     place.records.mkdir()
-    where = sandbox(ROOT, place, {"A": "1"}, step="02-compile")
+    where = sandbox(ROOT, place, {"A": "1"}, step=COMPILE)
     first, *rest = where.mounts
     assert isinstance(first, Overlay)
     assert first.lowers == (str(tmp_path / "loopback"), "/store/upper", "/store/base")
@@ -96,7 +98,7 @@ def test_sandbox_of_a_phase(tmp_path: Path) -> None:
     writable = {target for target, (_, readonly) in found.items() if not readonly}
     assert writable == {"/build", "/tmp", "/var/tmp", "/run", "/.xbuild/record"}
     assert found["/.xbuild/record"] == (str(place.records / "02-compile"), False)
-    assert (where.record, where.accounts) == ("/.xbuild/record", place.accounts("02-compile"))
+    assert (where.record, where.accounts) == ("/.xbuild/record", place.accounts(COMPILE))
     # The record lies in the private tree, so it is mounted after that.
     assert list(found).index("/.xbuild/record") > list(found).index("/.xbuild")
     assert (where.env, where.cwd, where.network, where.locked) == ({"A": "1"}, "/build", False, True)
@@ -124,8 +126,8 @@ def test_sandbox_with_the_network() -> None:
 
 def test_only_the_builder_writes_into_a_record() -> None:
     root = Root((Path("/store/base"),), Path("/store/private"), ("line",))
-    where = sandbox(root, PLACE, {}, step="00-a")
-    assert Bind(str(PLACE.record("00-a")), "/.xbuild/record", writer=BUILDER) in where.mounts
+    where = sandbox(root, PLACE, {}, step=StepFiles(0, "a"))
+    assert Bind(str(PLACE.record(StepFiles(0, "a"))), "/.xbuild/record", writer=BUILDER) in where.mounts
 
 
 def test_only_phases_are_recorded_and_only_without_network_served() -> None:
@@ -138,7 +140,7 @@ def test_only_phases_are_recorded_and_only_without_network_served() -> None:
 
 
 def test_sandbox_of_a_native_target_has_nothing_private() -> None:
-    where = sandbox(Root((Path("/store/base"),), None, ()), PLACE, {}, step="02-compile")
+    where = sandbox(Root((Path("/store/base"),), None, ()), PLACE, {}, step=COMPILE)
     assert (where.record, where.accounts) == (None, None)
     found = binds(where.mounts)
     assert not [target for target in found if target.startswith("/.xbuild")]

@@ -14,6 +14,7 @@ from xbuild.base.errors import CheckError
 from xbuild.build.check import check_tree
 from xbuild.build.environment import Root, WorkPlace, sandbox
 from xbuild.build.outputs import Usage, finish, usage_of, verify
+from xbuild.build.stepfiles import StepFiles
 from xbuild.formats.debian import Tree
 from xbuild.model.load import load_recipe, load_toolchain
 from xbuild.model.output import Output
@@ -158,7 +159,7 @@ def test_needed_libraries_may_be_in_the_root(place: WorkPlace, root: Root, tmp_p
 def test_usage_of(place: WorkPlace) -> None:
     place.records.mkdir()
     for step, execs in {"01-a": [(3, b"/usr/bin/perl"), (1, b"/usr/bin/sed")], "02-b": [(5, b"/usr/bin/sed")]}.items():
-        place.accounts(step).write_text("{}")
+        place.accounts(StepFiles.named(step)).write_text("{}")
         data = [struct.pack("<HBBIQ", 16 + len(path), verdict, 0, 7, 1) + path for verdict, path in execs]
         (place.records / step).write_bytes(b"".join(data))
     usage = usage_of(place)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from xbuild.base.errors import EXIT_MACHINE, MachineError
 from xbuild.build import phases
 from xbuild.build.environment import WorkPlace
-from xbuild.build.phases import Progress, hint_for, keep_copy, last_lines, newest, step_name
+from xbuild.build.phases import Progress, hint_for, keep_copy, last_lines, newest
 from xbuild.build.plan import Done, Step
 from xbuild.sandbox.idmap import IdMap
 
@@ -163,11 +163,6 @@ def test_last_lines_of_little_and_of_much(tmp_path: Path) -> None:
         stream.seek(10**9)
         stream.write(b"\nend\n")
     assert last_lines(log)[-1] == "end"
-
-
-def test_logs_sort_in_the_order_of_the_phases() -> None:
-    names = [step_name(number, Step(name, "")) for number, name in enumerate(("unpack", "configure", "compile"))]
-    assert names == ["00-unpack", "01-configure", "02-compile"] == sorted(names)
 
 
 def test_newest_says_the_same_on_any_day(tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from xbuild.base.errors import UsageError
 from xbuild.build.environment import phase_variables
 from xbuild.build.plan import (
-    UNPACK,
     Action,
     Done,
     Facts,
@@ -24,7 +23,7 @@ from xbuild.build.plan import (
     work_name,
 )
 from xbuild.model.load import load_presets, load_recipe, load_toolchain
-from xbuild.model.phases import Phase, resolve_phases
+from xbuild.model.phases import UNPACK, Phase, resolve_phases
 from xbuild.model.recipe import Recipe
 
 PROJECT = Path(__file__).parents[2]

@@ -9,6 +9,7 @@ import pytest
 
 from xbuild.base.paths import BUILDER, PACKAGE
 from xbuild.build.environment import Root, WorkPlace, sandbox
+from xbuild.build.stepfiles import StepFiles
 from xbuild.model.load import load_toolchain
 from xbuild.roots.imported.view import Workshop
 from xbuild.roots.making import Foreign, Making
@@ -90,7 +91,7 @@ def test_a_build(tmp_path: Path) -> None:
     place.records.mkdir()
     place.cpuinfo.touch()
     root = Root((UPPER, BASE), PRIVATE, (), dispatcher=DISPATCHER)
-    assert sandbox(root, place, {}, over=[place.dest], step="02-compile").mounts == (
+    assert sandbox(root, place, {}, over=[place.dest], step=StepFiles(2, "compile")).mounts == (
         Overlay((f"{tmp_path}/loopback", f"{tmp_path}/build/dest", "/store/upper", "/store/base"), None, None),
         Devices(),
         Bind(f"{tmp_path}/build", "/build"),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from xbuild.base.paths import BUILD, BUILDER, RECORD
+from xbuild.build.stepfiles import StepFiles
 from xbuild.model.load import load_presets
 from xbuild.model.recipe import Recipe
 from xbuild.model.toolchain import Toolchain
@@ -21,8 +22,6 @@ from xbuild.sandbox.run import run_logged as run_logged_in
 from xbuild.sandbox.view import RootView
 
 _PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
-ACCOUNTS = ".cpu.json"
-"""Ends the name of the file with the CPU use of a step, beside its record."""
 VARIABLES = f"{BUILD}/run/variables"
 """Where, inside, shell text sets the variables of phases that are not exported."""
 FIXED_VARIABLES: Mapping[str, str] = {
@@ -86,13 +85,21 @@ class WorkPlace:
         """The record of execs and of CPU use, two files a step."""
         return self.path / "records"
 
-    def record(self, step: str) -> Path:
-        """Where the execs of `step` (a name such as 02-compile) are written down; a sandbox makes the file."""
-        return self.records / step
+    def script(self, step: StepFiles) -> Path:
+        """The shell text of `step`."""
+        return self.scripts / step.script
 
-    def accounts(self, step: str) -> Path:
+    def log(self, step: StepFiles) -> Path:
+        """What `step` said."""
+        return self.logs / step.log
+
+    def record(self, step: StepFiles) -> Path:
+        """Where the execs of `step` are written down; a sandbox makes the file."""
+        return self.records / step.record
+
+    def accounts(self, step: StepFiles) -> Path:
         """Where the CPU use of `step` is written down (sandbox/sampler.py); a sandbox makes the file."""
-        return self.records / f"{step}{ACCOUNTS}"
+        return self.records / step.accounts
 
     @property
     def taken_modes(self) -> Path:
@@ -164,18 +171,13 @@ class WorkPlace:
         run(machine_view(), ["sh", "-euc", script, "sh", self.dest, str(BUILDER)])
 
 
-def recorded(records: Path) -> list[Path]:
-    """The records of execs in a build's directory of records, one a step, in order."""
-    return sorted(file for file in records.iterdir() if not file.name.endswith(ACCOUNTS)) if records.is_dir() else []
-
-
 @dataclass(frozen=True)
 class Job:
     """A command of a build, and what it is to find.
 
     env: the whole environment. cwd: inside. network: the machine's, else none but the loopback. over: directories laid
     over the root, topmost first. changes: what it changes below the directories that it can write to is wanted. step:
-    the name of the step whose execs and CPU use are to be written down.
+    the one whose execs and CPU use are to be written down.
     """
 
     command: tuple[str, ...]
@@ -184,7 +186,7 @@ class Job:
     network: bool = False
     over: tuple[Path, ...] = ()
     changes: bool = False
-    step: str | None = None
+    step: StepFiles | None = None
 
 
 class Machine(Protocol):
@@ -255,12 +257,12 @@ def sandbox(
     cwd: str = BUILD,
     network: bool = False,
     over: Sequence[Path] = (),
-    step: str | None = None,
+    step: StepFiles | None = None,
 ) -> Sandbox:
     """The sandbox of the build at `place`: the root read-only, /build and the scratch directories writable.
 
     cwd: inside. network: the machine's, else none but the loopback. over: directories laid over the root. step: the
-    name of the step whose execs and CPU use are to be written down.
+    one whose execs and CPU use are to be written down.
     """
     own = [Bind(str(place.build), BUILD), *_kept(place, over)]
     own += [Bind(str(place.scratch(name)), f"/{name}") for name in SCRATCH]

@@ -17,10 +17,11 @@ from xbuild.build.check import Checked
 from xbuild.build.executor import Event, Executor, Order, Outcome, Tell, failure_of
 from xbuild.build.ground import Ground, lay
 from xbuild.build.modes.mode import Mode
-from xbuild.build.plan import UNPACK, first_step
+from xbuild.build.plan import first_step
 from xbuild.build.prepared import Prepared, prepared
 from xbuild.build.subject import Subject, read
 from xbuild.build.work import Timed, Work, in_use
+from xbuild.model.phases import UNPACK
 from xbuild.store.local import Store, writing_below
 
 

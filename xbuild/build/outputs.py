@@ -20,7 +20,8 @@ from xbuild.base.errors import CheckError
 from xbuild.base.walk import kind_of, open_file, shown
 from xbuild.build.artifact import pack
 from xbuild.build.check import FOREIGN, Checked, Finding, check_tree
-from xbuild.build.environment import Job, Root, WorkPlace, capture, recorded
+from xbuild.build.environment import Job, Root, WorkPlace, capture
+from xbuild.build.stepfiles import accounted, recorded
 from xbuild.formats import record
 from xbuild.formats.debian import Tree
 from xbuild.formats.elf import ARCHIVE_MAGIC, ElfError, read_elf
@@ -60,19 +61,20 @@ class Usage:
 
 def usage_of(place: WorkPlace) -> Usage:
     """What the records of a work place tell."""
-    known = {file.name: record.read(file) for file in recorded(place.records)}
+    records = {files.name: record.read(place.record(files)) for files in recorded(place.records)}
     native, emulated = (
-        sum((one.total(native=kind) for one in known.values()), Counter[str]()) for kind in (True, False)
+        sum((one.total(native=kind) for one in records.values()), Counter[str]()) for kind in (True, False)
     )
-    return Usage(native, emulated, tuple(name for name, one in known.items() if not one.whole))
+    return Usage(native, emulated, tuple(name for name, one in records.items() if not one.whole))
 
 
 def keep_records(place: WorkPlace, destination: Path) -> None:
     """Copy what is known of the execs and the CPU use of a work place's steps into the new directory `destination`."""
     destination.mkdir()
-    steps = recorded(place.records)
-    for file in place.records.iterdir():
-        (record.keep if file in steps else shutil.copyfile)(file, destination / file.name)
+    for files in recorded(place.records):
+        record.keep(place.record(files), destination / files.record)
+    for files in accounted(place.records):
+        shutil.copyfile(place.accounts(files), destination / files.accounts)
 
 
 def take_over(place: WorkPlace) -> dict[bytes, int]:

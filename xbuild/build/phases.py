@@ -17,6 +17,7 @@ from xbuild.base.errors import MachineError, PhaseError
 from xbuild.base.paths import BUILD, callers_umask
 from xbuild.build.environment import VARIABLES, Job, Root, WorkPlace, capture, describe, run_logged
 from xbuild.build.plan import Done, Step, directory_of
+from xbuild.build.stepfiles import StepFiles
 from xbuild.model.recipe import Recipe
 from xbuild.store.local import writing_below
 
@@ -93,11 +94,6 @@ class Progress:
         beside.replace(self._place.state)
 
 
-def step_name(number: int, step: Step) -> str:
-    """The name of the files that belong to a step: 02-compile."""
-    return f"{number:02d}-{step.name}"
-
-
 def last_lines(file: Path) -> list[str]:
     """The last lines of a log, without colours; of a long one the beginning and the end."""
     with file.open("rb") as stream:
@@ -121,16 +117,13 @@ def hint_for(lines: Sequence[str]) -> str | None:
 
 
 def run_phase(
-    recipe: Recipe, step: Step, name: str, place: WorkPlace, root: Root, env: Mapping[str, str], title: str
+    recipe: Recipe, step: Step, files: StepFiles, place: WorkPlace, root: Root, env: Mapping[str, str], title: str
 ) -> float:
     """Run one phase; give the seconds it took. Raises PhaseError, without the commands that help, if it fails.
-
-    name: of its script and its log, as from `step_name`.
     """
     assert step.phase is not None
-    script = place.scripts / f"{name}.sh"
-    script.write_text(step.phase.script)
-    file = place.logs / f"{name}.log"
+    place.script(files).write_text(step.phase.script)
+    file = place.log(files)
     file.write_bytes(b"")
     if step.name == "install":
         place.empty_dest()
@@ -143,10 +136,10 @@ def run_phase(
 
     started = time.monotonic()
     # As its own $0, by which the shell tells the lines of errors.
-    command = ["sh", "-euc", f'. {VARIABLES}; . "$0"', f"{BUILD}/run/{script.name}"]
+    command = ["sh", "-euc", f'. {VARIABLES}; . "$0"', f"{BUILD}/run/{files.script}"]
     if deadline is not None:
         command = ["timeout", "--kill-after=10", str(deadline), *command]
-    job = Job(tuple(command), env, cwd=directory_of(recipe, step), network=network, changes=True, step=name)
+    job = Job(tuple(command), env, cwd=directory_of(recipe, step), network=network, changes=True, step=files)
     for line in describe(root, place, job):
         log.detail(line)
     with log.step(step.name):

@@ -8,14 +8,12 @@ from typing import Any, Literal
 
 from xbuild.base.digest import key_of
 from xbuild.base.errors import UsageError
+from xbuild.base.paths import BUILD
 from xbuild.base.yamlfile import did_you_mean
 from xbuild.build.environment import build_directory, phase_variables, variables
-from xbuild.model.phases import Phase
+from xbuild.model.phases import IN_SOURCE, UNPACK, Phase
 from xbuild.model.recipe import Recipe
 from xbuild.model.toolchain import Toolchain
-
-UNPACK = "unpack"
-"""The step before the phases: sources and patches into the source directory."""
 
 
 @dataclass(frozen=True)
@@ -169,5 +167,4 @@ def work_name(recipe: Recipe, toolchain: Toolchain, mode: str, root: str = "") -
 
 def directory_of(recipe: Recipe, step: Step) -> str:
     """Where, inside, the step's script runs."""
-    from_source = step.name in ("fetch", "prepare")
-    return "/build/src" if from_source else build_directory(recipe)
+    return f"{BUILD}/src" if step.name in IN_SOURCE else build_directory(recipe)

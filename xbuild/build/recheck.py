@@ -15,6 +15,7 @@ from xbuild.build.modes.system.mode import machine
 from xbuild.build.prepared import Prepared, prepared
 from xbuild.build.shell import unpacked
 from xbuild.build.standing import artifact
+from xbuild.build.stepfiles import StepFiles
 from xbuild.build.subject import Subject
 from xbuild.build.work import Work
 from xbuild.store.local import IN_USE, writing_below
@@ -107,13 +108,13 @@ def _recheck(build: Prepared, ground: Ground, entry: Path, *, system: bool) -> C
     if system or root.machine:
         root = replace(root, machine=machine(ground.site, keep=False))
     where: Where = "machine" if root.machine else "sandbox"
-    name, env = f"check-{where}", subject.variables(epoch)
+    files, env = StepFiles(None, f"check-{where}"), subject.variables(epoch)
     faults: list[str] = []
     seconds = 0.0
     if number is not None:
         try:
             # In a sandbox it works in the tree itself, as it did in the build.
-            seconds = phases.run_phase(subject.recipe, steps[number], name, place, root, env, subject.title)
+            seconds = phases.run_phase(subject.recipe, steps[number], files, place, root, env, subject.title)
         except PhaseError as error:
             faults += [error.message, *error.details]
     failed = bool(faults)
@@ -121,7 +122,7 @@ def _recheck(build: Prepared, ground: Ground, entry: Path, *, system: bool) -> C
         installed = unpacked(subject, entry)
         faults += outputs.broken_promises(subject.recipe, subject.toolchain, place, root, env, installed)
     phase = None if number is None else not failed
-    file = place.logs / f"{name}.log" if failed else None
+    file = place.log(files) if failed else None
     made = entry / f"{subject.file_name}.tar.zst"
     return Checked(subject.title, where, made, len(subject.recipe.outputs), phase, seconds, tuple(faults), file)
 

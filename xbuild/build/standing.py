@@ -9,9 +9,10 @@ from typing import Any
 
 from xbuild.base.digest import damage, damaged, key_of
 from xbuild.build import phases
-from xbuild.build.plan import UNPACK, Action, Facts, Step, plan
+from xbuild.build.plan import Action, Facts, Step, plan
 from xbuild.build.prepared import Prepared, prepared
 from xbuild.build.subject import Subject
+from xbuild.model.phases import UNPACK
 from xbuild.sources import downloaded
 from xbuild.store.differences import diff_values
 

@@ -16,6 +16,7 @@ from xbuild.build.environment import Root
 from xbuild.build.executor import Event, Tell, unheard
 from xbuild.build.ground import Ground, furnish
 from xbuild.build.plan import Step
+from xbuild.build.stepfiles import StepFiles
 from xbuild.build.subject import Subject
 from xbuild.roots import imported as imported_roots
 from xbuild.roots import mirror
@@ -110,11 +111,11 @@ class Work:
         if step.phase is None:
             self._unpack(step, progress, archives)
             return
-        subject, name, started = self.subject, phases.step_name(number, step), time.monotonic()
+        subject, files, started = self.subject, StepFiles(number, step.name), time.monotonic()
         env, root = subject.variables(progress.epoch), self.root()
         try:
-            with self.timed.part(step.name, f"{name}.log"):
-                seconds = phases.run_phase(subject.recipe, step, name, subject.place, root, env, subject.title)
+            with self.timed.part(step.name, files.log):
+                seconds = phases.run_phase(subject.recipe, step, files, subject.place, root, env, subject.title)
         except PhaseError as error:
             progress.add(step, "failed", time.monotonic() - started)
             raise PhaseError(error.message, details=[*error.details, *self._ways_out()], hint=error.hint) from None

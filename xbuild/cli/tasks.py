@@ -17,6 +17,7 @@ from xbuild.build.plan import Action
 from xbuild.build.request import Here
 from xbuild.build.result import Result
 from xbuild.build.standing import actions, facts, kept
+from xbuild.build.stepfiles import logged
 from xbuild.build.subject import read
 from xbuild.cli import binfmt
 from xbuild.cli.arguments import COMMON, number, request_of
@@ -162,12 +163,12 @@ def log_(
     """Print the logs of the last build."""
     subject = read(request_of(recipe, target, mode, suite, root))
     logs, place = kept(subject, "logs"), subject.place.logs
-    folder = place if any(place.glob("*.log")) or not logs else logs[0]
-    files = sorted(folder.glob("*.log"))
-    chosen = [file for file in files if not phase or file.stem.partition("-")[2] == phase]
+    folder = place if logged(place) or not logs else logs[0]
+    steps = logged(folder)
+    chosen = [folder / files.log for files in steps if phase in ("", files.step)]
     if not chosen:
-        known = ", ".join(file.stem.partition("-")[2] for file in files)
-        hint = f"there are logs of: {known}" if known else f"invoke build {subject.command_line()}"
+        names = ", ".join(files.step for files in steps)
+        hint = f"there are logs of: {names}" if names else f"invoke build {subject.command_line()}"
         raise UsageError(f"no log of {subject.title}" + (f", phase {phase!r}" if phase else ""), hint=hint)
     for file in chosen:
         log.output(f"==> {file}")

@@ -23,9 +23,6 @@ from xbuild.model.base import (
 from xbuild.model.output import Output
 from xbuild.model.source import Source
 
-BUILD_PHASES = ("prepare", "configure", "compile", "install")
-"""The phases that presets define, in order. A recipe can put `fetch` before and `check` after them."""
-
 SET_BY_XBUILD = frozenset(
     {
         "NAME",

@@ -8,15 +8,14 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from xbuild.model.phases import BUILDING
+
 WIDTH = 880.0
 """Of a picture, in SVG's units, which are pixels of the size in which it is meant to be seen."""
 
 MARGIN = 16.0
 LETTER = 6.4
 """Mean width of a letter in the picture's text, a little more than it is in common fonts."""
-
-PHASES = ("configure", "compile", "install")
-"""Those with a colour of their own; all others share one."""
 
 _TEMPLATES = Environment(
     loader=FileSystemLoader(Path(__file__).parent),
@@ -29,7 +28,7 @@ _TEMPLATES = Environment(
 
 def look_of(phase: str) -> str:
     """The name in the style sheet of what stands for `phase`."""
-    return phase if phase in PHASES else "other"
+    return phase if phase in BUILDING else "other"
 
 
 @dataclass

@@ -12,15 +12,15 @@ from xbuild.base import log
 from xbuild.base.digest import file_sha256
 from xbuild.base.errors import PhaseError, UsageError, XbuildError
 from xbuild.build.build import build, make_ready
-from xbuild.build.environment import recorded
 from xbuild.build.ground import lay
-from xbuild.build.plan import UNPACK
 from xbuild.build.prepared import prepared
 from xbuild.build.request import Here, Request
+from xbuild.build.stepfiles import logged, recorded
 from xbuild.build.subject import Subject, read
 from xbuild.formats import record
+from xbuild.model.phases import NOT_BUILDING, UNPACK
 from xbuild.proof.bench import ladder, machine
-from xbuild.proof.bench.series import LEFT_OUT, TOTAL, Failure, Run, Series, Variant, schedule, timed, variants
+from xbuild.proof.bench.series import TOTAL, Failure, Run, Series, Variant, schedule, timed, variants
 
 LOGS = "bench"
 """The directory among the store's work places that keeps the logs of variants that failed."""
@@ -134,21 +134,21 @@ def programs(records: Path) -> tuple[int, int]:
     records: the directory with a build's record of execs.
     """
     emulated = native = 0
-    for file in recorded(records):
-        if file.name.partition("-")[2] not in LEFT_OUT:
-            known = record.read(file)
-            emulated += known.total(native=False).total()
-            native += known.total(native=True).total()
+    for files in recorded(records):
+        if files.step not in NOT_BUILDING:
+            execs = record.read(records / files.record)
+            emulated += execs.total(native=False).total()
+            native += execs.total(native=True).total()
     return emulated, native
 
 
 def _keep_log(subject: Subject, variant: Variant) -> str | None:
     """A copy of the log of the step that failed, which the next build does not remove; None if it has none."""
-    logs = sorted(subject.place.logs.glob("[0-9]*-*.log"))
-    if not logs:
+    steps = [files for files in logged(subject.place.logs) if files.number is not None]
+    if not steps:
         return None
-    kept = subject.store.directory(f"work/{LOGS}") / f"{subject.file_name}-{_word(variant)}-{logs[-1].name}"
-    shutil.copyfile(logs[-1], kept)
+    kept = subject.store.directory(f"work/{LOGS}") / f"{subject.file_name}-{_word(variant)}-{steps[-1].log}"
+    shutil.copyfile(subject.place.log(steps[-1]), kept)
     return str(kept)
 
 

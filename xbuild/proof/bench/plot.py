@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import textwrap
 
+from xbuild.model.phases import BUILDING
 from xbuild.proof.bench import bars, steps
-from xbuild.proof.bench.drawing import LETTER, MARGIN, PHASES, WIDTH, Drawing, look_of, svg
+from xbuild.proof.bench.drawing import LETTER, MARGIN, WIDTH, Drawing, look_of, svg
 from xbuild.proof.bench.series import TOTAL, Series, figures, ladders
 from xbuild.proof.bench.show import machine_line
 
@@ -33,9 +34,9 @@ def _head(drawing: Drawing, series: Series) -> float:
     one = "native target's" if any(variant.native for variant in series.variants) else "first one's of each recipe"
     drawing.text(MARGIN, 46, f"Wall time; the {one} is 1; {many}", "soft")
     shown = {figure.phase for figure in figures(series)} - {TOTAL}
-    named = [phase for phase in PHASES if phase in shown]
+    named = [phase for phase in BUILDING if phase in shown]
     x = MARGIN
-    for name in [*named, *(["other phases"] if shown - set(PHASES) else [])]:
+    for name in [*named, *(["other phases"] if shown - set(BUILDING) else [])]:
         drawing.box(x, 58, 11, 11, look_of(name))
         drawing.text(x + 16, 68, name)
         x += 32 + LETTER * len(name)

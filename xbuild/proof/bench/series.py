@@ -7,12 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from xbuild.model.phases import NOT_BUILDING
+
 TOTAL = "total"
 NATIVE = "native"
 """The name of the variant that the others are held against: a target that needs no emulation."""
-
-LEFT_OUT = ("unpack", "fetch", "check")
-"""Steps that say nothing about a build's speed: the disk's, the network's, and the tests' of what was built."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +140,7 @@ def schedule(variants: Sequence[Variant], rounds: int) -> Iterator[tuple[int, Va
 
 def timed(phases: Sequence[tuple[str, float]]) -> dict[str, float]:
     """The seconds of a build's phases that count, and their TOTAL."""
-    seconds = {name: time for name, time in phases if name not in LEFT_OUT}
+    seconds = {name: time for name, time in phases if name not in NOT_BUILDING}
     return {**seconds, TOTAL: sum(seconds.values())}
 
 

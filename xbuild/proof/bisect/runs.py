@@ -12,10 +12,11 @@ from xbuild.base import log
 from xbuild.base.digest import read_json
 from xbuild.base.errors import PhaseError, UsageError
 from xbuild.build.ground import lay
-from xbuild.build.phases import last_lines, step_name
+from xbuild.build.phases import last_lines
 from xbuild.build.plan import Step
 from xbuild.build.prepared import prepared
 from xbuild.build.request import Request
+from xbuild.build.stepfiles import StepFiles
 from xbuild.build.subject import read
 from xbuild.build.work import Work
 from xbuild.formats import record
@@ -93,7 +94,7 @@ class Runner:
             try:
                 work.run_steps(steps, number, number + 1)
             except PhaseError as error:
-                file = self.stage.place.logs / f"{step_name(number, steps[number])}.log"
+                file = self.stage.place.log(StepFiles(number, steps[number].name))
                 return Outcome(None, error.message, tuple(last_lines(file) if file.exists() else error.details))
         return Outcome(trees.read(self.stage.place.build))
 
@@ -143,12 +144,12 @@ class Runner:
         if step.phase is None and not self.subject.recipe.patches:
             # Sources are laid out by xbuild itself; only patches are applied by programs of the root.
             return {}
-        file = place.records / step_name(number, step)
-        known = record.read(file)
-        if not file.exists() or not known.whole:
+        files = StepFiles(number, step.name)
+        execs = record.read(place.record(files))
+        if not place.record(files).exists() or not execs.whole:
             return None
-        costs = {path: _START * count for path, count in known.total(native=True).items()}
-        for program in _accounts(place.accounts(file.name)):
+        costs = {path: _START * count for path, count in execs.total(native=True).items()}
+        for program in _accounts(place.accounts(files)):
             if program["native"] and program["path"] in costs:
                 costs[program["path"]] += _SLOWER * program["seconds"]
         return costs

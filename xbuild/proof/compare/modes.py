@@ -17,13 +17,14 @@ from xbuild.build.build import build as build_it
 from xbuild.build.environment import WorkPlace
 from xbuild.build.ground import lay
 from xbuild.build.modes.distcc import Summary
-from xbuild.build.plan import UNPACK
 from xbuild.build.prepared import prepared
 from xbuild.build.request import Request
 from xbuild.build.result import Result
 from xbuild.build.standing import artifact
+from xbuild.build.stepfiles import accounted
 from xbuild.build.subject import Subject, read
 from xbuild.build.work import Work
+from xbuild.model.phases import UNPACK
 from xbuild.proof.compare.files import Where, differing
 from xbuild.proof.compare.outcome import Again, Cpu, ModeRun
 from xbuild.proof.compare.trees import Artifact, BuildTree
@@ -126,16 +127,16 @@ def _failed(subject: Subject, error: XbuildError) -> ModeRun:
 def cpu_of(records: Path) -> dict[str, Cpu]:
     """CPU seconds by phase, from the files of a record; what is not there or damaged is left out."""
     found = {}
-    for file in sorted(records.glob("*.cpu.json")):
+    for files in accounted(records):
         try:
-            value = read_json(file)
+            value = read_json(records / files.accounts)
             parts = [(bool(item["native"]), float(item["seconds"])) for item in value["programs"]]
             total = float(value["total"])
         except (OSError, ValueError, KeyError, TypeError):
             continue
         native = sum(seconds for is_native, seconds in parts if is_native)
         emulated = sum(seconds for is_native, seconds in parts if not is_native)
-        found[file.name.removesuffix(".cpu.json").partition("-")[2]] = Cpu(emulated, native, total)
+        found[files.step] = Cpu(emulated, native, total)
     return found
 
 

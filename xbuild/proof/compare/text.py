@@ -6,17 +6,15 @@ from collections.abc import Iterator, Sequence
 
 from xbuild.base.errors import called
 from xbuild.base.log import human_size, human_time
+from xbuild.model.phases import BUILDING
 from xbuild.proof.compare.files import Counts, Difference
 from xbuild.proof.compare.outcome import Comparison, ModeRun, Pair, groups
 from xbuild.proof.compare.verdict import families, printable
 
-PHASES = ("configure", "compile", "install")
-"""The phases that have a column of their own."""
-
 _MOST = 8
 """How many paths of one group are shown."""
 
-COLUMNS = ("mode", "status", *PHASES, "total", "speed", "artifact", "files", "objects")
+COLUMNS = ("mode", "status", *BUILDING, "total", "speed", "artifact", "files", "objects")
 
 
 def speed(run: ModeRun, runs: Sequence[ModeRun]) -> float | None:
@@ -31,7 +29,7 @@ def mode_rows(runs: Sequence[ModeRun]) -> list[tuple[str, ...]]:
     """A row a mode, in the order of `COLUMNS`."""
     rows = []
     for run in runs:
-        times = [run.seconds_of(phase) for phase in PHASES]
+        times = [run.seconds_of(phase) for phase in BUILDING]
         ratio = speed(run, runs)
         rows.append(
             (

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from xbuild.model.phases import BUILDING
 from xbuild.proof.compare.files import Difference
 from xbuild.proof.compare.outcome import Comparison, ModeRun, Pair, groups
-from xbuild.proof.compare.text import PHASES, counts, files, shown, speed
+from xbuild.proof.compare.text import counts, files, shown, speed
 from xbuild.proof.compare.verdict import Verdict, families, printable
 from xbuild.proof.report.timeline import Timeline, timeline
 
@@ -70,7 +71,7 @@ class View:
 
     def __init__(self, comparison: Comparison) -> None:
         self.comparison = comparison
-        self.phases = PHASES
+        self.phases = BUILDING
         self.shown = shown
         self.counts = counts
         self.printable = printable

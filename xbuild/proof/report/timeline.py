@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from xbuild.model.phases import STEPS
 from xbuild.proof.compare.outcome import Cpu, ModeRun
 
 _NARROWEST = 640
@@ -14,7 +15,6 @@ _NARROWEST = 640
 _LETTER = 7.5
 """Pixels: the width of a letter in a bar, generously."""
 
-_NAMED = ("unpack", "fetch", "prepare", "configure", "compile", "install", "check")
 _STEPS = 8
 """At most so many marks on the axis."""
 
@@ -83,7 +83,7 @@ def _bars(run: ModeRun, longest: float) -> tuple[Bar, ...]:
         fits = width / 100 * _NARROWEST > _LETTER * len(name) + 8
         failed = run.status == "failed" and number == len(run.phases) - 1
         share = cpu[name].share if name in cpu else None
-        style = f"p-{name}" if name in _NAMED else "p-other"
+        style = f"p-{name}" if name in STEPS else "p-other"
         left = round(100 * start / longest, 3)
         bars.append(Bar(name, seconds, left, round(width, 3), name if fits else "", style, share, failed))
         start += seconds

@@ -10,10 +10,10 @@ from typing import Any
 
 from xbuild.base.errors import UsageError
 from xbuild.base.yamlfile import did_you_mean
-from xbuild.build.environment import ACCOUNTS, recorded
 from xbuild.build.ground import lay
 from xbuild.build.phases import Progress
 from xbuild.build.standing import kept, things
+from xbuild.build.stepfiles import StepFiles, recorded
 from xbuild.build.subject import Subject
 from xbuild.formats.record import Choice, read
 from xbuild.proof.trace.account import Phase, Sum, Use, account, merge, read_cpu, sum_up
@@ -164,7 +164,7 @@ def trace(subject: Subject, phase: str | None = None) -> Trace:
     Raises UsageError if there is no record, or none of the phase.
     """
     source = _source(subject)
-    steps = _current([_step(file, source) for file in recorded(source.records)])
+    steps = _current([_step(files, source) for files in recorded(source.records)])
     known = [step.name for step in steps]
     if phase is not None and phase not in known:
         hint = f"there are records of: {', '.join(known)}"
@@ -205,10 +205,9 @@ def surroundings(subject: Subject) -> Surroundings:
     )
 
 
-def _step(file: Path, source: RecordsOf) -> Phase:
-    name = file.name.partition("-")[2]
-    status = "done" if source.states is None else source.states.get(name, "unfinished")
-    return Phase(name, status, read(file), read_cpu(file.with_name(f"{file.name}{ACCOUNTS}")))
+def _step(files: StepFiles, source: RecordsOf) -> Phase:
+    status = "done" if source.states is None else source.states.get(files.step, "unfinished")
+    return Phase(files.step, status, read(source.records / files.record), read_cpu(source.records / files.accounts))
 
 
 def _current(steps: list[Phase]) -> list[Phase]:
