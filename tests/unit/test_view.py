@@ -16,6 +16,7 @@ from xbuild.roots.making import Foreign, Making
 from xbuild.sandbox.mounts import Bind, Devices, Mount, Overlay, Proc, Text, Tmpfs
 from xbuild.sandbox.view import TMP, RootView, laid
 from xbuild.session.run import seen_by_user
+from xbuild.session.shell import with_changes
 from xbuild.store.local import Store
 from xbuild.twins.privatetree import tool_sandbox
 
@@ -117,6 +118,20 @@ def test_a_program_of_the_users(tmp_path: Path) -> None:
     assert tuple(rest[-4:]) == OURS
     assert hidden(view.mounts()) == []
     assert list(view.shown) == sorted(tree.binds, key=list(view.shown).index)
+
+
+def test_a_whole_system(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    own = RootView((BASE,), names=UPPER, private=PRIVATE, dispatcher=DISPATCHER, cpuinfo=CPUINFO)
+    assert with_changes(own, Path("/kept"), [tmp_path / "link"]).mounts() == (
+        Overlay(("/store/upper", "/store/base"), "/kept/upper", "/kept/work"),
+        Devices(),
+        Tmpfs("/tmp", "1777"),
+        Tmpfs("/run"),
+        Bind(f"{tmp_path}/real", f"{tmp_path}/link"),
+        *OURS,
+    )
 
 
 @pytest.mark.parametrize("private", [PRIVATE, None])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -264,21 +264,10 @@ def sandbox(
     cwd: inside. network: the machine's, else none but the loopback. over: directories laid over the root. step: the
     one whose execs and CPU use are to be written down.
     """
-    own = [Bind(str(place.build), BUILD), *_kept(place, over)]
-    own += [Bind(str(place.scratch(name)), f"/{name}") for name in SCRATCH]
     noted = step if root.private else None
-    view = RootView(
-        (*over, *root.layers),
-        names=place.names(network=network),
-        shown=tuple(own),
-        private=root.private,
-        dispatcher=root.dispatcher,
-        cpuinfo=place.cpuinfo if root.private and place.cpuinfo.exists() else None,
-        record=place.record(noted) if noted else None,
-        writer=BUILDER,
-    )
+    record = place.record(noted) if noted else None
     return Sandbox(
-        mounts=view.mounts(),
+        mounts=replace(_view(root, place, over), names=place.names(network=network), record=record).mounts(),
         mount_point=place.path / "root",
         registrations=root.registrations,
         env=env,
@@ -290,6 +279,19 @@ def sandbox(
         service=None if network else root.service,
         record=RECORD if noted else None,
         accounts=place.accounts(noted) if noted else None,
+    )
+
+
+def _view(root: Root, place: WorkPlace, over: Sequence[Path]) -> RootView:
+    own = [Bind(str(place.build), BUILD), *_kept(place, over)]
+    own += [Bind(str(place.scratch(name)), f"/{name}") for name in SCRATCH]
+    return RootView(
+        (*over, *root.layers),
+        shown=tuple(own),
+        private=root.private,
+        dispatcher=root.dispatcher,
+        cpuinfo=place.cpuinfo if root.private and place.cpuinfo.exists() else None,
+        writer=BUILDER,
     )
 
 

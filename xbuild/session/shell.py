@@ -20,7 +20,7 @@ from xbuild.roots.network import layer_of, make_network
 from xbuild.sandbox.attached import has_terminal, run_apart
 from xbuild.sandbox.mounts import Bind, Tmpfs
 from xbuild.sandbox.run import ROOT_PATH, Sandbox, give_tree, take_made
-from xbuild.sandbox.view import TMP
+from xbuild.sandbox.view import TMP, RootView
 from xbuild.session import kept
 from xbuild.session.run import roots_of
 from xbuild.session.system import Origin, prepare, target_root
@@ -107,16 +107,9 @@ def enter(roots: Roots, source: Origin, place: Path, command: Sequence[str], opt
     program = next((path for path in ("/bin/bash", "/bin/sh") if tree.real_path(path)), None)
     if program is None and not command:
         raise UsageError(f"the root of {name} has no shell, /bin/sh", hint="name a program after `--`")
-    view = replace(
-        system.view,
-        layers=source.layers,
-        changes=place,
-        names=network,
-        empty=(TMP, Tmpfs("/run")),
-        shown=tuple(Bind(str(path.resolve()), str(path)) for path in options.binds),
-    )
+    view = replace(system.view, layers=source.layers, names=network)
     sandbox = Sandbox(
-        mounts=view.mounts(),
+        mounts=with_changes(view, place, options.binds).mounts(),
         mount_point=roots.store.directory("mnt"),
         registrations=system.registrations,
         env=_variables(program or "/bin/sh", options.keep),
@@ -131,6 +124,12 @@ def enter(roots: Roots, source: Origin, place: Path, command: Sequence[str], opt
             return run_apart(sandbox, words)
     finally:
         take_made(options.binds)
+
+
+def with_changes(view: RootView, place: Path, binds: Sequence[Path]) -> RootView:
+    """The root with its changes at `place`, what is empty at each start, and the user's directories `binds`."""
+    shown = tuple(Bind(str(path.resolve()), str(path)) for path in binds)
+    return replace(view, changes=place, empty=(TMP, Tmpfs("/run")), shown=shown)
 
 
 def _variables(program: str, keep: str | None) -> dict[str, str]:
