@@ -101,7 +101,7 @@ def test_targets_of_one_suite_share_the_emulator(tmp_path: Path) -> None:
 def test_the_kernel_s_key_holds_its_package_and_our_init(tmp_path: Path) -> None:
     parts = Parts(Roots(Store(tmp_path), load_toolchain("armhf", CHECKOUT), None))
     value = parts.kernel_value()
-    assert value["package"] == "linux-image-armmp"
+    assert set(value["package"]) == {"linux-image-armmp"}
     assert {"init.c", "init.h", "cpio.py", "modules.py"} <= set(value["makers"])
 
 

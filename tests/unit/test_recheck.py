@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-
-import pytest
 
 from xbuild.build import environment
 from xbuild.build.environment import Job, Root, WorkPlace
 from xbuild.build.recheck import Checked
 from xbuild.proof.compare.environment import rows
-from xbuild.roots import apt
 
 PASSED = Checked("zlib 1.3.1 for armhf", "machine", Path("/a/zlib.tar.zst"), 3, True, 61.2, (), None)
 FAILED = replace(PASSED, phase=False, faults=("phase 'check' failed", "last line"), log=Path("/w/check-machine.log"))
@@ -83,53 +78,3 @@ def test_the_kernel_of_a_machine_is_among_what_took_part() -> None:
     manifest = {"inputs": {"root": {"make": "4.4"}, "native": {"kernel": "linux-image-6.12 6.12-1", "qemu": "ab" * 32}}}
     assert ("Linux (mode system)", "linux-image-6.12 6.12-1", "") in rows([manifest], "10")
     assert not [row for row in rows([{"inputs": {"root": {}, "native": {}}}], "10") if "Linux" in row[0]]
-
-
-_APT_CACHE = """#!/bin/sh
-for last; do :; done
-[ "$last" != linux-image-none ] || { echo "N: no package" >&2; exit 100; }
-echo "Package: $last"
-[ "$last" != linux-image-arm64 ] || echo "Depends: kmod, linux-image-6.12.9+deb13-arm64 (= 6.12.9-1), linux-base | x"
-[ "$last" != linux-image-6.12.9+deb13-arm64 ] || echo "Depends: kmod, initramfs-tools (>= 0.120) | linux-initramfs-tool"
-"""
-_APT_GET = """#!/bin/sh
-echo "$@" >> calls
-case "$*" in *update) exit 0 ;; *none*) exit 100 ;; esac
-for last; do :; done
-: > "$last.deb"
-"""
-_DPKG_DEB = """#!/bin/sh
-[ "$1" != --extract ] || { ls ./*.deb; }
-[ "$1" != --show ] || echo shown
-"""
-
-
-@pytest.mark.parametrize(
-    ("asked", "taken"),
-    [
-        ("linux-image-arm64", "linux-image-6.12.9+deb13-arm64"),
-        ("linux-image-6.12.9+deb13-arm64", "linux-image-6.12.9+deb13-arm64"),
-        ("linux-image-none", None),
-    ],
-)
-def test_the_package_that_has_the_kernel_is_found(tmp_path: Path, asked: str, taken: str | None) -> None:
-    programs = tmp_path / "bin"
-    programs.mkdir()
-    for name, text in (("apt-cache", _APT_CACHE), ("apt-get", _APT_GET), ("dpkg-deb", _DPKG_DEB)):
-        (programs / name).write_text(text)
-        (programs / name).chmod(0o755)
-    folder = tmp_path / "folder"
-    folder.mkdir()
-    command = ["sh", "-c", apt.UNPACK, "sh", asked, "linux-image-[0-9].*", str(folder)]
-    env = {"PATH": f"{programs}:{os.environ['PATH']}"}
-    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
-    calls = (folder / "calls").read_text().splitlines()
-    if taken is None:
-        assert done.returncode != 0
-        assert calls[1] == "-qq update"
-        return
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == f"./{taken}.deb\n"
-    assert calls == [f"-qq download -- {taken}"]
-    assert (folder / "version").read_text() == "shown\n"
-    assert not list(folder.glob("*.deb"))

@@ -365,7 +365,9 @@ def test_what_another_layout_made_is_known(store: Store) -> None:
     old = {"what": "layer", "base": {"what": "target root"}}
     store.ensure("layers", old, "old", whole)
     store.ensure("layers", {**old, "base": {"layout": LAYOUT}}, "new", whole)
-    assert store.older("layers") == [key_of(old)]
+    asked = {"layout": LAYOUT, "packages": ["make"], "suite": "trixie", "what": "target root"}
+    store.ensure("layers", {**old, "base": asked}, "asked for", whole)
+    assert sorted(store.older("layers")) == sorted([key_of(old), key_of({**old, "base": asked})])
 
 
 @pytest.mark.parametrize("part", ["tmp", "locks", ""])

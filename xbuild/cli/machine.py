@@ -17,6 +17,9 @@ from xbuild.roots import imported as imported_roots
 from xbuild.session import kept
 from xbuild.store.local import IN_USE, KINDS
 
+_ROOTS = ("indexes", "resolved", "roots", "layers", "twins", "canaries", "sessions", "machines")
+"""Kinds of entries in the store that are made of the distribution's packages."""
+
 
 @task(auto_shortflags=False, help={"json": "one JSON object on stdout", "offline": "ask nothing of the network"})
 @guarded
@@ -38,7 +41,7 @@ def doctor(_c: Context, json: bool = False, offline: bool = False) -> int:
 @task(
     auto_shortflags=False,
     help={
-        "roots": "also roots, layers, twins and machines: the next build makes them anew",
+        "roots": "also roots, layers, twins and machines: the next build makes them anew, of today's packages",
         "downloads": "also downloaded sources",
         "everything": "the whole store, imported roots and kept systems too",
     },
@@ -49,7 +52,7 @@ def clean(_c: Context, roots: bool = False, downloads: bool = False, everything:
     log.configure()
     store = open_store()
     kinds = ["work", "artifacts"]
-    kinds += ["roots", "layers", "twins", "canaries", "sessions", "machines"] if roots or everything else []
+    kinds += _ROOTS if roots or everything else []
     kinds += ["downloads"] if downloads or everything else []
     kinds += ["imported"] if everything else []
     store.sweep()

@@ -37,18 +37,15 @@ DPkg::Chroot-Directory "{root}";
 DPkg::Options {{ "--force-unsafe-io"; }};
 DPkg::Use-Pty "false";
 Dir::Log::Terminal "/dev/null";
+Dir::Etc::sourcelist "{answer}/sources.list";
+Dir::Etc::sourceparts "/dev/null";
+Dir::State::lists "{answer}/lists";
 """
 
-# A name such as linux-image-arm64 is that of a package without files, which depends on the newest of several.
 UNPACK = """
 set -eu
-unpack() {
-    found=$(apt-cache show --no-all-versions -- "$1" | sed -n 's/^Depends: //p' | tr -d ' ' | tr '|' ',' |
-        tr ',' '\\n' | sed 's/(.*//' | grep -x -m 1 -e "$2") || found=$1
-    apt-get -qq download -- "$found"
-}
-cd "$3"
-unpack "$1" "$2" || { apt-get -qq update && unpack "$1" "$2"; }
+cd "$2"
+apt-get -qq download -- "$1"
 dpkg-deb --extract ./*.deb .
 dpkg-deb --show --showformat='${Package} ${Version}' ./*.deb > version
 rm ./*.deb
@@ -63,6 +60,10 @@ INSTALL_INSIDE = """
 apt-get "$@" || { eval "apt-get $APT_WORDS update" && apt-get "$@"; } || exit 1
 apt-get clean
 """
+
+
+NETWORK = "is the network there? XBUILD_MIRROR names another package mirror"
+"""An advice."""
 
 
 def shown(*places: Path) -> tuple[list[Mount], list[Path]]:
@@ -83,7 +84,7 @@ def run_logged(
     sandbox: sandboxes.Sandbox,
     command: Sequence[str],
     complaint: str,
-    hint: str = "is the network there? XBUILD_MIRROR names another package mirror",
+    hint: str = NETWORK,
 ) -> None:
     """Run `command`; what it says goes to the file `log` of `staging`. Raises MachineError with `complaint`."""
     returncode, said = sandboxes.capture(sandbox, command)

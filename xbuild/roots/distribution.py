@@ -3,32 +3,32 @@
 from __future__ import annotations
 
 import concurrent.futures
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from xbuild.base import log, paths
-from xbuild.base.digest import file_sha256, key_of
+from xbuild.base.digest import key_of
+from xbuild.base.errors import MachineError
 from xbuild.binfmt import magic_mask, registration, serving
 from xbuild.dispatcher import table
-from xbuild.formats import elf
 from xbuild.formats.debian import Tree
 from xbuild.model.native import here
 from xbuild.model.policy import Policy
 from xbuild.model.toolchain import Toolchain
 from xbuild.roots import apt, mirror
-from xbuild.roots.contents import contents, installed
+from xbuild.roots.contents import Packages, contents, installed, makers
 from xbuild.roots.imported import Imported
 from xbuild.roots.imported.tree import ForeignTree
+from xbuild.roots.index import Archive
 from xbuild.roots.making import Foreign, Hook, Making
+from xbuild.roots.resolve import Locked, Question, Resolver, mirror_changed, require_same
 from xbuild.sandbox import idmap
 from xbuild.sandbox import run as sandboxes
 from xbuild.store.local import LAYOUT, Store
-from xbuild.twins import gcctable, limits, pairing, privatetree, strings
-
-_MAKERS = tuple(Path(str(module.__file__)) for module in (elf, gcctable, limits, pairing, privatetree, strings))
-"""Part of the private tree's key: how it is made decides as much about it as what it is made from."""
+from xbuild.twins import pairing, privatetree
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,8 @@ class Natives:
 class Roots:
     """Makes and finds what the target of `toolchain` needs.
 
-    substituted: let roots profit from twins. imported: the target root that the user brought, if he did.
+    substituted: let roots profit from twins. imported: the target root that the user brought, if he did. snapshot: the
+    address of a past state of the archive. locked: the packages that a lock file fixes, by what `Question` calls them.
     """
 
     def __init__(
@@ -66,6 +67,8 @@ class Roots:
         *,
         substituted: bool = True,
         imported: Imported | None = None,
+        snapshot: str | None = None,
+        locked: Mapping[str, Locked] | None = None,
     ) -> None:
         self.store = store
         self.toolchain = toolchain
@@ -74,6 +77,9 @@ class Roots:
         self.imported = imported
         self._natives: Natives | None = None
         self._mirror: str | bool | None = False
+        distribution = toolchain.distribution
+        archive = Archive(distribution.suite, distribution.components, snapshot, self.mirror)
+        self.resolver = Resolver(store, archive, locked)
 
     def mirror(self) -> str | None:
         """The package mirror for roots; asked for once."""
@@ -82,35 +88,40 @@ class Roots:
         assert self._mirror is not True
         return self._mirror or None
 
-    def native_value(self, architecture: str) -> dict[str, Any]:
-        """What determines the native root of `architecture`."""
+    def native_question(self, architecture: str) -> Question:
+        """What the native root of `architecture` is to have."""
         toolchain = self.toolchain
         root = toolchain.native_root if architecture == here().name else toolchain.word_size_root
         assert root is not None
-        return {
-            "what": "native root",
-            "architecture": architecture,
-            "suite": toolchain.distribution.suite,
-            "components": list(toolchain.distribution.components),
-            "packages": sorted(root.packages),
-            "customize": apt.CUSTOMIZE,
-            "layout": LAYOUT,
-        }
+        return Question(f"native root {architecture}", architecture, "apt", tuple(sorted(root.packages)))
+
+    def base_question(self) -> Question:
+        """What the target root is to have."""
+        distribution = self.toolchain.distribution
+        words = (self.toolchain.architecture, distribution.variant, distribution.packages)
+        return Question("target root", *words)
+
+    def layer_question(self, packages: Sequence[str]) -> Question:
+        """What the target root with `packages` is to have."""
+        names = tuple(sorted(set(packages)))
+        return Question("build dependencies", self.toolchain.architecture, None, names, self.base_question())
+
+    def native_value(self, architecture: str) -> dict[str, Any]:
+        """What determines the native root of `architecture`: what it holds."""
+        return self._root_value("native root", self.native_question(architecture))
 
     def base_value(self) -> dict[str, Any]:
-        """What determines the target root."""
-        if self.imported is not None:
-            return self.imported.value()
-        variant = self.toolchain.distribution.variant
+        """What determines the target root: what it holds."""
+        return self.imported.value() if self.imported else self._root_value("target root", self.base_question())
+
+    def _root_value(self, what: str, question: Question) -> dict[str, Any]:
         return {
-            "what": "target root",
-            "architecture": self.toolchain.architecture,
-            "suite": self.toolchain.distribution.suite,
-            "components": list(self.toolchain.distribution.components),
-            "packages": sorted(self.toolchain.distribution.packages),
+            "what": what,
+            "architecture": question.architecture,
+            "packages": dict(self.resolver.packages(question)),
+            "variant": question.variant,
             "customize": apt.CUSTOMIZE,
             "layout": LAYOUT,
-            **({} if variant == "buildd" else {"variant": variant}),
         }
 
     def private_value(self) -> dict[str, Any]:
@@ -123,19 +134,26 @@ class Roots:
             "policy": self.policy.model_dump(mode="json", by_alias=True, exclude={"equivalents", "compilers"}),
             "uname": self.toolchain.uname_machine,
             "machine": here().facts(),
-            "sources": {file.name: file_sha256(file) for file in (*_MAKERS, *sorted(paths.DISPATCHER.glob("*.[ch]")))},
+            "makers": makers(),
         }
 
     def layer_value(self, packages: Sequence[str]) -> dict[str, Any]:
-        """What determines the layer with `packages` over the target root."""
-        return {"what": "layer", "base": self.base_value(), "packages": sorted(set(packages))}
+        """What determines the layer with `packages` over the target root: what both hold."""
+        # What an imported root's own apt will find is its own matter.
+        held = sorted(set(packages)) if self.imported else dict(self.resolver.packages(self.layer_question(packages)))
+        return {"what": "layer", "base": self.base_value(), "packages": held}
 
     def inputs(self, packages: Sequence[str]) -> dict[str, Any]:
         """What roots and twins can put into an artifact that is built with `packages`, as JSON; see `contents`."""
         imported = self.imported.value() if self.imported else None
-        trees = self.natives().trees if self.policy else {}
-        natives = {name: installed(Tree([tree])) for name, tree in trees.items()}
-        return contents(installed(self.tree(packages)), natives, self.policy, imported)
+        names = self.native_architectures() if self.policy else []
+        natives = {name: self.resolver.packages(self.native_question(name)) for name in names}
+        return contents(self._held(packages), natives, self.policy, imported)
+
+    def _held(self, packages: Sequence[str]) -> Packages:
+        if self.imported is not None:
+            return installed(self.tree(packages))
+        return self.resolver.packages(self.layer_question(packages) if packages else self.base_question())
 
     def natives(self) -> Natives:
         """The native roots and the private tree, made if they are not there."""
@@ -162,31 +180,33 @@ class Roots:
         """The target root, made if it is not there."""
         if self.imported is not None:
             return self.imported.tree
-        name = self.toolchain.name
+        name, question = self.toolchain.name, self.base_question()
 
         def make(staging: Path) -> None:
             with log.step(f"target root: {self.toolchain.distribution.suite} for {name}"):
-                distribution = self.toolchain.distribution
-                words = (self.toolchain.architecture, distribution.packages, distribution.variant, self.mirror())
-                self._making(staging, self._foreign()).bootstrap(*words)
+                self._bootstrap(staging, question, self._foreign())
 
-        return self.store.ensure("roots", self.base_value(), f"the root of {name}", make) / "root"
+        return self._ensured("roots", question, self.base_value, f"the root of {name}", make) / "root"
 
     def layers(self, packages: Sequence[str]) -> tuple[Path, ...]:
         """The target root with `packages` installed: directories outside, topmost first; made if not there."""
         base = self.base()
         if not packages:
             return (base,)
-        value = self.layer_value(packages)
+        question = self.layer_question(packages)
 
         def make(staging: Path) -> None:
-            with log.step(f"build dependencies: {' '.join(value['packages'])}"):
+            with log.step(f"build dependencies: {' '.join(question.packages)}"):
                 if self.imported is not None:
-                    self._making(staging, self._foreign(self.tree(()))).install_inside(base, value["packages"])
-                else:
-                    self._making(staging, self._foreign()).install(base, value["packages"])
+                    self._making(staging, self._foreign(self.tree(()))).install_inside(base, question.packages)
+                    return
+                answer = self.resolver.place(question)
+                self._making(staging, self._foreign()).install(base, question.packages, answer)
+                held = self.resolver.packages(question)
+                require_same(held, Tree([staging / "upper", base]), "root with the build dependencies")
 
-        return (self.store.ensure("layers", value, "the build dependencies", make) / "upper", base)
+        value = partial(self.layer_value, packages)
+        return (self._ensured("layers", question, value, "the build dependencies", make) / "upper", base)
 
     @property
     def libc(self) -> str | None:
@@ -249,50 +269,66 @@ class Roots:
         machine = here()
         return [machine.name, *([machine.partner.name] if self.toolchain.word_size_root else [])]
 
+    def machine_question(self, packages: Sequence[str]) -> Question:
+        """What the native root of an emulator of machines is to have: `packages`, and what they depend on."""
+        return Question("emulator of machines", here().name, "extract", tuple(sorted(packages)))
+
     def machine_value(self, packages: Sequence[str]) -> dict[str, Any]:
-        """What determines the native root of an emulator of machines, which has `packages`."""
-        distribution = self.toolchain.distribution
-        return {
-            "what": "emulator of machines",
-            "architecture": here().name,
-            "suite": distribution.suite,
-            "components": list(distribution.components),
-            "packages": sorted(packages),
-            "customize": apt.CUSTOMIZE,
-            "layout": LAYOUT,
-        }
+        """What determines that root."""
+        return self._root_value("emulator of machines", self.machine_question(packages))
 
     def machine_root(self, packages: Sequence[str]) -> Path:
-        """A native root with nothing but `packages` and what they depend on, unpacked; made if it is not there."""
-        value = self.machine_value(packages)
+        """That root, unpacked only; made if it is not there."""
+        question = self.machine_question(packages)
 
         def make(staging: Path) -> None:
-            with log.step(f"emulator of machines: {value['suite']}"):
-                self._bootstrap(staging, value["architecture"], value["packages"], "extract")
+            with log.step(f"emulator of machines: {self.toolchain.distribution.suite}"):
+                self._bootstrap(staging, question, None)
 
-        return self.store.ensure("roots", value, "the emulator of machines", make) / "root"
+        value = partial(self.machine_value, packages)
+        return self._ensured("roots", question, value, "the emulator of machines", make) / "root"
 
-    def unpack(self, staging: Path, package: str, needed: str) -> Path:
-        """Unpack a package of the target's distribution into a directory of `staging`, with no script of its own run.
+    def package_question(self, package: str, needed: str) -> Question:
+        """One package of the target's distribution, for `unpack`.
 
-        needed: a pattern of sed; of what `package` depends on, the first package that matches is taken instead.
+        needed: a pattern; of what `package` depends on, the first package that matches is taken instead.
         """
+        return Question(f"package {package}", self.toolchain.architecture, None, (package,), needed=needed)
+
+    def unpack(self, staging: Path, question: Question) -> Path:
+        """Unpack the package of `package_question` into a directory of `staging`, with no script of its own run."""
         folder = staging / "package"
         folder.mkdir()
         idmap.own(folder)
-        complaint, hint = f"the package {package} could not be had", "is its name wrong, or the network away?"
-        words = [package, needed, str(folder)]
-        self._making(staging, self._foreign()).with_apt(self.base(), apt.UNPACK, words, complaint, hint)
+        (name, text), = self.resolver.packages(question).items()
+        complaint, hint = f"the package {name} could not be had", "is the network there?"
+        words = [f"{name}={text.split()[0]}", str(folder)]
+        answer = self.resolver.place(question)
+        self._making(staging, self._foreign()).with_apt(self.base(), apt.UNPACK, words, answer, complaint, hint)
         return folder
 
     def _native_root(self, architecture: str) -> Path:
-        value = self.native_value(architecture)
+        question = self.native_question(architecture)
 
         def make(staging: Path) -> None:
-            with log.step(f"native root: {value['suite']} for {architecture}"):
-                self._bootstrap(staging, architecture, value["packages"], "apt")
+            with log.step(f"native root: {self.toolchain.distribution.suite} for {architecture}"):
+                self._bootstrap(staging, question, None)
 
-        return self.store.ensure("roots", value, f"the native root {architecture}", make) / "root"
+        value = partial(self.native_value, architecture)
+        return self._ensured("roots", question, value, f"the native root {architecture}", make) / "root"
+
+    def _ensured(
+        self, kind: str, question: Question, value: Callable[[], Any], what: str, make: Callable[[Path], None]
+    ) -> Path:
+        """As Store.ensure; where the mirror no longer gives what was resolved, that is resolved again, once."""
+        try:
+            return self.store.ensure(kind, value(), what, make)
+        except MachineError as error:
+            if self.imported is not None or not mirror_changed(error):
+                raise
+            log.info(f"{what}: the mirror has changed since its packages were resolved; once more, with today's")
+            self.resolver.renew(question)
+            return self.store.ensure(kind, value(), what, make)
 
     def _foreign(self, base: Tree | None = None) -> Foreign | None:
         """What lets programs of the target run in a root while it is made; None if the machine does.
@@ -318,6 +354,8 @@ class Roots:
     def _making(self, staging: Path, foreign: Foreign | None) -> Making:
         return Making(self.store, staging, self.toolchain, foreign)
 
-    def _bootstrap(self, staging: Path, architecture: str, packages: Sequence[str], variant: str) -> None:
-        """A native root, whose programs the machine runs."""
-        self._making(staging, None).bootstrap(architecture, packages, variant, self.mirror())
+    def _bootstrap(self, staging: Path, question: Question, foreign: Foreign | None) -> None:
+        self._making(staging, foreign).bootstrap(question, self.resolver.place(question))
+        # What is only unpacked has no list of what it has.
+        if question.variant != "extract":
+            require_same(self.resolver.packages(question), Tree([staging / "root"]), question.what)

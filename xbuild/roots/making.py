@@ -10,6 +10,7 @@ from xbuild.base import paths
 from xbuild.model.toolchain import Toolchain
 from xbuild.roots import apt
 from xbuild.roots.network import layer_of, make_network
+from xbuild.roots.resolve import Question
 from xbuild.sandbox import idmap
 from xbuild.sandbox import run as sandboxes
 from xbuild.sandbox.mounts import Proc
@@ -43,18 +44,19 @@ class Making:
     toolchain: Toolchain
     foreign: Foreign | None
 
-    def bootstrap(self, architecture: str, packages: Sequence[str], variant: str, mirror: str | None) -> None:
-        """Make a root at `root`, with `packages`. variant: mmdebstrap's. mirror: None for mmdebstrap's own."""
-        staging, foreign = self.staging, self.foreign
+    def bootstrap(self, question: Question, answer: Path) -> None:
+        """Make a root at `root`. answer: what was resolved for `question`; nothing else is to be had for it."""
+        staging, foreign, packages = self.staging, self.foreign, question.packages
         idmap.own(staging)
-        mounts, (seen, *private) = apt.shown(staging, *([foreign.private] if foreign else []))
+        mounts, (seen, index, *private) = apt.shown(staging, answer, *([foreign.private] if foreign else []))
         registrations, shown = foreign.hook(staging / "dispatcher", str(private[0])) if foreign else ((), None)
-        command = ["mmdebstrap", "--mode=root", f"--variant={variant}", f"--architectures={architecture}"]
+        command = ["mmdebstrap", "--mode=root", f"--variant={question.variant}"]
+        command += [f"--architectures={question.architecture}"]
         command += [f"--components={','.join(self.toolchain.distribution.components)}", "--format=directory"]
         command += [f"--include={','.join(packages)}"] if packages else []
-        # The lists stay, so that a layer installs from the very same archive state.
         # Whether programs of the target can be run is not for mmdebstrap to find out, with a package of its own wish.
-        command += ["--skip=cleanup/apt/lists,check/qemu", "--dpkgopt=force-unsafe-io"]
+        command += ["--skip=update,check/qemu", "--dpkgopt=force-unsafe-io"]
+        command += [f'--setup-hook=cp {index}/lists/* "$1/var/lib/apt/lists"']
         command += [f"--customize-hook={apt.CUSTOMIZE}"]
         if foreign:
             inside = f'"$1{paths.PRIVATE}"'
@@ -64,8 +66,7 @@ class Making:
                 command += [f"--setup-hook=mount --bind {seen / shown.name} {place}"]
                 command += [f"--customize-hook=umount {place}"]
             command += [f"--customize-hook=umount {inside}"]
-        command += [self.toolchain.distribution.suite, str(seen / "root")]
-        command += [mirror] if mirror else []
+        command += [self.toolchain.distribution.suite, str(seen / "root"), str(index / "sources.list")]
         sandbox = apt.machine_sandbox(seen, (Proc(), *mounts), registrations)
         apt.run_logged(staging, sandbox, command, "the root could not be made")
 
@@ -92,23 +93,23 @@ class Making:
         for name in ("merged", "dispatcher", "network", "work"):
             self.store.discard(staging / name)
 
-    def install(self, base: Path, packages: Sequence[str]) -> None:
-        """Install `packages` over the root `base`; what changes goes to `upper`."""
-        script = 'apt-get -qq -y install -- "$@" || { apt-get -qq update && apt-get -qq -y install -- "$@"; }'
-        script += "; code=$?; apt-get clean; exit $code"
-        hint = "is a package's name wrong, or the network away?"
-        self.with_apt(base, script, packages, "installing build dependencies failed", hint)
+    def install(self, base: Path, packages: Sequence[str], answer: Path) -> None:
+        """Install `packages`, as resolved in `answer`, over the root `base`; what changes goes to `upper`."""
+        script = 'apt-get -qq -y install -- "$@"; code=$?; apt-get clean; exit $code'
+        self.with_apt(base, script, packages, answer, "installing build dependencies failed", apt.NETWORK)
 
-    def with_apt(self, base: Path, script: str, words: Sequence[str], complaint: str, hint: str) -> None:
-        """Run a shell script whose apt works on `base`, with changes going to `upper`."""
+    def with_apt(
+        self, base: Path, script: str, words: Sequence[str], answer: Path, complaint: str, hint: str
+    ) -> None:
+        """Run a shell script whose apt works on `base`, with changes going to `upper`. answer: all that it can get."""
         staging, foreign = self.staging, self.foreign
         sandboxes.give_tree(0, tops=[_made(staging / name) for name in ("upper", "work", "merged")])
         idmap.own(staging)
-        window, (seen, *private) = apt.shown(staging, *([foreign.private] if foreign else []))
+        window, (seen, index, *private) = apt.shown(staging, answer, *([foreign.private] if foreign else []))
         merged = str(seen / "merged")
         registrations, view = self.seen(base, str(private[0]) if private else "")
         config = staging / "apt.conf"
-        config.write_text(apt.CONFIG.format(root=merged, architecture=self.toolchain.architecture))
+        config.write_text(apt.CONFIG.format(root=merged, architecture=self.toolchain.architecture, answer=index))
         command = ["sh", "-c", script, "sh", *words]
         env = {"APT_CONFIG": str(seen / config.name), "DEBIAN_FRONTEND": "noninteractive"}
         sandbox = apt.machine_sandbox(seen, (Proc(), *window, *view.mounts(merged)), registrations, env)

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -28,13 +29,16 @@ IN_USE = "in-use"
 """The lock that whoever works with roots, layers and twins holds shared, and whoever removes them alone."""
 
 KINDS = (
-    "downloads", "roots", "imported", "layers", "twins", "canaries", "sessions", "machines", "artifacts", "work",
+    "downloads", "indexes", "resolved", "roots", "imported", "layers", "twins", "canaries", "sessions", "machines",
+    "artifacts", "work",
 )  # fmt: skip
 LAYOUT = 2
 """Part of the values that roots, and all that is made from them, have their keys from. Raise it when what is in them
 has other owners: no xbuild then takes what another one made for its own."""
 
 _WITH_LAYOUT = ("roots", "layers", "twins", "canaries", "sessions", "machines")
+# In the values of roots, and of what is made from them, before these were named by what they hold.
+_ASKED_FOR = re.compile(r'"suite":"[^"]*",("variant":"[^"]*",)?"what":"(target root|native root|emulator of machines)"')
 _KEY_FILE = "key.json"
 _LARGE = ("artifacts",)
 """Kinds whose entries are looked through by who hands them out."""
@@ -174,9 +178,12 @@ class Store:
         return [(path, key, value) for _, path, key, value in found]
 
     def older(self, kind: str) -> list[str]:
-        """The keys of the entries of `kind` that an xbuild with another LAYOUT has made; this one does not use them."""
+        """The keys of the entries of `kind` that an xbuild with another LAYOUT, or with other names of roots, has made;
+        this one does not use them.
+        """
         mark = f'"layout":{LAYOUT}'
-        return [key for _, key, value in self.finished(kind) if mark not in canonical_json(value)]
+        texts = [(key, canonical_json(value)) for _, key, value in self.finished(kind)]
+        return [key for key, text in texts if mark not in text or _ASKED_FOR.search(text)]
 
     def remove_older(self, spare: Container[str]) -> None:
         """Remove what `older` knows, but for entries named in `spare`, and for imported ones: the user has the source.

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from xbuild.base import log
-from xbuild.base.digest import file_sha256, json_contents
+from xbuild.base.digest import file_sha256, json_contents, key_of
 from xbuild.base.errors import MachineError, UsageError
 from xbuild.build.modes.system import cpio, modules
 from xbuild.formats.debian import Tree
 from xbuild.model.toolchain import MachineSpec, Toolchain
 from xbuild.roots.distribution import Roots
 from xbuild.roots.network import layer_of, make_network, names_text
+from xbuild.roots.resolve import Question
 from xbuild.sandbox.mounts import Bind
 from xbuild.sandbox.run import give_tree, take_back
 from xbuild.sandbox.view import laid
@@ -78,10 +79,13 @@ class Parts:
         """What determines the kernel."""
         return {
             "what": "kernel",
-            "package": self.system.kernel_package,
+            "package": dict(self.roots.resolver.packages(self._kernel_question())),
             "base": self.roots.base_value(),
             "makers": {file.name: file_sha256(file) for file in _MAKERS},
         }
+
+    def _kernel_question(self) -> Question:
+        return self.roots.package_question(self.system.kernel_package, _KERNEL)
 
     def emulator(self) -> Path:
         """The emulator's root, outside; made if it is not there."""
@@ -102,8 +106,8 @@ class Parts:
         """What of the machine determines a build's result."""
         return {
             "machine": f"{self.system.machine} {self.system.cpu}",
-            "emulator of machines": file_sha256(self.emulator() / self.system.binary.lstrip("/")),
-            "kernel": self.kernel().package,
+            "emulator of machines": key_of(self.emulator_value()),
+            "kernel": " ".join(f"{name} {text.split()[0]}" for name, text in self.kernel_value()["package"].items()),
         }
 
     def disk(self, layers: Sequence[Path], value: Mapping[str, Any]) -> Path:
@@ -134,7 +138,7 @@ class Parts:
         return place / "root.img"
 
     def _make_kernel(self, staging: Path) -> None:
-        folder = self.roots.unpack(staging, self.system.kernel_package, _KERNEL)
+        folder = self.roots.unpack(staging, self._kernel_question())
         images = sorted((folder / "boot").glob("vmlinu[xz]-*"))
         trees = [path.parent for path in folder.glob("**/modules.builtin")]
         if not images or not trees:

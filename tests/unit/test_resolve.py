@@ -1,0 +1,167 @@
+"""Which packages a root will have, from an index: with real apt over a part of a real one (trixie, November 2026)."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from xbuild.base.digest import key_of
+from xbuild.base.errors import EXIT_MACHINE, EXIT_USAGE, MachineError, UsageError
+from xbuild.formats.debian import Package, Tree
+from xbuild.roots import index
+from xbuild.roots.index import Archive, Stanza, read_answer, with_sums
+from xbuild.roots.resolve import Locked, MirrorChanged, Question, Resolver, mirror_changed, require_same
+from xbuild.store.local import Store
+
+INDEX = Path(__file__).with_name("data") / "index"
+BASE = Question("target root", "armhf", "extract", ("libc6",))
+LAYER = Question("build dependencies", "armhf", None, ("pkgconf",), BASE)
+NO_APT = pytest.mark.skipif(shutil.which("apt-get") is None, reason="apt is not there")
+
+SAID = """\
+Reading package lists...
+The following packages will be REMOVED:
+  libfoo-dev libbar1
+  libbaz2t64
+The following NEW packages will be installed:
+  pkgconf
+0 upgraded, 1 newly installed, 3 to remove and 0 not upgraded.
+'http://a.example/debian/pool/main/p/pkgconf/pkgconf_1.8.1-4_armhf.deb' pkgconf_1.8.1-4_armhf.deb 26132 SHA256:%s
+""" % ("ab" * 32)
+
+
+class Mirror:
+    """The index at INDEX, in a copy that can change."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        self.fetched = 0
+        shutil.copytree(INDEX, place)
+        (self.file,) = index.packages_files(place / "lists")
+
+    def newest(self, _store: Store, _archive: Archive, _architecture: str, *, renew: bool = False) -> Path:
+        self.fetched += renew
+        return self.place
+
+    def replace(self, old: str, new: str) -> None:
+        text = self.file.read_text()
+        assert old in text
+        self.file.write_text(text.replace(old, new))
+
+
+@pytest.fixture
+def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mirror:
+    known = Mirror(tmp_path / "mirror")
+    monkeypatch.setattr(index, "newest", known.newest)
+    return known
+
+
+def resolver(place: Path, locked: dict[str, Locked] | None = None) -> Resolver:
+    return Resolver(Store(place), Archive("trixie", ("main",), None, lambda: None), locked)
+
+
+def test_what_apt_says() -> None:
+    assert read_answer(SAID) == ({"ab" * 32}, ["libfoo-dev", "libbar1", "libbaz2t64"])
+    assert read_answer("Reading package lists...\n") == (set(), [])
+
+
+def test_a_stanza() -> None:
+    text = "Package: linux-image-armmp\nVersion: 6.12-1\nArchitecture: armhf\nSHA256: 00\n"
+    text += "Depends: linux-image-6.12-armmp (= 6.12-1), a | b:any (>= 2) |c"
+    stanza = Stanza.read(text)
+    assert (stanza.name, stanza.version, stanza.architecture, stanza.sha256) == (
+        "linux-image-armmp", "6.12-1", "armhf", "00",
+    )  # fmt: skip
+    assert stanza.depends == ["linux-image-6.12-armmp", "a", "b", "c"]
+    assert Stanza.read("Package: a\nVersion: 1\nArchitecture: all\n").depends == []
+
+
+@NO_APT
+@pytest.mark.usefixtures("mirror")
+def test_a_root_and_a_layer(tmp_path: Path) -> None:
+    asked = resolver(tmp_path / "store")
+    base, layer = asked.packages(BASE), asked.packages(LAYER)
+    assert {name: text.split()[0] for name, text in base.items()} == {
+        "gcc-14-base": "14.2.0-19", "libc6": "2.41-12+deb13u5", "libgcc-s1": "14.2.0-19",
+    }  # fmt: skip
+    assert set(layer) == {*base, "pkgconf", "pkgconf-bin", "libpkgconf3"}
+    sums = {text.split()[2] for text in layer.values()}
+    assert {stanza.sha256 for stanza in with_sums(INDEX / "lists", sums)} == sums
+    place = asked.place(LAYER)
+    (lists,) = index.packages_files(place / "lists")
+    # Nothing else can be installed from it.
+    assert lists.read_text().count("Package:") == 3
+    assert (place / "status").read_text().count("Package:") == 6
+
+
+@NO_APT
+def test_the_same_in_every_store(tmp_path: Path, mirror: Mirror) -> None:
+    places = (resolver(tmp_path / "one"), resolver(tmp_path / "two/three"))
+    assert len({key_of(dict(asked.packages(LAYER))) for asked in places}) == 1
+    mirror.replace("Version: 2.41-12+deb13u5", "Version: 2.41-12+deb13u6")
+    # What was resolved stays until somebody asks for newer.
+    old = resolver(tmp_path / "one")
+    assert old.packages(LAYER) == places[0].packages(LAYER)
+    assert resolver(tmp_path / "four").packages(LAYER) != old.packages(LAYER)
+    old.renew(BASE)
+    assert old.packages(LAYER)["libc6"].startswith("2.41-12+deb13u6 ")
+    assert mirror.fetched == 1
+
+
+@NO_APT
+@pytest.mark.usefixtures("mirror")
+def test_the_kernel_that_a_package_without_files_means(tmp_path: Path) -> None:
+    question = Question("package x", "armhf", None, ("linux-image-armmp",), needed=r"linux-image-[0-9].*")
+    (name,) = resolver(tmp_path / "store").packages(question)
+    assert name.startswith("linux-image-6.12")
+    question = Question("package x", "armhf", None, ("linux-image-armmp",), needed="nothing")
+    assert set(resolver(tmp_path / "store").packages(question)) == {"linux-image-armmp"}
+
+
+@NO_APT
+@pytest.mark.usefixtures("mirror")
+def test_a_package_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(MachineError, match="cannot be resolved") as caught:
+        resolver(tmp_path / "store").packages(Question("target root", "armhf", "extract", ("libnothing",)))
+    assert any("Unable to locate package libnothing" in line for line in caught.value.details)
+
+
+@NO_APT
+def test_a_lock_says_what_there_will_be(tmp_path: Path, mirror: Mirror) -> None:
+    packages = dict(resolver(tmp_path / "one").packages(BASE))
+    locked = resolver(tmp_path / "two", {"target root": Locked(("libc6",), packages)})
+    assert locked.packages(BASE) == packages
+    assert (locked.place(BASE) / "status").read_text().count("Package:") == 3
+    mirror.replace(packages["libgcc-s1"].split()[2], "0" * 64)
+    again = resolver(tmp_path / "three", {"target root": Locked(("libc6",), packages)})
+    assert again.packages(BASE) == packages
+    with pytest.raises(MachineError, match="no longer has 1 of the packages that the lock file names") as caught:
+        again.place(BASE)
+    assert caught.value.exit_code == EXIT_MACHINE
+    assert caught.value.details == ("libgcc-s1 14.2.0-19",)
+    assert mirror.fetched == 1
+
+
+def test_a_lock_for_other_packages(tmp_path: Path) -> None:
+    locked = resolver(tmp_path, {"target root": Locked(("libc6", "make"), {})})
+    with pytest.raises(UsageError, match="for other packages in the target root: make") as caught:
+        locked.packages(BASE)
+    assert caught.value.exit_code == EXIT_USAGE
+
+
+def test_what_was_made_is_held_against_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = {"a": Package("a", "2", "armhf", "a=2"), "b": Package("b", "1", "all", "b=1")}
+    monkeypatch.setattr(Tree, "packages", made)
+    require_same({"a": "2 armhf 00", "b": "1 all 00"}, Tree([tmp_path]), "target root")
+    with pytest.raises(MirrorChanged, match=r"target root did not get .*: a: resolved 1 armhf, installed 2") as caught:
+        require_same({"a": "1 armhf 00", "c": "1 all 00"}, Tree([tmp_path]), "target root")
+    assert len(caught.value.details) == 3
+    assert mirror_changed(caught.value)
+
+
+def test_what_a_changed_mirror_says() -> None:
+    line = "E: Failed to fetch http://a.example/pool/x.deb  404  Not Found [IP: 127.0.0.1 80]"
+    assert mirror_changed(MachineError("x", details=["a", line]))
+    assert not mirror_changed(MachineError("x", details=["dpkg: error processing package x"]))

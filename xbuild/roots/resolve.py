@@ -1,0 +1,240 @@
+"""Which packages a root or layer will have: resolved from the signed index before anything is unpacked.
+
+The answer is kept in the store under what was asked, so it is the same until the user asks for newer packages, and the
+key of a root is known without it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from xbuild.base import log
+from xbuild.base.digest import json_contents, key_of
+from xbuild.base.errors import MachineError, UsageError
+from xbuild.formats.debian import Tree
+from xbuild.roots import index
+from xbuild.roots.contents import Packages
+from xbuild.roots.index import LISTS, SOURCES, STATUS, Apt, Archive, Stanza
+from xbuild.store.local import Store
+
+KIND = "resolved"
+"""The store's kind of entry: `packages.json`, and for apt the index of just these packages."""
+
+_ANSWER = "packages.json"
+
+
+_FETCHING = re.compile(r"Failed to fetch|Unable to fetch|Hash Sum mismatch|File has unexpected size")
+"""What apt says if the mirror has no such file any more, or another one."""
+
+
+class MirrorChanged(MachineError):
+    """What was resolved is no longer what the mirror gives."""
+
+
+def mirror_changed(error: MachineError) -> bool:
+    """Whether what could not be made may be had if packages are resolved anew."""
+    return isinstance(error, MirrorChanged) or any(_FETCHING.search(line) for line in error.details)
+
+
+@dataclass(frozen=True)
+class Locked:
+    """What a lock file fixes for one root. wanted: what was asked for then. packages: what came of it."""
+
+    wanted: tuple[str, ...]
+    packages: Packages
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is to be installed. what: for people, and in lock files. variant: mmdebstrap's; None: a layer over `base`.
+
+    needed: see `Roots.unpack`.
+    """
+
+    what: str
+    architecture: str
+    variant: str | None
+    packages: tuple[str, ...]
+    base: Question | None = None
+    needed: str | None = None
+
+
+class Resolver:
+    """Answers questions by the index of `archive`. locked: packages that a lock file fixes, by `what`."""
+
+    def __init__(self, store: Store, archive: Archive, locked: Mapping[str, Locked] | None = None) -> None:
+        self.store = store
+        self.archive = archive
+        self.locked = locked or {}
+        self._answers: dict[Question, Packages] = {}
+
+    def packages(self, question: Question) -> Packages:
+        """All that will be installed then, what is below a layer included: `VERSION ARCHITECTURE SHA256` by name.
+
+        Raises MachineError if it cannot be resolved, or no index can be had.
+        """
+        if question not in self._answers:
+            base = dict(self.packages(question.base)) if question.base else {}
+            locked = self._lock(question)
+            known = {"packages": locked} if locked else json_contents(self.place(question) / _ANSWER)
+            kept = {name: text for name, text in base.items() if name not in known.get("removed", ())}
+            self._answers[question] = {**kept, **known["packages"]}
+        return self._answers[question]
+
+    def place(self, question: Question) -> Path:
+        """The answer in the store: lists that have just these packages, the file of their source, and a status file."""
+        value = self._value(question)
+
+        def make(staging: Path) -> None:
+            place = index.newest(self.store, self.archive, question.architecture)
+            with log.step(f"resolve: {question.what}"):
+                self._answer(staging, question, place)
+
+        return self.store.ensure(KIND, value, f"the list of packages of the {question.what}", make)
+
+    def renew(self, question: Question) -> None:
+        """Fetch the index anew and forget the answer, which the mirror no longer gives."""
+        index.newest(self.store, self.archive, question.architecture, renew=True)
+        self.store.remove(KIND, key_of(self._value(question)))
+        self._answers.clear()
+
+    def _lock(self, question: Question) -> Packages | None:
+        """What the lock file has for it. Raises UsageError if that was for other packages."""
+        if (locked := self.locked.get(question.what)) is None:
+            return None
+        if set(locked.wanted) != set(question.packages):
+            odd = ", ".join(sorted(set(locked.wanted) ^ set(question.packages)))
+            message = f"the lock file is for other packages in the {question.what}: {odd}"
+            raise UsageError(message, hint="`xbuild lock --update` makes it anew, or remove it")
+        return locked.packages
+
+    def _value(self, question: Question) -> dict[str, Any]:
+        locked = self._lock(question)
+        return {
+            "what": question.what,
+            **self.archive.value(question.architecture),
+            "variant": question.variant,
+            "packages": list(question.packages),
+            **({"base": dict(self.packages(question.base))} if question.base else {}),
+            **({"needed": question.needed} if question.needed else {}),
+            **({"locked": dict(locked)} if locked is not None else {}),
+        }
+
+    def _answer(self, staging: Path, question: Question, place: Path) -> None:
+        below = (self.place(question.base) / STATUS).read_text(errors="surrogateescape") if question.base else ""
+        installed = {stanza.name: stanza for stanza in map(Stanza.read, filter(None, below.split("\n\n")))}
+        removed: list[str] = []
+        if (locked := self._lock(question)) is not None:
+            place, added = self._locked(question, place, locked)
+        else:
+            scratch = staging / "apt"
+            scratch.mkdir()
+            added, removed = _resolved(Apt(scratch, place, question.architecture), question, self.archive, installed)
+            self.store.discard(scratch)
+        for name in removed:
+            installed.pop(name, None)
+        whole = {**installed, **{stanza.name: stanza for stanza in added}}
+        _write(staging, place, added, whole)
+        answer = {"packages": listed(added), "removed": sorted(removed)}
+        (staging / _ANSWER).write_text(json.dumps(answer, indent=1, sort_keys=True) + "\n")
+
+    def _locked(self, question: Question, place: Path, locked: Packages) -> tuple[Path, list[Stanza]]:
+        """What the lock file names, and the index that has it. Raises MachineError if the mirror has it no more."""
+        sums = {text.split()[-1] for text in locked.values()}
+        found = index.with_sums(place / LISTS, sums)
+        if len(found) < len(sums):
+            place = index.newest(self.store, self.archive, question.architecture, renew=True)
+            found = index.with_sums(place / LISTS, sums)
+        there = {stanza.sha256 for stanza in found}
+        gone = [f"{name} {text.split()[0]}" for name, text in sorted(locked.items()) if text.split()[-1] not in there]
+        if gone:
+            raise MachineError(
+                f"the mirror no longer has {len(gone)} of the packages that the lock file names for the "
+                f"{question.what}",
+                details=gone,
+                hint="`xbuild lock` takes today's; --snapshot DATE, at the lock too, has those of a day",
+            )
+        return place, found
+
+
+def listed(packages: list[Stanza]) -> dict[str, str]:
+    """`VERSION ARCHITECTURE SHA256` by name."""
+    return {stanza.name: f"{stanza.version} {stanza.architecture} {stanza.sha256}" for stanza in packages}
+
+
+def _steps(question: Question, suite: str) -> list[tuple[str, ...]]:
+    """What mmdebstrap, of this variant, has apt do, one after the other; for a layer, what we have it do."""
+    release = f"?or(?archive(^{suite}$),?codename(^{suite}$))"
+    here = f"?architecture({question.architecture})"
+    install = ("install", *question.packages)
+    if question.variant == "buildd":
+        required = f"?narrow({release},{here},?and(?priority(required),?not(?essential)))"
+        return [("install", f"?narrow({release},{here},?essential)"), (*install, "build-essential", required)]
+    if question.variant == "apt":
+        return [("dist-upgrade",), install]
+    return [install]
+
+
+def _resolved(
+    apt: Apt, question: Question, archive: Archive, installed: Mapping[str, Stanza]
+) -> tuple[list[Stanza], list[str]]:
+    if question.needed is not None:
+        return _downloaded(apt, question.packages[0], question.needed), []
+    now, added, gone = dict(installed), dict[str, Stanza](), list[str]()
+    for words in _steps(question, archive.suite):
+        apt.install(stanza.text for stanza in now.values())
+        found, removed = apt.would(*words)
+        for stanza in found:
+            now[stanza.name] = added[stanza.name] = stanza
+        for name in removed:
+            now.pop(name, None)
+            added.pop(name, None)
+        gone += removed
+    return list(added.values()), [name for name in gone if name not in now]
+
+
+def _downloaded(apt: Apt, package: str, needed: str) -> list[Stanza]:
+    """The package itself, or the first that it depends on and whose name matches."""
+    (found,), _ = apt.would("download", package)
+    wanted = next((name for name in found.depends if re.fullmatch(needed, name)), None)
+    return apt.would("download", wanted)[0] if wanted else [found]
+
+
+def _write(staging: Path, place: Path, added: list[Stanza], whole: Mapping[str, Stanza]) -> None:
+    """What apt needs to install `added`, and nothing else, without the whole index."""
+    shutil.copyfile(place / SOURCES, staging / SOURCES)
+    (staging / LISTS).mkdir()
+    for file in (place / LISTS).iterdir():
+        if not file.name.endswith("_Packages"):
+            shutil.copyfile(file, staging / LISTS / file.name)
+            continue
+        own = [stanza for stanza in added if stanza.file == file.name]
+        _write_stanzas(staging / LISTS / file.name, own)
+    _write_stanzas(staging / STATUS, whole.values())
+
+
+def _write_stanzas(file: Path, stanzas: Iterable[Stanza]) -> None:
+    file.write_text("".join(f"{stanza.text}\n\n" for stanza in stanzas), errors="surrogateescape")
+
+
+def require_same(wanted: Packages, made: Tree, what: str) -> None:
+    """Raise MirrorChanged, with names and versions, if a made tree has other packages than those that were resolved."""
+    there = {name: f"{package.version} {package.architecture}" for name, package in made.packages.items()}
+    asked = {name: text.rpartition(" ")[0] for name, text in wanted.items()}
+    lines = [
+        f"{name}: resolved {asked.get(name, 'nothing')}, installed {there.get(name, 'nothing')}"
+        for name in sorted({*there, *asked})
+        if there.get(name) != asked.get(name)
+    ]
+    if lines:
+        raise MirrorChanged(
+            f"the {what} did not get the packages that were resolved for it: {lines[0]}",
+            details=lines[:20],
+            hint="the mirror may be changing just now: try again later, or take a --snapshot",
+        )
