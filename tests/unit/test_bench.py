@@ -24,7 +24,7 @@ from xbuild.dispatcher.table import Entry
 from xbuild.model.policy import Policy
 from xbuild.proof.bench import ladder, machine, measure, series, show
 from xbuild.proof.bench.series import NATIVE, TOTAL, Run, Series, Variant
-from xbuild.twins.pairing import Pairs, Refused, Twin
+from xbuild.twins.pairing import Pairs, Refusal, Refused, Twin
 
 PROJECT = Path(__file__).parents[2]
 @pytest.fixture(scope="module")
@@ -137,7 +137,7 @@ def test_wrong_ladders(default: Policy, tmp_path: Path, rungs: str, said: str) -
 def test_what_a_rung_switches_off() -> None:
     known = [Twin(tool, f"/usr/bin/{tool}", "amd64", tool, "1", f"/usr/bin/{tool}") for tool in ("gcc", "ld", "sed")]
     entries = tuple(Entry(twin.target_path, twin.program) for twin in known)
-    pairs = Pairs(entries, tuple(known), (Refused("/usr/bin/as", "another version"),))
+    pairs = Pairs(entries, tuple(known), (Refused("/usr/bin/as", Refusal.VERSION, "another version"),))
     assert ladder.switched_off(pairs, frozenset({"gcc"})) == {"/usr/bin/ld", "/usr/bin/sed", "/usr/bin/as"}
     assert ladder.switched_off(pairs, frozenset({"gcc", "ld", "sed"})) == {"/usr/bin/as"}
 

@@ -93,6 +93,15 @@ def test_an_error_is_the_same_on_the_other_side(kind: type[XbuildError]) -> None
     )  # fmt: skip
 
 
+def test_the_log_of_a_failed_phase_crosses_and_stays_with_further_lines() -> None:
+    error = PhaseError("what", details=["a"])
+    error.log = Path("/logs/02-compile.log")
+    again = crossed(failure_of(error)).error().with_details("b")
+    assert isinstance(again, PhaseError)
+    assert (again.log, again.details, error.details) == (error.log, ("a", "b"), ("a",))
+    assert crossed(failure_of(PhaseError("what"))).log is None
+
+
 def test_an_error_that_is_not_known_here_keeps_its_exit_code() -> None:
     for kind in ("ElfError", "called", "Path"):
         again = Failure(kind, 5, "what").error()

@@ -282,6 +282,15 @@ def test_a_fault_of_what_may_be_data_says_how_to_call_it_so(place: WorkPlace, ro
     assert caught.value.hint is None
 
 
+def test_what_may_be_data_is_named_by_its_file(place: WorkPlace, root: Root) -> None:
+    install(place, "usr/lib/odd(1).o", "amd64.o")
+    install(place, "usr/lib/all.a", "mixed.a")
+    with pytest.raises(CheckError) as caught:
+        verify(LUA.model_copy(update={"outputs": (Output(path="usr/lib/all.a"),)}), ARMHF, place, root, {})
+    assert any(line.startswith("usr/lib/all.a(") for line in caught.value.details)
+    assert str(caught.value.hint).endswith("data: [usr/lib/all.a, usr/lib/odd(1).o]")
+
+
 def test_the_records_of_all_phases_count(place: WorkPlace) -> None:
     place.records.mkdir(parents=True)
     execs = {"01-configure": 1, "02-listen": 2, "03-json": 3}

@@ -128,9 +128,11 @@ def test_what_the_recipe_and_the_command_line_take_away(tmp_path: Path) -> None:
 def test_a_broken_group(tmp_path: Path) -> None:
     found = explain(CC1, around(tmp_path, without=GCC))
     assert (found.why, found.reason) == (Why.REFUSED, f"its group compilers is not substituted ({GCC}: switched off)")
+    assert found.remedy is None
     found = explain(CC1, around(tmp_path / "versions", gcc="15"))
     assert found.why is Why.REFUSED
     assert "gcc is 14 in the target root, gcc-cross 15 in the native root" in found.reason
+    assert "clean --roots" in str(found.remedy)
 
 
 def test_a_mode_without_twins(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from xbuild.formats.debian import Tree, merged
 from xbuild.formats.elf import ElfError
 from xbuild.model.load import load_toolchain
 from xbuild.model.policy import Policy
-from xbuild.twins.pairing import Pairs, Twin, candidates, closure, entries, fill, load, pair, save
+from xbuild.twins.pairing import Pairs, Refusal, Twin, candidates, closure, entries, fill, load, pair, save
 
 DATA = Path(__file__).parent / "data"
 ARMHF = load_toolchain("armhf", Path(__file__).parents[2])
@@ -116,6 +116,10 @@ def reasons(pairs: Pairs) -> dict[str, str]:
     return {refused.path: refused.reason for refused in pairs.refused}
 
 
+def kinds(pairs: Pairs) -> set[Refusal]:
+    return {refused.kind for refused in pairs.refused}
+
+
 def test_candidates(tmp_path: Path) -> None:
     found = candidates(native(tmp_path), "amd64", POLICY, ARMHF)
     # No uname (never), no sh (a link), no bashbug (a script), nothing of packages that are nobody's tool.
@@ -177,6 +181,7 @@ def test_a_group_is_substituted_whole_or_not_at_all(tmp_path: Path) -> None:
     assert set(reasons(pairs)) == {GCC, CC1, AS}
     assert "its group compilers is not substituted" in reasons(pairs)[AS]
     assert "gcc is 14.2.0-19 in the target root" in reasons(pairs)[AS]
+    assert kinds(pairs) == {Refusal.VERSION}
 
 
 def test_a_group_of_which_a_tool_is_not_there_natively(tmp_path: Path) -> None:
@@ -185,6 +190,8 @@ def test_a_group_of_which_a_tool_is_not_there_natively(tmp_path: Path) -> None:
     pairs = pair(known, target(tmp_path / "target"), POLICY, ARMHF)
     assert paths_of(pairs) == {"/usr/bin/cat", "/usr/bin/bash"}
     assert "there is no native gcc" in reasons(pairs)[AS]
+    assert kinds(pairs) == {Refusal.ABSENT}
+    assert not Refusal.ABSENT.by_roots
 
 
 @pytest.mark.parametrize(
@@ -203,6 +210,14 @@ def test_a_recipe_takes_away(tmp_path: Path, removed: str, lost: set[str]) -> No
     assert set(reasons(pairs)) == lost
     assert paths_of(pairs) == {"/usr/bin/cat", "/usr/bin/bash", GCC, CC1, AS} - lost
     assert "taken away by the recipe" in " ".join(reasons(pairs).values())
+    assert kinds(pairs) == {Refusal.REMOVED}
+
+
+def test_what_is_switched_off_takes_its_group_along(tmp_path: Path) -> None:
+    tree = target(tmp_path / "target")
+    pairs = pair(both_widths(tmp_path), tree, POLICY, ARMHF, without=frozenset({GCC}))
+    assert set(reasons(pairs)) == {GCC, CC1, AS}
+    assert kinds(pairs) == {Refusal.SWITCHED_OFF}
 
 
 @pytest.mark.parametrize(
@@ -216,7 +231,8 @@ def test_a_recipe_takes_away(tmp_path: Path, removed: str, lost: set[str]) -> No
 )
 def test_what_is_no_program_of_the_target(tmp_path: Path, contents: str, reason: str) -> None:
     tree = target(tmp_path / "target", coreutils={"/usr/bin/cat": contents, "/usr/bin/other": "armhf-pie"})
-    assert reasons(pair(both_widths(tmp_path), tree, POLICY, ARMHF)) == {"/usr/bin/cat": reason}
+    pairs = pair(both_widths(tmp_path), tree, POLICY, ARMHF)
+    assert (reasons(pairs), kinds(pairs)) == ({"/usr/bin/cat": reason}, {Refusal.UNFIT})
 
 
 def test_files_of_no_package_and_missing_ones_are_nothing(tmp_path: Path) -> None:

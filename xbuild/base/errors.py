@@ -5,10 +5,12 @@ Anything that is not an `XbuildError` is a bug in xbuild: exit code 1, with a tr
 
 from __future__ import annotations
 
+import copy
 import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Self
 
 EXIT_OK = 0
 EXIT_BUG = 1
@@ -40,6 +42,12 @@ class XbuildError(Exception):
         self.details = tuple(details)
         self.hint = called(hint) if hint else None
 
+    def with_details(self, *more: str) -> Self:
+        """The same error with further lines."""
+        error = copy.copy(self)
+        error.details = (*self.details, *more)
+        return error
+
 
 class UsageError(XbuildError):
     """The command line, a setting or a file given by the user is wrong."""
@@ -64,9 +72,10 @@ class ProjectSourceError(SourceError):
 
 
 class PhaseError(XbuildError):
-    """A phase of a build failed."""
+    """A phase of a build failed. log: what it said, if it began at all; the details name the file too."""
 
     exit_code = EXIT_PHASE
+    log: Path | None = None
 
 
 class MachineError(XbuildError):

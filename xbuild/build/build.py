@@ -78,8 +78,7 @@ def build_or_else(request: Request, mode: Mode, store: Store | None = None) -> R
     try:
         result = build(other, subject.store)
     except (PhaseError, CheckError) as fault:
-        details = [*fault.details, f"mode {instead} failed too: {first.message}"]
-        raise type(fault)(fault.message, details=details, hint=fault.hint) from None
+        raise fault.with_details(f"mode {instead} failed too: {first.message}") from None
     log.warn(f"this is the result of mode {mode.name}, since mode {instead} failed; its logs: {subject.place.logs}")
     result.fallback = {
         "mode": mode.name,

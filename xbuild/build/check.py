@@ -39,12 +39,14 @@ _CHUNK: Final = 1 << 20
 class Finding:
     """One broken promise.
 
-    path: relative to the tree; `lib/libz.a(inflate.o)` for a member of an archive. message: one line.
+    path: relative to the tree; `lib/libz.a(inflate.o)` for a member of an archive. message: one line. file: a member's
+    archive, else "".
     """
 
     path: str
     rule: Rule
     message: str
+    file: str = ""
 
     def __str__(self) -> str:
         return f"{self.path}: {self.message}"
@@ -72,8 +74,8 @@ class _Examination:
     elfs: dict[str, ElfInfo] = field(default_factory=dict)
     links: dict[str, str] = field(default_factory=dict)
 
-    def found(self, path: str, rule: Rule, message: str) -> None:
-        self.findings.append(Finding(path, rule, shown(message)))
+    def found(self, path: str, rule: Rule, message: str, file: str = "") -> None:
+        self.findings.append(Finding(path, rule, shown(message), file))
 
     def unreadable(self, path: bytes, error: OSError) -> None:
         self.found(shown(path), "unreadable", f"cannot be checked: {error.strerror}")
@@ -154,9 +156,9 @@ def _archive(examination: _Examination, stream: IO[bytes], name: str) -> None:
         if contents.read(len(ELF_MAGIC)) == ELF_MAGIC:
             label = shown(f"{name}({member})")
             try:
-                _elf(examination, read_elf(contents), label)
+                _elf(examination, read_elf(contents), label, name)
             except ElfError as error:
-                examination.found(label, "broken", error.reason)
+                examination.found(label, "broken", error.reason, name)
 
 
 def _search(examination: _Examination, file: int, name: str) -> None:
@@ -200,22 +202,22 @@ def _private(examination: _Examination, name: str, offset: int, contents: bytes,
             examination.found(name, "private-string", message)
 
 
-def _elf(examination: _Examination, info: ElfInfo, name: str) -> None:
+def _elf(examination: _Examination, info: ElfInfo, name: str, archive: str = "") -> None:
     wanted, target = examination.toolchain.elf, examination.toolchain.name
     for kind, directories in (("RPATH", info.rpath), ("RUNPATH", info.runpath)):
         for directory in directories:
             if any(directory == never or directory.startswith(never + "/") for never in _NEVER_SEARCHED):
-                examination.found(name, "rpath", f"{kind} holds {directory}, which is not on the target")
+                examination.found(name, "rpath", f"{kind} holds {directory}, which is not on the target", archive)
     right = _kind(wanted.machine, wanted.elf_class, wanted.data)
     if (found := _kind(info.machine, info.elf_class, info.data)) != right:
-        examination.found(name, "machine", f"is code for {found}, not for {target}: {right}")
+        examination.found(name, "machine", f"is code for {found}, not for {target}: {right}", archive)
         # What is said below would be true, but no help.
         return
     if info.float_abi and wanted.float_abi and info.float_abi != wanted.float_abi:
         message = f"has the {info.float_abi}-float ABI, not {target}'s {wanted.float_abi}-float ABI"
-        examination.found(name, "float-abi", message)
+        examination.found(name, "float-abi", message, archive)
     if info.interpreter and info.interpreter != wanted.interpreter:
-        examination.found(name, "interpreter", f"asks for {info.interpreter}, not for {wanted.interpreter}")
+        examination.found(name, "interpreter", f"asks for {info.interpreter}, not for {wanted.interpreter}", archive)
 
 
 def _kind(machine: str, elf_class: int, data: str) -> str:

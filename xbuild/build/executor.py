@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from xbuild.base import errors
-from xbuild.base.errors import XbuildError
+from xbuild.base.errors import PhaseError, XbuildError
 from xbuild.build.request import Request
 
 
@@ -42,13 +43,14 @@ Tell = Callable[[Event], None]
 
 @dataclass(frozen=True)
 class Failure:
-    """An XbuildError. kind: its class. code: the exit code."""
+    """An XbuildError. kind: its class. code: the exit code. log: the file, there, with what the failed phase said."""
 
     kind: str
     code: int
     message: str
     details: tuple[str, ...] = ()
     hint: str | None = None
+    log: str | None = None
 
     def error(self) -> XbuildError:
         """The error again. One of a class that only the executor has is a plain one with the same exit code."""
@@ -56,12 +58,15 @@ class Failure:
         kind = own if isinstance(own, type) and issubclass(own, XbuildError) else XbuildError
         error = kind(self.message, details=self.details, hint=self.hint)
         error.exit_code = self.code
+        if isinstance(error, PhaseError) and self.log is not None:
+            error.log = Path(self.log)
         return error
 
 
 def failure_of(error: XbuildError) -> Failure:
     """`error` as what crosses."""
-    return Failure(type(error).__name__, error.exit_code, error.message, error.details, error.hint)
+    log = str(error.log) if isinstance(error, PhaseError) and error.log is not None else None
+    return Failure(type(error).__name__, error.exit_code, error.message, error.details, error.hint, log)
 
 
 @dataclass(frozen=True)

@@ -125,7 +125,7 @@ def verify(
 
 def _data_hint(findings: Sequence[Finding]) -> str | None:
     """How a recipe says that files are no programs for the target, where that may be what is wrong."""
-    files = dict.fromkeys(finding.path.partition("(")[0] for finding in findings if finding.rule in FOREIGN)
+    files = dict.fromkeys(finding.file or finding.path for finding in findings if finding.rule in FOREIGN)
     if not files:
         return None
     named = ", ".join([*list(files)[:3], *(["..."] if len(files) > 3 else [])])

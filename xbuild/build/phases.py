@@ -157,7 +157,9 @@ def run_phase(
 
 def _failure(message: str, file: Path) -> PhaseError:
     lines = last_lines(file)
-    return PhaseError(message, details=[*lines, "", f"log:    {file}"], hint=hint_for(lines))
+    error = PhaseError(message, details=[*lines, "", f"log:    {file}"], hint=hint_for(lines))
+    error.log = file
+    return error
 
 
 def _deadline(recipe: Recipe, step: Step) -> int | None:

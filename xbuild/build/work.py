@@ -22,7 +22,7 @@ from xbuild.roots import imported as imported_roots
 from xbuild.roots import mirror
 from xbuild.sources import FetchContext, fetch, lay_out
 from xbuild.store.local import IN_USE
-from xbuild.twins import pairing
+from xbuild.twins.pairing import Refusal
 
 
 class Timed:
@@ -118,7 +118,7 @@ class Work:
                 seconds = phases.run_phase(subject.recipe, step, files, subject.place, root, env, subject.title)
         except PhaseError as error:
             progress.add(step, "failed", time.monotonic() - started)
-            raise PhaseError(error.message, details=[*error.details, *self._ways_out()], hint=error.hint) from None
+            raise error.with_details(*self._ways_out()) from None
         progress.add(step, "done", seconds)
 
     def _unpack(self, step: Step, progress: phases.Progress, archives: Sequence[Path]) -> None:
@@ -143,7 +143,7 @@ def tell_refused(subject: Subject, ground: Ground) -> None:
     """Tell which tools run emulated though they need not, and what is doubtful."""
     pairs = ground.pairs
     for refused in pairs.refused:
-        if refused.reason != pairing.SWITCHED_OFF:
+        if refused.kind is not Refusal.SWITCHED_OFF:
             log.detail(f"no twin for {refused.path}: {refused.reason}")
     for risk in pairs.risks:
         log.warn(risk)
@@ -154,10 +154,11 @@ def tell_refused(subject: Subject, ground: Ground) -> None:
         )
     if subject.imported is not None:
         for refused in pairs.refused:
-            if "gcc-" in refused.path and ("offered:" in refused.reason or "native root lacks" in refused.reason):
+            # One program of the compilers tells it for all.
+            if "gcc-" in refused.path and refused.kind in (Refusal.OFFERED, Refusal.LACKING):
                 log.info(f"{refused.path} runs emulated: {refused.reason}")
         return
-    odd = [refused for refused in pairs.refused if "native root" in refused.reason]
+    odd = [refused for refused in pairs.refused if refused.kind.by_roots]
     if odd:
         remedy = called("(--verbose lists them; if one root is older, `invoke clean --roots` makes both anew)")
         log.warn(

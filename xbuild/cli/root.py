@@ -25,14 +25,14 @@ def _toolchains() -> list[Toolchain]:
     return [load_toolchain(name, project) for name in toolchain_names(project)]
 
 
-def _targets(root: imported_roots.Imported) -> str:
-    return " ".join(toolchain.name for toolchain in _toolchains() if root.fits(toolchain))
+def _targets(root: imported_roots.Imported) -> list[str]:
+    return [toolchain.name for toolchain in _toolchains() if root.fits(toolchain)]
 
 
 def _as_json(root: imported_roots.Imported) -> dict[str, object]:
     return {
         "name": root.name,
-        "targets": _targets(root).split(),
+        "targets": _targets(root),
         "sha256": root.sha256,
         "source": root.source,
         "tree": str(root.tree),
@@ -76,7 +76,7 @@ def import_(
         log.warn(remark)
     facts = _as_json(root)
     log.output(f"{name}: {root.facts.pretty}, {root.facts.kind}, libc {root.facts.libc}")
-    log.output(f"for --target {_targets(root).replace(' ', ' or ')}  sha256 {root.sha256}")
+    log.output(f"for --target {' or '.join(_targets(root))}  sha256 {root.sha256}")
     log.result({**facts, "remarks": remarks})
 
 
@@ -95,7 +95,9 @@ def list_(_c: Context, json: bool = False) -> None:
     if not roots and not systems:
         log.output(called("nothing is imported or kept: `invoke root.import NAME SOURCE`, `invoke shell --keep NAME`"))
     if roots:
-        facts = [(root.name, _targets(root), root.facts.pretty, root.facts.libc, root.source) for root in roots]
+        facts = [
+            (root.name, " ".join(_targets(root)), root.facts.pretty, root.facts.libc, root.source) for root in roots
+        ]
         log.table(("imported", "targets", "system", "libc", "from"), facts)
     if systems:
         rows = [

@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass, field, replace
+from enum import Enum, auto
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -27,8 +28,37 @@ SHIM = "libxbuild.so"
 
 _SHOWN = 6
 
-SWITCHED_OFF = "switched off"
-"""Why a program has no twin if the user wanted it so."""
+
+class Refusal(Enum):
+    """Why a program has no twin: the user or the recipe has switched it off; or the target's file is none that could
+    have one, is not as its package brought it, or has another version than the native one; or it would have one if the
+    recipe asked for it; or native programs are lacking that it works with.
+    """
+
+    SWITCHED_OFF = auto()
+    REMOVED = auto()
+    UNFIT = auto()
+    CHANGED = auto()
+    VERSION = auto()
+    OFFERED = auto()
+    LACKING = auto()
+    ABSENT = auto()
+
+    @property
+    def by_roots(self) -> bool:
+        """Whether other roots could give it one: target and native root do not go together."""
+        return self in (Refusal.VERSION, Refusal.OFFERED, Refusal.LACKING)
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Why there is no twin, for programs and for people."""
+
+    kind: Refusal
+    text: str
+
+
+_SWITCHED_OFF = Cause(Refusal.SWITCHED_OFF, "switched off")
 
 
 @dataclass(frozen=True)
@@ -54,9 +84,10 @@ class Twin:
 
 @dataclass(frozen=True)
 class Refused:
-    """A program of the target root that could have had a twin, and why it has none."""
+    """A program of the target root that could have had a twin, and why it has none. kind: of what broke its group."""
 
     path: str
+    kind: Refusal
     reason: str
 
 
@@ -209,12 +240,12 @@ def pair(
         path, place = _owned(target, native_path)
         if path is None or place is None or (policy.tools[twin.tool].optional and twin.tool not in added):
             continue
-        reason = SWITCHED_OFF if path in without else judge.why_not(twin, place, path)
-        if reason is None:
+        cause = _SWITCHED_OFF if path in without else judge.why_not(twin, place, path)
+        if cause is None:
             kept.append((twin, replace(_of_this_file(entry, place), path=path)))
         else:
-            refused[path] = Refused(path, reason)
-            broken.setdefault(policy.group_of(twin.tool), f"{path}: {reason}")
+            refused[path] = Refused(path, cause.kind, cause.text)
+            broken.setdefault(policy.group_of(twin.tool), Cause(cause.kind, f"{path}: {cause.text}"))
     broken |= judge.incomplete(kept)
     if grouped:
         kept, others = _whole_groups(kept, policy, broken)
@@ -225,14 +256,15 @@ def pair(
 
 
 def _whole_groups(
-    kept: Sequence[tuple[Twin, Entry]], policy: Policy, broken: Mapping[str, str]
+    kept: Sequence[tuple[Twin, Entry]], policy: Policy, broken: Mapping[str, Cause]
 ) -> tuple[list[tuple[Twin, Entry]], dict[str, Refused]]:
     """Of `kept`, what is in none of the groups `broken`, which are given with the reason; and the others."""
     good, refused = [], {}
     for twin, entry in kept:
         group = policy.group_of(twin.tool)
         if group in broken and policy.tools[twin.tool].group:
-            refused[entry.path] = Refused(entry.path, f"its group {group} is not substituted ({broken[group]})")
+            text = f"its group {group} is not substituted ({broken[group].text})"
+            refused[entry.path] = Refused(entry.path, broken[group].kind, text)
         else:
             good.append((twin, entry))
     return good, refused
@@ -245,11 +277,11 @@ def _owned(target: Tree, path: str) -> tuple[str | None, Path | None]:
     return owned, target.find(owned) if owned else None
 
 
-def _absent(twins: Sequence[Twin], policy: Policy) -> dict[str, str]:
+def _absent(twins: Sequence[Twin], policy: Policy) -> dict[str, Cause]:
     """The groups of which a tool is not there natively at all, and which tool."""
     there = {twin.tool for twin in twins}
     tools = [(name, tool.group) for name, tool in policy.tools.items() if tool.group and not tool.library]
-    return {group: f"there is no native {name}" for name, group in tools if name not in there}
+    return {group: Cause(Refusal.ABSENT, f"there is no native {name}") for name, group in tools if name not in there}
 
 
 def _of_this_file(entry: Entry, place: Path) -> Entry:
@@ -280,50 +312,51 @@ class _Judge:
         self._libc = libc
         self.equivalents: dict[str, Equivalent] = {}
 
-    def why_not(self, twin: Twin, place: Path, path: str) -> str | None:
+    def why_not(self, twin: Twin, place: Path, path: str) -> Cause | None:
         """Why the twin may not stand in for the file at `place`, which is `path` inside; None if it may."""
         if self._removed & {twin.tool, self._policy.group_of(twin.tool), PurePosixPath(path).name}:
-            return "taken away by the recipe"
+            return Cause(Refusal.REMOVED, "taken away by the recipe")
         if place.is_symlink() or not is_elf(place):
-            return "it is no ELF file in the target root"
+            return Cause(Refusal.UNFIT, "it is no ELF file in the target root")
         try:
             info = read_elf(place)
         except ElfError as error:
-            return str(error)
+            return Cause(Refusal.UNFIT, str(error))
         elf = self._toolchain.elf
         if (info.machine, info.elf_class) != (elf.machine, elf.elf_class):
-            return f"it is {info.machine}, {info.elf_class} bits"
+            return Cause(Refusal.UNFIT, f"it is {info.machine}, {info.elf_class} bits")
         if self._libc is not None and not self._target.as_packaged(path):
             # Who made the root may have put his own in its place.
-            return "it is not as its package brought it, by the package's checksum"
+            return Cause(Refusal.CHANGED, "it is not as its package brought it, by the package's checksum")
         return self._why_not_by_version(twin, path)
 
-    def _why_not_by_version(self, twin: Twin, path: str) -> str | None:
+    def _why_not_by_version(self, twin: Twin, path: str) -> Cause | None:
         package = self._target.packages[self._target.owners[path]]
         version = self._policy.plain_version(package.version)
         musl = self._libc == "musl"
         if version == twin.version and not musl:
             return None
-        reason = f"{package.name} is {version} in the target root, {twin.package} {twin.version} in the native root"
+        text = f"{package.name} is {version} in the target root, {twin.package} {twin.version} in the native root"
         known = self._policy.equivalent(twin.tool, version, twin.version, musl=musl) if self._libc else None
         if known is None:
-            return reason
+            return Cause(Refusal.VERSION, text)
         names = {twin.tool, self._policy.group_of(twin.tool)}
         if known.offered and not names & self._added:
             word = self._policy.group_of(twin.tool)
             if self._lacking(word, self._tools):
-                return reason
-            return f"{reason}; offered: twins: {{add: [{word}]}} in the recipe; the risk: {known.risk}"
+                return Cause(Refusal.VERSION, text)
+            how = f"offered: twins: {{add: [{word}]}} in the recipe; the risk: {known.risk}"
+            return Cause(Refusal.OFFERED, f"{text}; {how}")
         self.equivalents[path] = known
         return None
 
-    def incomplete(self, kept: Sequence[tuple[Twin, Entry]]) -> dict[str, str]:
+    def incomplete(self, kept: Sequence[tuple[Twin, Entry]]) -> dict[str, Cause]:
         """Groups that stand in by way of `offered`, but lack a program: the others would work with another's."""
         paths = {entry.path: twin.tool for twin, entry in kept}
         found = {}
         for group in {self._policy.group_of(paths[path]) for path, known in self.equivalents.items() if known.offered}:
             if missing := self._lacking(group, {*paths.values()}):
-                found[group] = f"the native root lacks {', '.join(missing)}"
+                found[group] = Cause(Refusal.LACKING, f"the native root lacks {', '.join(missing)}")
         return found
 
     def _lacking(self, group: str, tools: AbstractSet[str]) -> list[str]:

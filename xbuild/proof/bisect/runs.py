@@ -94,8 +94,7 @@ class Runner:
             try:
                 work.run_steps(steps, number, number + 1)
             except PhaseError as error:
-                file = self.stage.place.log(StepFiles(number, steps[number].name))
-                return Outcome(None, error.message, tuple(last_lines(file) if file.exists() else error.details))
+                return Outcome(None, error.message, tuple(last_lines(error.log) if error.log else error.details))
         return Outcome(trees.read(self.stage.place.build))
 
     def substituted(self) -> Run:

@@ -111,7 +111,7 @@ def reading(subject: Subject) -> Iterator[None]:
 
 
 def _failed(subject: Subject, error: XbuildError) -> ModeRun:
-    file = next((line.removeprefix("log:").strip() for line in error.details if line.startswith("log:")), None)
+    file = error.log if isinstance(error, PhaseError) else None
     records = phases.Progress(subject.place).records if file else []
     return ModeRun(
         subject.mode.name,
@@ -119,7 +119,7 @@ def _failed(subject: Subject, error: XbuildError) -> ModeRun:
         phases=tuple((record.name, record.seconds) for record in records),
         message=error.message,
         details=error.details,
-        log=file,
+        log=str(file) if file else None,
         kept=subject.place.path if file else None,
     )
 

@@ -106,7 +106,12 @@ def is_made(path: str) -> bool:
 
 def shown_name(path: str) -> str:
     """The program at the real path `path` as reports call it: what the build made itself goes by its name alone."""
-    return f"made by the build: {PurePosixPath(path.removesuffix(_GONE)).name}" if is_made(path) else path
+    return f"made by the build: {file_name(path)}" if is_made(path) else path
+
+
+def file_name(path: str) -> str:
+    """The name of the program at the real path `path`, which may be gone."""
+    return PurePosixPath(path.removesuffix(_GONE)).name
 
 
 def read_cpu(path: Path) -> CpuUse | None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from xbuild.formats.record import Choice
-from xbuild.proof.trace.account import Use
+from xbuild.proof.trace.account import Use, file_name
 from xbuild.proof.trace.explain import Explanation, Why
 
 SLOWDOWN = 10
@@ -23,11 +23,15 @@ Explainer = Callable[[str, Choice], Explanation]
 
 @dataclass
 class Advice:
-    """Emulated programs that have a reason in common. seconds: CPU. packages: that own them."""
+    """Emulated programs that have a reason in common. seconds: CPU. packages: that own them.
+
+    programs: how often they were started, by the names that reports have for them. files: their files' names.
+    """
 
     explanation: Explanation
     packages: set[str] = field(default_factory=set)
     programs: Counter[str] = field(default_factory=Counter)
+    files: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
 
     @property
@@ -62,6 +66,7 @@ def advise(uses: Sequence[Use], explain: Explainer, package_of: Callable[[str], 
             explanation = explain(path, verdict)
             advice = found.setdefault(explanation, Advice(explanation))
             advice.programs[use.name] += count
+            advice.files[use.name] = file_name(path)
             advice.seconds += use.seconds * count / use.execs
             advice.packages |= {package} if (package := package_of(path)) else set()
     return sorted(found.values(), key=lambda advice: (-advice.seconds, -advice.programs.total()))

@@ -17,7 +17,7 @@ from xbuild.formats.record import Choice
 from xbuild.model.policy import Policy, Tool, filled
 from xbuild.model.toolchain import Toolchain
 from xbuild.proof.trace.account import is_made
-from xbuild.twins.pairing import Pairs, Twin
+from xbuild.twins.pairing import Pairs, Refused, Twin
 
 
 class Why(StrEnum):
@@ -77,9 +77,9 @@ class Surroundings:
         return {entry.path: (twin, entry) for twin, entry in zip(self.pairs.twins, self.pairs.entries, strict=True)}
 
     @cached_property
-    def refused(self) -> dict[str, str]:
-        """Why programs that could have had a twin have none, by target path."""
-        return {refused.path: refused.reason for refused in self.pairs.refused}
+    def refused(self) -> dict[str, Refused]:
+        """Programs that could have had a twin, and why they have none, by target path."""
+        return {refused.path: refused for refused in self.pairs.refused}
 
     @cached_property
     def offered(self) -> dict[str, Twin]:
@@ -135,15 +135,15 @@ def explain(path: str, around: Surroundings, verdict: Choice | None = None) -> E
 
 
 def _refused(path: str, around: Surroundings) -> Explanation:
-    reason = around.refused[path]
+    refused = around.refused[path]
     twin = around.offered[path]
     names = {twin.tool, around.policy.group_of(twin.tool), PurePosixPath(path).name}
     if path in around.without:
-        return Explanation(Why.REMOVED, reason)
+        return Explanation(Why.REMOVED, refused.reason)
     if names & around.removed:
-        return Explanation(Why.REMOVED, reason, "take it out of the recipe's `twins: {remove: [...]}`")
-    remedy = called("`invoke clean --roots` makes both roots anew") if "native root" in reason else None
-    return Explanation(Why.REFUSED, reason, remedy)
+        return Explanation(Why.REMOVED, refused.reason, "take it out of the recipe's `twins: {remove: [...]}`")
+    remedy = called("`invoke clean --roots` makes both roots anew") if refused.kind.by_roots else None
+    return Explanation(Why.REFUSED, refused.reason, remedy)
 
 
 def _without_twin(path: str, around: Surroundings) -> Explanation:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import PurePosixPath
 
 from xbuild.proof.trace import Trace
 from xbuild.proof.trace.account import Sum, Use
@@ -89,7 +88,7 @@ def _program_row(trace: Trace, native: Use, emulated: Use) -> Sequence[str]:
 
 
 def _names(advice: Advice) -> str:
-    names = [PurePosixPath(name.removeprefix("made by the build: ")).name for name, _ in advice.programs.most_common()]
+    names = [advice.files[name] for name, _ in advice.programs.most_common()]
     more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
     return " ".join(names[:_NAMES]) + more
 
