@@ -45,7 +45,7 @@ def other(annotation: Any, value: Any) -> Any:
         # What has one value only is another's turn to change: of the format, say.
         return next((choice for choice in arguments if choice != value), None)
     if origin is tuple:
-        return (*value, SAMPLES[bare(arguments[0])])
+        return (*(value or ()), SAMPLES[bare(arguments[0])])
     if origin is dict:
         return {**value, "x": SAMPLES[bare(arguments[1])]}
     if annotation is bool:

@@ -53,6 +53,10 @@ class Native(Width):
         wordy: dict[str, Any] = {"summary": True, "partner": {"summary", "remedy"}}
         return self.model_dump(mode="json", by_alias=True, exclude=wordy)
 
+    def architectures(self, elf_class: int) -> list[str]:
+        """Those of the native roots for a target with words of `elf_class` bits; the last one has that word size."""
+        return [self.name] if elf_class == self.elf_class else [self.name, self.partner.name]
+
     @property
     def widths(self) -> dict[str, int]:
         """The architectures that twins come in, and their word sizes in bits."""

@@ -9,7 +9,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from xbuild.model.base import Model, Name
+from xbuild.model.base import Model, Name, Package
 from xbuild.model.native import here
 from xbuild.model.rules import Rules
 
@@ -33,6 +33,9 @@ class Tool(Rules):
     files: tuple[str, ...] = Field((), description="Programs that have the same path in both roots (patterns)")
     native_files: tuple[str, ...] = Field((), description="Files of the native root that stand elsewhere (patterns)")
     target_file: str | None = Field(None, description="Where a native file stands in the target root (template)")
+    native_packages: tuple[str, ...] | None = Field(
+        None, description="What brings it to the native root (`{triplet}`: as in names of packages), if not `packages`"
+    )
     group: str | None = Field(None, description="Tools of one group are substituted together or not at all")
     width: Literal["any", "target"] = Field("any", description="`target`: a 32-bit target gets the 32-bit twin")
     optional: bool = Field(False, description="Substituted only if the recipe's `twins: {add: [...]}` names it")
@@ -57,6 +60,11 @@ class Tool(Rules):
         if not (self.packages or self.files or self.native_files):
             raise ValueError("one of packages, files, native-files is needed")
         return self
+
+    @property
+    def brought_by(self) -> tuple[str, ...]:
+        """The packages that bring it to the native root."""
+        return self.packages if self.native_packages is None else self.native_packages
 
     def further_for(self, target_path: str, triplet: str, traits: Collection[str]) -> list[Further]:
         """Those of `further` that count for the file `target_path` of the root of a target with these traits."""
@@ -106,6 +114,8 @@ class Policy(Rules):
     ignored_version_suffixes: tuple[str, ...] = ()
     never: tuple[str, ...]
     tools: dict[str, Tool]
+    native_packages: tuple[Package, ...] = Field((), description="What the machine's own native root has besides")
+    essential: tuple[Package, ...] = Field((), description="Packages that each root has without being asked for them")
     equivalents: tuple[Equivalent, ...] = Field((), description="What may stand in where versions are not the same")
     compilers: dict[str, str] = Field({}, description="By release, the version of the gcc whose cross compilers it has")
 
@@ -138,6 +148,10 @@ class Policy(Rules):
     def may_have_twin(self, path: str) -> bool:
         """Is the program `path` none of those that always run as the target's own?"""
         return PurePosixPath(path).name not in self.never
+
+    def comes_by_width(self, tool: Tool) -> bool:
+        """Whether the tool has twins of the target's word size."""
+        return tool.width == "target" or any(rules.target_width_args for rules in (self, tool, *tool.further))
 
     def group_of(self, tool: str) -> str:
         """The group that the tool of this name switches with; a tool without one is a group of its own."""

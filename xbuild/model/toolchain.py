@@ -13,7 +13,7 @@ from xbuild.model.native import Architecture, Native, Triplet
 Suite = Annotated[str, *text_like(r"[a-z][a-z0-9.-]*", "the name of a distribution's suite")]
 AbsolutePath = Annotated[str, *text_like(r"/\S+", "an absolute path")]
 
-_NEEDED = 3
+_NEEDED = 2
 """How much of what a foreign target needs is left away by a file that is for a native one alone."""
 
 
@@ -63,18 +63,9 @@ class Distribution(Model):
 
 
 class NativeRoot(Model):
-    """What the native root, of the same release, is made of."""
+    """What a native root, of the same release, has besides the emulator and what brings the policy's tools."""
 
-    packages: tuple[Package, ...] = Field(description="Cross compilers, tools, the emulator")
-
-
-class WordSizeRoot(Model):
-    """A further root with tools of the target's word size, for what depends on that, if it is not the machine's own.
-
-    Its architecture is the one of that size that the native machine runs too.
-    """
-
-    packages: tuple[Package, ...] = Field(description="The cross compiler")
+    packages: tuple[Package, ...] = Field(description="Further packages")
 
 
 class Platform(Model):
@@ -102,9 +93,9 @@ class Toolchain(Model):
     qemu: Qemu | None = Field(None, description="Its emulator, where the machine is another one")
     system: MachineSpec | None = Field(None, description="Its emulator of a whole machine, for mode `system`")
     distribution: Distribution = Field(description="What its root is made of")
-    native_root: NativeRoot | None = Field(None, description="What the native root is made of")
-    word_size_root: WordSizeRoot | None = Field(
-        None, description="Tools of the target's word size, where the machine's own is another"
+    native_root: NativeRoot | None = Field(None, description="What its native root has besides")
+    word_size_root: NativeRoot | None = Field(
+        None, description="What the further root has besides, whose programs have the target's word size"
     )
     traits: tuple[Name, ...] = Field(
         (), description="What is special about the distribution's tools for it; a policy says what follows (`further`)"
@@ -121,12 +112,12 @@ class Toolchain(Model):
     @model_validator(mode="after")
     def _emulation(self) -> Self:
         missing = self._missing()
-        if missing and (len(missing) < _NEEDED or self.system or self.word_size_root):
+        if missing and (len(missing) < _NEEDED or self.system or self.native_root or self.word_size_root):
             raise fault("toolchain", f"a target that is not native needs {', '.join(missing)}")
         return self
 
     def _missing(self) -> list[str]:
-        needed = {"qemu": self.qemu, "native-root": self.native_root, "policy": self.policy}
+        needed = {"qemu": self.qemu, "policy": self.policy}
         return [name for name, value in needed.items() if value is None]
 
     @property
@@ -151,15 +142,7 @@ class Toolchain(Model):
                 f"the target {self.name} is not this machine's own, so it needs {', '.join(missing)}",
                 hint=f"add them to toolchains/{self.name}.yml",
             )
-        if native is None or self.word_size_root is None:
-            return self
-        further: WordSizeRoot | None = None
-        if native.elf_class != self.elf.elf_class:
-            # Where the target's own programs run by themselves, its compiler is no cross compiler.
-            ending = f"-{self.package_triplet}" if native.partner.name == self.architecture else ""
-            names = tuple(name.removesuffix(ending) for name in self.word_size_root.packages)
-            further = WordSizeRoot(packages=names)
-        return self.model_copy(update={"word_size_root": further})
+        return self
 
     @property
     def library_directory(self) -> str:
@@ -173,12 +156,7 @@ class Toolchain(Model):
 
     def with_suite(self, suite: str) -> Toolchain:
         """This toolchain for another release of the distribution."""
-        update: dict[str, object] = {
-            "distribution": self.distribution.model_copy(update={"suite": suite}),
-        }
-        change = self.suites.get(suite)
-        if change is not None and self.native_root is not None and self.qemu is not None:
-            others = [package for package in self.native_root.packages if package != self.qemu.package]
-            update["qemu"] = change.qemu
-            update["native_root"] = NativeRoot(packages=(*others, change.qemu.package))
+        update: dict[str, object] = {"distribution": self.distribution.model_copy(update={"suite": suite})}
+        if self.qemu is not None and suite in self.suites:
+            update["qemu"] = self.suites[suite].qemu
         return self.model_copy(update=update)

@@ -16,6 +16,7 @@ from xbuild.binfmt import magic_mask, registration, serving
 from xbuild.dispatcher import table
 from xbuild.formats.debian import Tree
 from xbuild.model.native import here
+from xbuild.model.nativeroot import native_packages
 from xbuild.model.policy import Policy
 from xbuild.model.toolchain import Toolchain
 from xbuild.roots import apt, mirror
@@ -90,10 +91,9 @@ class Roots:
 
     def native_question(self, architecture: str) -> Question:
         """What the native root of `architecture` is to have."""
-        toolchain = self.toolchain
-        root = toolchain.native_root if architecture == here().name else toolchain.word_size_root
-        assert root is not None
-        return Question(f"native root {architecture}", architecture, "apt", tuple(sorted(root.packages)))
+        assert self.policy is not None
+        names = native_packages(self.policy, self.toolchain, architecture)
+        return Question(f"native root {architecture}", architecture, "apt", tuple(names))
 
     def base_question(self) -> Question:
         """What the target root is to have."""
@@ -266,8 +266,7 @@ class Roots:
 
     def native_architectures(self) -> list[str]:
         """The architectures of the native roots: the machine's, and its partner's where the target's word size asks."""
-        machine = here()
-        return [machine.name, *([machine.partner.name] if self.toolchain.word_size_root else [])]
+        return here().architectures(self.toolchain.elf.elf_class)
 
     def machine_question(self, packages: Sequence[str]) -> Question:
         """What the native root of an emulator of machines is to have: `packages`, and what they depend on."""

@@ -66,8 +66,7 @@ class Summary:
 
 def tree_for(toolchain: Toolchain, trees: Mapping[str, Path]) -> Path:
     """The native root, of `trees` by architecture, whose compilers have the target's word size."""
-    machine = here()
-    return trees[machine.partner.name if toolchain.word_size_root else machine.name]
+    return trees[here().architectures(toolchain.elf.elf_class)[-1]]
 
 
 def inputs(toolchain: Toolchain, trees: Mapping[str, Path], servers: Sequence[str]) -> dict[str, Any]:

@@ -166,7 +166,7 @@ def _without_twin(path: str, around: Surroundings) -> Explanation:
     for tool, known in policy.tools.items():
         if knows(known, path, package, around.toolchain.triplet):
             text = f"the policy has the tool {tool}, but the native root has no such program that can be used"
-            remedy = f"add the native package of {package} to the toolchain's native-root"
+            remedy = f"add the native package of {package} to native-packages of the tool, or of native-root"
             return Explanation(Why.NO_NATIVE, text, remedy)
     text = f"no tool of the policy {policy.name!r} has this program of the package {package}"
     return Explanation(Why.NO_ENTRY, text, f"add a tool for the package {package} to the policy, if it is transparent")
