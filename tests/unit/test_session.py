@@ -14,7 +14,7 @@ from xbuild.formats.elf import read_elf
 from xbuild.model.load import load_toolchain, toolchain_names
 from xbuild.sandbox.mounts import Bind, Text
 from xbuild.session import files, program
-from xbuild.session.system import Origin, _is_doubtful
+from xbuild.session.root import Origin, _is_doubtful
 
 DATA = Path(__file__).parent / "data"
 CHECKOUT = Path(__file__).parents[2]

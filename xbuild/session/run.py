@@ -25,7 +25,7 @@ from xbuild.sandbox.mounts import Mount
 from xbuild.sandbox.run import Sandbox
 from xbuild.sandbox.view import RootView
 from xbuild.session import files, kept, program
-from xbuild.session.system import Origin, prepare, sysroot, target_root
+from xbuild.session.root import Origin, prepare, sysroot, target_root
 from xbuild.store.local import IN_USE, Store, writing_below
 
 _NOT_FOUND = 127

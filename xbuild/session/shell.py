@@ -22,8 +22,8 @@ from xbuild.sandbox.mounts import Bind, Tmpfs
 from xbuild.sandbox.run import ROOT_PATH, Sandbox, give_tree, take_made
 from xbuild.sandbox.view import TMP, RootView
 from xbuild.session import kept
+from xbuild.session.root import Origin, prepare, target_root
 from xbuild.session.run import roots_of
-from xbuild.session.system import Origin, prepare, target_root
 from xbuild.store.local import IN_USE, Store, writing_below
 
 _PASSED = (
