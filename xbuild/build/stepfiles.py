@@ -75,5 +75,5 @@ def accounted(records: Path) -> list[StepFiles]:
 
 def _sorted(folder: Path, kind: str) -> list[StepFiles]:
     names = [file.name for file in folder.iterdir()] if folder.is_dir() else []
-    found = [files for name in names if getattr(files := StepFiles.named(name), kind) == name]
-    return sorted(found, key=lambda files: files.name)
+    steps = [files for name in names if getattr(files := StepFiles.named(name), kind) == name]
+    return sorted(steps, key=lambda files: files.name)

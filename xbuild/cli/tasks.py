@@ -184,13 +184,13 @@ def list_(_c: Context, json: bool = False) -> None:
     targets = [load_toolchain(name, project) for name in toolchain_names(project)]
     native = next((toolchain for toolchain in targets if toolchain.native), targets[0])
     recipes = [load_recipe(name, native, project) for name in recipe_names(project)]
-    files = [recipe_path(known.name, project) for known in recipes]
+    files = [recipe_path(recipe.name, project) for recipe in recipes]
     if json:
         found = [
-            {"name": known.name, "version": known.version, "file": str(file)}
-            for known, file in zip(recipes, files, strict=True)
+            {"name": recipe.name, "version": recipe.version, "file": str(file)}
+            for recipe, file in zip(recipes, files, strict=True)
         ]
-        log.result({"recipes": found, "targets": [known.name for known in targets]})
+        log.result({"recipes": found, "targets": [toolchain.name for toolchain in targets]})
         return
     rows = [
         (known.name, known.version, _origin(file), known.summary) for known, file in zip(recipes, files, strict=True)

@@ -48,14 +48,14 @@ class RootView:
 
         What lies below another comes after it, and what a user wants to see, or a build has, before what is ours.
         """
-        found: list[Mount] = [self._root(), *self.settings]
-        found += [Devices()] if self.devices else []
-        found += [*self.empty, *self.shown]
-        found += [Proc()] if self.proc else []
+        mounts: list[Mount] = [self._root(), *self.settings]
+        mounts += [Devices()] if self.devices else []
+        mounts += [*self.empty, *self.shown]
+        mounts += [Proc()] if self.proc else []
         ours = ((self.private, PRIVATE), (self.dispatcher, DISPATCH), (self.cpuinfo, "/proc/cpuinfo"))
-        found += [Bind(str(source), target, readonly=True) for source, target in ours if source]
-        found += [Bind(str(self.record), RECORD, writer=self.writer)] if self.record else []
-        return tuple(_below(found, at)) if at else tuple(found)
+        mounts += [Bind(str(source), target, readonly=True) for source, target in ours if source]
+        mounts += [Bind(str(self.record), RECORD, writer=self.writer)] if self.record else []
+        return tuple(_below(mounts, at)) if at else tuple(mounts)
 
     def _root(self) -> Overlay | Tmpfs:
         layers = (self.names, *self.layers) if self.names else self.layers

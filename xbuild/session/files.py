@@ -60,8 +60,8 @@ class View(Tree):
 def machine_directories(root: Path = Path("/")) -> list[Bind]:
     """All of the machine that is no part of its system; a link to a directory shows the directory."""
     paths = [path for path in sorted(root.iterdir()) if path.name not in _SYSTEM and path.is_dir()]
-    found = [Bind(str(path.resolve()), f"/{path.name}") for path in paths]
-    return [*found, Bind(str(root / "var/tmp"), "/var/tmp")] if (root / "var/tmp").is_dir() else found
+    binds = [Bind(str(path.resolve()), f"/{path.name}") for path in paths]
+    return [*binds, Bind(str(root / "var/tmp"), "/var/tmp")] if (root / "var/tmp").is_dir() else binds
 
 
 def further(wanted: Iterable[Path], shown: Sequence[Bind], tree: Tree) -> list[Bind]:
@@ -69,16 +69,16 @@ def further(wanted: Iterable[Path], shown: Sequence[Bind], tree: Tree) -> list[B
 
     A directory that the target root has too stays the target's own: the machine's would hide it.
     """
-    found = list(shown)
+    binds = list(shown)
     for path in wanted:
         real = Path(os.path.normpath(path))
-        covered = any(real == Path(bind.target) or Path(bind.target) in real.parents for bind in found)
+        covered = any(real == Path(bind.target) or Path(bind.target) in real.parents for bind in binds)
         if covered or not real.exists() or len(real.parts) < 2:
             continue
         if real.is_dir() and tree.real_path(str(real)) is not None:
             continue
-        found.append(Bind(str(real.resolve()), _without_links(real, tree)))
-    return found[len(shown) :]
+        binds.append(Bind(str(real.resolve()), _without_links(real, tree)))
+    return binds[len(shown) :]
 
 
 def _without_links(path: Path, tree: Tree) -> str:
@@ -92,34 +92,34 @@ def _without_links(path: Path, tree: Tree) -> str:
 def wanted(environment: Mapping[str, str], program: Path | None) -> list[Path]:
     """What a user's program needs to see, wherever it is: his directories, this one, the program and its neighbours."""
     names = [environment.get(name) for name in ("HOME", "TMPDIR", "XDG_RUNTIME_DIR")]
-    found = [Path(name) for name in names if name and PurePosixPath(name).is_absolute()]
-    found.append(Path.cwd())
+    paths = [Path(name) for name in names if name and PurePosixPath(name).is_absolute()]
+    paths.append(Path.cwd())
     for path in dict.fromkeys((program, program.resolve())) if program else ():
-        found += [path.parent, path]
-    return found
+        paths += [path.parent, path]
+    return paths
 
 
 def settings(tree: Tree, uid: int, gid: int) -> list[Text]:
     """The few files of /etc that are about the user and his world, not about a system."""
-    found: list[Text] = []
+    files: list[Text] = []
     for path in ("/etc/resolv.conf", "/etc/hosts", "/etc/localtime"):
         machine = Path(path)
         if machine.exists():
-            found.append(Text(path, machine.read_bytes().decode("latin-1")))
+            files.append(Text(path, machine.read_bytes().decode("latin-1")))
     for path, line in (("/etc/passwd", _user(uid, gid)), ("/etc/group", _group(gid))):
         own = tree.find(path)
         text = own.read_bytes().decode("latin-1") if own else ""
         number = line.split(":")[2]
-        if all(known.split(":")[2:3] != [number] for known in text.splitlines()):
+        if all(entry.split(":")[2:3] != [number] for entry in text.splitlines()):
             text += line.encode().decode("latin-1")
-        found.append(Text(path, text))
-    return found
+        files.append(Text(path, text))
+    return files
 
 
 def _user(uid: int, gid: int) -> str:
     try:
-        known = pwd.getpwuid(uid)
-        return f"{known.pw_name}:x:{uid}:{gid}:{known.pw_gecos}:{known.pw_dir}:/bin/sh\n"
+        user = pwd.getpwuid(uid)
+        return f"{user.pw_name}:x:{uid}:{gid}:{user.pw_gecos}:{user.pw_dir}:/bin/sh\n"
     except KeyError:
         return f"user:x:{uid}:{gid}::/:/bin/sh\n"
 
@@ -144,4 +144,4 @@ def variables(environment: Mapping[str, str], path: str, tree: Tree) -> dict[str
 
 
 def _has_locale(tree: Tree, name: str) -> bool:
-    return any(tree.find(f"/usr/lib/locale/{known}") for known in (name, "locale-archive"))
+    return any(tree.find(f"/usr/lib/locale/{file}") for file in (name, "locale-archive"))

@@ -71,8 +71,8 @@ def valid_name(name: str) -> str:
 def all_kept(store: Store) -> list[Kept]:
     """Those that there are, by name."""
     folder = store.root / DIRECTORY
-    found = (_read(path) for path in sorted(folder.iterdir())) if folder.is_dir() else ()
-    return [known for known in found if known is not None]
+    places = (_read(path) for path in sorted(folder.iterdir())) if folder.is_dir() else ()
+    return [one for one in places if one is not None]
 
 
 def _read(path: Path) -> Kept | None:
@@ -107,28 +107,28 @@ def opened(store: Store, name: str, target: str, suite: str, base: Path) -> Iter
     """
     lock = _lock_name(valid_name(name))
     with store.lock(lock, wait=False, describe=f"uses the kept system {name}"):
-        known = _read(store.root / DIRECTORY / name) or _make(store, name, target, suite, base)
-        _check(known, target, suite, base)
-        known = replace(known, used=_now())
-        _write(known)
-        tell_unfinished(known, base)
-        yield known
+        kept = _read(store.root / DIRECTORY / name) or _make(store, name, target, suite, base)
+        _check(kept, target, suite, base)
+        kept = replace(kept, used=_now())
+        _write(kept)
+        tell_unfinished(kept, base)
+        yield kept
 
 
 @contextlib.contextmanager
 def read_only(store: Store, name: str, target: str, suite: str, base: Path) -> Iterator[Kept]:
     """As `opened`, but for who only looks: several may. Raises UsageError if there is none of that name."""
     with store.lock(_lock_name(valid_name(name)), wait=False, shared=True, describe=f"changes the kept system {name}"):
-        known = find(store, name)
-        _check(known, target, suite, base)
-        yield known
+        kept = find(store, name)
+        _check(kept, target, suite, base)
+        yield kept
 
 
 def find(store: Store, name: str) -> Kept:
     """The kept system of that name. Raises UsageError if there is none."""
-    if known := _read(store.root / DIRECTORY / valid_name(name)):
-        return known
-    others = [known.name for known in all_kept(store)]
+    if kept := _read(store.root / DIRECTORY / valid_name(name)):
+        return kept
+    others = [kept.name for kept in all_kept(store)]
     hint = f"there are: {', '.join(others)}" if others else "`invoke shell --keep NAME` makes one"
     raise UsageError(f"there is no kept system {name!r}{did_you_mean(name, others)}", hint=hint)
 
@@ -137,21 +137,21 @@ def remove(store: Store, name: str) -> None:
     """Remove it. Raises UsageError if there is none, MachineError if somebody uses it."""
     lock = _lock_name(valid_name(name))
     with store.lock(lock, wait=False, describe=f"uses the kept system {name}"):
-        known = find(store, name)
+        kept = find(store, name)
         aside = store.scratch(lock)
-        known.path.rename(aside)
+        kept.path.rename(aside)
         store.discard(aside)
 
 
-def sizes(systems: list[Kept]) -> dict[str, int]:
+def sizes(every: list[Kept]) -> dict[str, int]:
     """Bytes on disk of each layer, by name; many of its files only root inside can see."""
-    if not systems:
+    if not every:
         return {}
-    words = ["du", "--summarize", "--block-size=1", "--", *(str(known.upper) for known in systems)]
+    words = ["du", "--summarize", "--block-size=1", "--", *(str(one.upper) for one in every)]
     code, said = sandboxes.capture(sandboxes.machine_view(), words)
     lines = said.decode(errors="replace").splitlines() if code == 0 else []
     counts = {line.partition("\t")[2]: int(line.partition("\t")[0]) for line in lines if "\t" in line}
-    return {known.name: counts.get(str(known.upper), 0) for known in systems}
+    return {one.name: counts.get(str(one.upper), 0) for one in every}
 
 
 def make_place(path: Path, name: str) -> None:
@@ -183,9 +183,9 @@ def _make(store: Store, name: str, target: str, suite: str, base: Path) -> Kept:
     except BaseException:
         store.discard(staging)
         raise
-    known = _read(place)
-    assert known is not None
-    return known
+    kept = _read(place)
+    assert kept is not None
+    return kept
 
 
 def _digest(base: Path) -> str:
@@ -194,32 +194,32 @@ def _digest(base: Path) -> str:
     return file_sha256(status) if status.exists() else base.parent.name
 
 
-def _check(known: Kept, target: str, suite: str, base: Path) -> None:
-    if (known.target, known.suite) != (target, suite):
+def _check(kept: Kept, target: str, suite: str, base: Path) -> None:
+    if (kept.target, kept.suite) != (target, suite):
         raise UsageError(
-            f"the kept system {known.name!r} is one of {known.target} ({known.suite}), not of {target} ({suite})",
-            hint=f"take another name, or --target {known.target}",
+            f"the kept system {kept.name!r} is one of {kept.target} ({kept.suite}), not of {target} ({suite})",
+            hint=f"take another name, or --target {kept.target}",
         )
-    if known.layout != LAYOUT:
+    if kept.layout != LAYOUT:
         raise MachineError(
-            f"the kept system {known.name!r} was made by another xbuild: its files have owners that are others here",
-            hint=f"invoke root.remove {known.name}, and begin anew; its files are in {known.upper}",
+            f"the kept system {kept.name!r} was made by another xbuild: its files have owners that are others here",
+            hint=f"invoke root.remove {kept.name}, and begin anew; its files are in {kept.upper}",
         )
-    if known.base != _digest(base):
+    if kept.base != _digest(base):
         raise MachineError(
-            f"the root of {target} was made anew since {known.name!r} was begun, with other packages: its changes no "
+            f"the root of {target} was made anew since {kept.name!r} was begun, with other packages: its changes no "
             "longer fit",
-            hint=f"invoke root.remove {known.name}, and begin anew; its files are in {known.upper}",
+            hint=f"invoke root.remove {kept.name}, and begin anew; its files are in {kept.upper}",
         )
 
 
-def tell_unfinished(known: Kept, base: Path) -> None:
+def tell_unfinished(kept: Kept, base: Path) -> None:
     """Warn if the package database says that a package was being installed when a session was killed."""
-    status = Tree((known.upper, base)).find(f"/{_STATUS}")
+    status = Tree((kept.upper, base)).find(f"/{_STATUS}")
     names = _UNFINISHED.findall(status.read_text(errors="replace")) if status else []
-    journal = known.upper / "var/lib/dpkg/updates"
+    journal = kept.upper / "var/lib/dpkg/updates"
     if names or (journal.is_dir() and any(path.name.isdigit() for path in journal.iterdir())):
         log.warn(
-            f"a session in {known.name!r} ended while packages were installed: "
+            f"a session in {kept.name!r} ended while packages were installed: "
             f"{', '.join(names[:8]) or 'dpkg has a journal'}; `dpkg --configure -a`, `apt-get -f install` go on"
         )

@@ -88,14 +88,14 @@ def choose(found: Found, toolchains: Iterable[Toolchain]) -> Toolchain:
     Of several with the same machine the one whose loader it asks for. Raises UsageError if no target runs it.
     """
     fitting, others = [], []
-    for known in toolchains:
-        others.append(known)
+    for toolchain in toolchains:
+        others.append(toolchain)
         if found.info is None:
-            return known
-        if fits(found.info, known.elf) and not known.native:
-            if found.info.interpreter in (None, known.elf.interpreter):
-                return known
-            fitting.append(known)
+            return toolchain
+        if fits(found.info, toolchain.elf) and not toolchain.native:
+            if found.info.interpreter in (None, toolchain.elf.interpreter):
+                return toolchain
+            fitting.append(toolchain)
     if fitting or found.info is None:
         return fitting[0]
     raise _foreign(found, found.info, others)
@@ -165,12 +165,12 @@ def _foreign(found: Found, info: ElfInfo, toolchains: Sequence[Toolchain], targe
         name = found.path.name if found.path else ""
         hint = f"run it as it is; for the program {name!r} of the target root leave its directory away: -- {name}"
         return UsageError(f"{what}, as this machine is{own}", hint=hint)
-    others = [known.name for known in toolchains if fits(info, known.elf)]
+    others = [toolchain.name for toolchain in toolchains if fits(info, toolchain.elf)]
     if others:
         return UsageError(what + own, hint=" or ".join(f"--target {name}" for name in others) + " runs it")
     endian = f", {info.data} endian" if info.data == "big" else ""
-    known = ", ".join(toolchain.name for toolchain in toolchains)
-    return UsageError(f"{what}{endian}{own}; no target runs that", hint=f"targets: {known}")
+    names = ", ".join(toolchain.name for toolchain in toolchains)
+    return UsageError(f"{what}{endian}{own}; no target runs that", hint=f"targets: {names}")
 
 
 def _about_loader(loader: str, toolchain: Toolchain) -> list[str]:

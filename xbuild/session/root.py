@@ -1,4 +1,4 @@
-"""The foreign system that a session enters: where its `/` comes from, its twins, its dispatcher."""
+"""The root that a session enters: where its `/` comes from, its twins, its dispatcher."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def sysroot(directory: Path) -> Origin:
 def prepare(
     roots: Roots, source: Origin, *, native: bool, record: bool = False, credentials: bool = False
 ) -> SessionRoot:
-    """The system of `source`; its dispatcher is kept in the store, so that the next session starts at once.
+    """What a session in `source` sees; its dispatcher is kept in the store, so that the next session starts at once.
 
     native: programs have twins. record: each exec is written down. credentials: set-user-id bits count.
     """
@@ -96,9 +96,9 @@ def prepare(
 
 def _forget_older(store: Store, value: Mapping[str, Any]) -> None:
     """Remove what was made for the same layers as they were before; who still uses it has it open."""
-    for _, key, known in store.finished("sessions"):
-        changed = {name for name in value if known.get(name) != value[name]}
-        if changed == {"layers"} and [layer[0] for layer in known["layers"]] == [layer[0] for layer in value["layers"]]:
+    for _, key, older in store.finished("sessions"):
+        changed = {name for name in value if older.get(name) != value[name]}
+        if changed == {"layers"} and [layer[0] for layer in older["layers"]] == [layer[0] for layer in value["layers"]]:
             store.remove("sessions", key)
 
 

@@ -61,31 +61,31 @@ def run(command: Sequence[str], options: RunOptions) -> int:
     Raises UsageError if it cannot run, with the reason; MachineError if the machine lacks something.
     """
     project = paths.project()
-    found = program.look(command[0])
+    wanted = program.look(command[0])
     # The one that is meant first: reading all takes longer than the rest of a start.
     names = [options.target or DEFAULT_TARGET, *toolchain_names(project)]
     toolchains = (load_toolchain(name, project) for name in dict.fromkeys(names))
-    toolchain = next(toolchains) if options.target else program.choose(found, toolchains)
+    toolchain = next(toolchains) if options.target else program.choose(wanted, toolchains)
     toolchain = toolchain.with_suite(options.suite) if options.suite else toolchain
     if os.geteuid() == 0:
-        _check_reachable([Path.cwd(), *([found.path] if found.path else [])])
-    if found.info is not None:
+        _check_reachable([Path.cwd(), *([wanted.path] if wanted.path else [])])
+    if wanted.info is not None:
         # Before roots are made, which takes minutes.
-        program.check_machine(found, found.info, toolchain, lambda: (toolchain, *toolchains))
+        program.check_machine(wanted, wanted.info, toolchain, lambda: (toolchain, *toolchains))
     store = open_store()
     with store.lock(IN_USE, shared=True, describe="cleans the store"), contextlib.ExitStack() as stack:
         with writing_below(store.root):
             roots = roots_of(toolchain, store)
             source = _source(roots, options, stack)
-            system = prepare(roots, source, native=options.native, record=options.trace)
-        view, seen = seen_by_user(system.view, found.path)
-        program.check(found, toolchain, seen)
+            root = prepare(roots, source, native=options.native, record=options.trace)
+        view, seen = seen_by_user(root.view, wanted.path)
+        program.check(wanted, toolchain, seen)
         recorded = stack.enter_context(_recorded(store)) if options.trace else None
-        sandbox = _sandbox(replace(view, record=recorded).mounts(), system.registrations, seen, store)
+        sandbox = _sandbox(replace(view, record=recorded).mounts(), root.registrations, seen, store)
         with log.paused():
             code = run_attached(sandbox, command)
         if code == _NOT_FOUND:
-            _tell_missing(found, toolchain, seen)
+            _tell_missing(wanted, toolchain, seen)
         if recorded:
             tell_trace(recorded)
         return code
@@ -123,8 +123,8 @@ def _source(roots: Roots, options: RunOptions, stack: contextlib.ExitStack) -> O
         return source
     base, toolchain = source.layers[-1], roots.toolchain
     suite = toolchain.distribution.suite
-    known = stack.enter_context(kept.read_only(roots.store, options.keep, toolchain.name, suite, base))
-    return source.below(known.upper)
+    changes = stack.enter_context(kept.read_only(roots.store, options.keep, toolchain.name, suite, base))
+    return source.below(changes.upper)
 
 
 def seen_by_user(root: RootView, path: Path | None) -> tuple[RootView, files.View]:
@@ -150,12 +150,12 @@ def _recorded(store: Store) -> Iterator[Path]:
             path.unlink(missing_ok=True)
 
 
-def _tell_missing(found: program.Found, toolchain: Toolchain, view: files.View) -> None:
+def _tell_missing(wanted: program.Found, toolchain: Toolchain, view: files.View) -> None:
     """The loader names the first library that is missing; this names all, and what to do."""
-    if found.path is None or found.info is None or not found.info.interpreter:
+    if wanted.path is None or wanted.info is None or not wanted.info.interpreter:
         return
     library_path = [folder for folder in os.environ.get("LD_LIBRARY_PATH", "").split(":") if folder]
-    missing = libraries.missing(str(found.path), view, library_path)
+    missing = libraries.missing(str(wanted.path), view, library_path)
     for name, needed_by in missing:
         log.warn(f"there is no {name} for {toolchain.name}, which {needed_by} needs")
     if missing:
@@ -180,10 +180,10 @@ _WAYS = {
 
 def tell_trace(file: Path) -> None:
     """Tell which programs were executed, how, and how often, in the order of their first time."""
-    known = record.read(file)
+    execs = record.read(file)
     counts: Counter[tuple[str, str]] = Counter()
-    for (path, verdict), count in known.counts.items():
+    for (path, verdict), count in execs.counts.items():
         counts[path, _WAYS[verdict]] += count
     log.table(("program", "execs", "how"), [(path, count, way) for (path, way), count in counts.items()])
-    if not known.whole:
+    if not execs.whole:
         log.warn("the record was cut short; not all that ran is in it")

@@ -59,8 +59,8 @@ def shell(command: Sequence[str], options: ShellOptions) -> int:
     store = open_store()
     imported = None
     if options.root:
-        known = [load_toolchain(name, project) for name in toolchain_names(project)]
-        imported = imported_roots.find(store, options.root, known, toolchain)
+        toolchains = [load_toolchain(name, project) for name in toolchain_names(project)]
+        imported = imported_roots.find(store, options.root, toolchains, toolchain)
     suite = options.suite or (imported_roots.release(imported, toolchain) if imported else None)
     toolchain = toolchain.with_suite(suite) if suite else toolchain
     with store.lock(IN_USE, shared=True, describe="cleans the store"), contextlib.ExitStack() as stack:
@@ -77,8 +77,8 @@ def _place(store: Store, toolchain: Toolchain, keep: str | None, source: Origin)
     """A directory with `upper` and `work` for the changes: that of a kept system, or one that goes after the block."""
     if keep is not None:
         suite = toolchain.distribution.suite
-        with kept.opened(store, keep, toolchain.name, suite, source.layers[-1]) as known:
-            yield known.path
+        with kept.opened(store, keep, toolchain.name, suite, source.layers[-1]) as changes:
+            yield changes.path
         return
     with store.lock("shell", shared=True, describe="runs a shell"):
         path = store.scratch("shell")
@@ -98,7 +98,7 @@ def enter(roots: Roots, source: Origin, place: Path, command: Sequence[str], opt
     upper = place / "upper"
     # Changes that go away again are no reason to look at the root anew.
     seen = source.below(upper) if options.keep else source
-    system = prepare(roots, seen, native=options.native, credentials=True)
+    root = prepare(roots, seen, native=options.native, credentials=True)
     name = roots.toolchain.name
     network = place / "network"
     if make_network(network, name):
@@ -107,11 +107,11 @@ def enter(roots: Roots, source: Origin, place: Path, command: Sequence[str], opt
     program = next((path for path in ("/bin/bash", "/bin/sh") if tree.real_path(path)), None)
     if program is None and not command:
         raise UsageError(f"the root of {name} has no shell, /bin/sh", hint="name a program after `--`")
-    view = replace(system.view, layers=source.layers, names=network)
+    view = replace(root.view, layers=source.layers, names=network)
     sandbox = Sandbox(
         mounts=with_changes(view, place, options.binds).mounts(),
         mount_point=roots.store.directory("mnt"),
-        registrations=system.registrations,
+        registrations=root.registrations,
         env=_variables(program or "/bin/sh", options.keep),
         cwd="/root" if tree.real_path("/root") else "/",
         network=True,
