@@ -104,6 +104,12 @@ def mounts(tree: ast.AST) -> list[str]:
     return [name for name in called if name.rpartition(".")[2] in MOUNTERS]
 
 
+def makes_views(tree: ast.AST) -> list[str]:
+    """What a root seen inside is made from, where it is not said to `RootView`."""
+    called = [ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    return [name for name in called if name.rpartition(".")[2] in ("Overlay", "Devices")]
+
+
 def prints(tree: ast.AST) -> list[int]:
     """Lines with print(), or with the stdout or stderr of sys written to."""
     found = []
@@ -175,6 +181,12 @@ def test_mounts_nothing(name: str) -> None:
     assert "sandbox.syscalls" not in own_imports(name, MODULES[name])
 
 
+# The doctor tries the mounts themselves.
+@pytest.mark.parametrize("name", [n for n in NAMES if n != "doctor.trials" and n.partition(".")[0] != "sandbox"])
+def test_views_are_put_together_in_one_place(name: str) -> None:
+    assert makes_views(MODULES[name]) == []
+
+
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "base.log"])
 def test_writes_nothing_to_the_terminal(name: str) -> None:
     assert prints(MODULES[name]) == []
@@ -202,6 +214,7 @@ def test_the_rules_can_fail() -> None:
     assert starts_processes(ast.parse("import os\nos.execvp('sh', ['sh'])")) == ["execvp"]
     assert starts_processes(ast.parse("from os import fork")) == ["fork"]
     assert mounts(ast.parse("libc.umount2(b'/x', 0)")) == ["libc.umount2"]
+    assert makes_views(ast.parse("[mounts.Overlay((), None, None), Devices()]")) == ["mounts.Overlay", "Devices"]
     assert prints(ast.parse("print(1)\nsys.stderr.write('x')")) == [1, 2]
     assert "subprocess" in foreign_imports("x", ast.parse("def f():\n    from subprocess import run"))
     bad = ("host", "HOST", "host_root", "HostRoot", "theHost", "HOST_ARCH", "hosts")
