@@ -45,6 +45,40 @@ def test_the_server_compiles(xbuild: Xbuild) -> None:
     assert unpacked(result["artifact"]) == unpacked(xbuild.build("tiny")["artifact"])
 
 
+BESIDE = (
+    *("-save-temps", "-fstack-usage", "-fcallgraph-info=su", "-fdump-tree-optimized=own.txt -O1", "-fdump-rtl-expand"),
+    *("-aux-info protos", "-gsplit-dwarf", "--coverage -frandom-seed=1", "-fprofile-generate -frandom-seed=1"),
+    *("-da -O2", "-Wa,-adhln=list", "-fopt-info=info -O3", "-fdiagnostics-format=json-file -Wextra"),
+    *("-fverbose-asm -S", "-frecord-gcc-switches", "-dumpdir x- -fstack-usage", "-g3", "-fsyntax-only", "-v"),
+)
+GIVEN = ("-O2 -g -MD", "-Wp,-MD,deps", "-fopt-info -O3", "-g -grecord-gcc-switches -pg")
+ASK = """
+    number=0
+    while read -r options; do
+        number=$((number + 1)); mkdir $number; cp unit.c $number; cd $number
+        echo "== $options"
+        gcc $options -c unit.c 2>&1 | sed 's,/tmp/cc[A-Za-z0-9]*,/tmp/ccXXXXXX,g'
+        sha256sum *
+        cd ..
+    done < options
+"""
+
+
+def test_files_beside_the_object_are_there(xbuild: Xbuild) -> None:
+    """What distcc does not send back is compiled here: so the compiler says and leaves the same as without it."""
+    source = "int f(int *p, int n)\n{\n    int t = 0;\n    while (n--) t += p[n] * 3;\n    return t;\n}\n"
+    files = {"unit.c": source, "options": "".join(f"{options}\n" for options in (*BESIDE, *GIVEN))}
+    xbuild.recipe(files=files, build={"compile": f"{ASK}    echo 42 > answer\n"})
+    results = [xbuild.build("tiny", "--mode", mode) for mode in ("distcc", "emulated")]
+    said = [next((Path(result["records"]).with_name("logs")).glob("*-compile.log")).read_text() for result in results]
+    assert said[0] == said[1]
+    assert said[1].count("== ") == len(BESIDE) + len(GIVEN)
+    for name in ("unit.su", "unit.i", "own.txt", "protos", "unit.dwo", "unit.gcno", "list", "info", "unit.d"):
+        assert f"  {name}\n" in said[0]
+    counts = results[0]["distcc"]
+    assert (counts["remote"], counts["fallback"], counts["local"]) == (len(GIVEN), 0, len(BESIDE))
+
+
 def test_a_compile_that_stays_here_is_counted_and_told(xbuild: Xbuild) -> None:
     # Nobody listens there: distcc then compiles emulated, and succeeds.
     library(xbuild, COMPILE.replace('cc -g -O2 -c "$f"', 'DISTCC_HOSTS=127.0.0.1:9 cc -g -O2 -c "$f"', 1))

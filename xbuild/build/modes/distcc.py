@@ -1,7 +1,8 @@
 """Mode distcc: the emulated root, whose compilers hand their work to a native distccd beside the build.
 
-The root's own distcc stands in for the compilers by coming first in PATH (distcc(1), "MASQUERADING"). The server runs
-in the build's private network, in the native root of the target's word size, so that no width shows in what it writes.
+The root's own distcc stands in for the compilers by coming first in PATH (distcc(1), "MASQUERADING"), behind a script
+that keeps here what distcc gets wrong (`masquerade.py`). The server runs in the build's private network, in the native
+root of the target's word size, so that no width shows in what it writes.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from xbuild.base import log
 from xbuild.base.errors import MachineError
 from xbuild.base.paths import BUILDER
 from xbuild.build.environment import Root, WorkPlace
+from xbuild.build.modes import masquerade
 from xbuild.build.modes.mode import Mode, Site
 from xbuild.formats.debian import Tree
 from xbuild.model.native import here
@@ -30,7 +32,7 @@ PORT = 3632
 """What distccd listens on unless it is told otherwise (distccd(1))."""
 
 MASQUERADE = "/run/distcc"
-"""Where, inside, the links lie that stand in for compilers. Debian's own directory lacks cc and c++."""
+"""Where, inside, that lies which stands in for compilers. Debian's own directory lacks cc and c++."""
 
 SERVER_LOG = "distccd.log"
 CLIENT_LOG = "distcc.log"
@@ -47,8 +49,8 @@ class Summary:
     """What became of the calls of compilers, by count.
 
     remote: compiled by a server. fallback: could have been, but was compiled here, emulated; files: which. failed: a
-    compile that failed there and here alike, such as a question of configure. local: links, questions, and whatever
-    distcc does not give away.
+    compile that failed there and here alike, such as a question of configure. local: links, questions, and whatever is
+    not given away.
     """
 
     remote: int = 0
@@ -90,7 +92,7 @@ def variables(known: Mapping[str, str], servers: Sequence[str], jobs: int) -> di
 
 
 def prepare(place: WorkPlace, target: Tree, toolchain: Toolchain) -> None:
-    """Lay the links that stand in for the compilers of the tree `target`, and make the client's own directory.
+    """Lay what stands in for the compilers of the tree `target`, and make the client's own directory.
 
     Without that directory the client compiles all by itself, and says so only in its log.
     """
@@ -103,13 +105,7 @@ def prepare(place: WorkPlace, target: Tree, toolchain: Toolchain) -> None:
         file.chmod(0o644)
         (client / CLIENT_LOG).hardlink_to(file)
         give_tree(BUILDER, [client])
-    folder = place.path / "scratch" / "run" / Path(MASQUERADE).name
-    folder.mkdir(exist_ok=True)
-    folder.chmod(0o755)
-    for name in _compilers(target, toolchain):
-        link = folder / name
-        if not link.is_symlink():
-            link.symlink_to("/usr/bin/distcc")
+    masquerade.lay(place.scratch("run") / Path(MASQUERADE).name, MASQUERADE, _compilers(target, toolchain))
 
 
 def service(toolchain: Toolchain, trees: Mapping[str, Path], target: Tree, place: WorkPlace, jobs: int) -> Service:
@@ -161,6 +157,8 @@ def _follow(pid: str, said: str, states: dict[str, str], found: Summary) -> None
     """Take one line of the log; states: what each of the client's processes is about to do here."""
     if said.startswith("(dcc_scan_args) scanning"):
         states[pid] = "local"
+    elif said.startswith(masquerade.KEPT):
+        found.local += 1
     elif re.match(r"compile from .* to ", said):
         # It is one for a server: where it is compiled here after all, the client had to fall back.
         states[pid] = "fallback"
