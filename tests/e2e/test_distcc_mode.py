@@ -48,7 +48,7 @@ def test_the_server_compiles(xbuild: Xbuild) -> None:
 BESIDE = (
     *("-save-temps", "-fstack-usage", "-fcallgraph-info=su", "-fdump-tree-optimized=own.txt -O1", "-fdump-rtl-expand"),
     *("-aux-info protos", "-gsplit-dwarf", "--coverage -frandom-seed=1", "-fprofile-generate -frandom-seed=1"),
-    *("-da -O2", "-Wa,-adhln=list", "-fopt-info=info -O3", "-fdiagnostics-format=json-file -Wextra"),
+    *("-da -O2", "-Wa,-adhln=list", "-fopt-info-all=info -O3", "-fdiagnostics-format=json-file -Wextra"),
     *("-fverbose-asm -S", "-frecord-gcc-switches", "-dumpdir x- -fstack-usage", "-g3", "-fsyntax-only", "-v"),
 )
 GIVEN = ("-O2 -g -MD", "-Wp,-MD,deps", "-fopt-info -O3", "-g -grecord-gcc-switches -pg")

@@ -1,5 +1,7 @@
 """Leaks: whatever a build can ask about where it runs has the same answer in both modes; see leaks.py.
 
+What the native tools answer in a shell and in the phase of a build is held against a phase of mode emulated. The same
+against mode system, where no qemu-user takes part, is in tests/slow/leaks-in-a-machine.
 A comparison that finds nothing proves nothing unless it can find something: each probe is also asked where leaks were
 planted (planted.py), and must differ there.
 """
@@ -14,11 +16,13 @@ import sys
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from command_line import CHECKOUT, Xbuild
-from leaks import PACKAGES, TARGETS, Probe, answers, probes, script
+from leaks import TARGETS, Probe, answers, built, probes, recipe, script
 
+from xbuild.formats.record import Record
 from xbuild.sandbox.run import remove_tree
 
 pytestmark = pytest.mark.e2e
@@ -29,31 +33,52 @@ CONTROLS = {"questions": ("umask", "file order", "dates"), "wrappers": ("dpkg", 
 """By plant: probes that it must not spoil."""
 MACHINES = [("armhf", "armv7l", "arm-linux-gnueabihf"), ("arm64", "aarch64", "aarch64-linux-gnu")]
 """By target: what uname -m says, and the triplet."""
-RUNS = ("emulated", "substituted", "questions", "wrappers")
+RUNS = ("emulated", "phase", "substituted", "questions", "wrappers")
+PHASES = {"emulated": "emulated", "phase": "substituted"}
+"""By run: the mode of the build that asks in a phase. The others ask in a shell."""
+
+
+class Asked(NamedTuple):
+    """What the probes said, and the record of a phase."""
+
+    answers: Mapping[str, str]
+    record: Record
+
+
 Answers = Mapping[tuple[str, str], Mapping[str, str]]
 """By target and run: what the probes said."""
+PCH_BY_ANOTHER = "/usr/bin/arm-linux-gnueabihf-as"
+"""Starts once less in mode substituted for armhf: see the probe of a precompiled header with -flto only at its use."""
 
 
 @pytest.fixture(scope="module")
-def said(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Answers]:
-    """The answers of all runs. The emulated ones take longest, so they start first."""
+def asked(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[tuple[str, str], Asked]]:
+    """All runs, by target and name. The emulated ones take longest, so they start first."""
     project = tmp_path_factory.mktemp("project")
     shutil.copytree(CHECKOUT / "toolchains", project / "toolchains")
     (project / "recipes").mkdir()
     xbuild = Xbuild(project, cache)
     for run in RUNS:
-        xbuild.recipe(run, depends={"packages": list(PACKAGES)})
+        recipe(xbuild, run, PROBES)
     for target in TARGETS:
         xbuild("shell", "substituted", "--target", target, "--", "true")
-    asked = [(target, run) for run in RUNS for target in TARGETS]
+    runs = [(target, run) for run in RUNS for target in TARGETS]
     with ThreadPoolExecutor(2) as pool:
-        yield dict(zip(asked, pool.map(lambda words: _ask(xbuild, *words), asked), strict=True))
-    remove_tree(cache / "work")
+        yield dict(zip(runs, pool.map(lambda words: _ask(xbuild, *words), runs), strict=True))
+    for part in ("work", "artifacts"):
+        remove_tree(cache / part)
 
 
-def _ask(xbuild: Xbuild, target: str, run: str) -> Mapping[str, str]:
-    if run in ("emulated", "substituted"):
-        words = ["-m", "invoke", "shell", run, "--target", target, "--mode", run, "--", script(PROBES)]
+@pytest.fixture(scope="module")
+def said(asked: Mapping[tuple[str, str], Asked]) -> Answers:
+    return {run: known.answers for run, known in asked.items()}
+
+
+def _ask(xbuild: Xbuild, target: str, run: str) -> Asked:
+    if mode := PHASES.get(run):
+        return Asked(*built(xbuild, run, target, mode))
+    if run == "substituted":
+        words = ["-m", "invoke", "shell", run, "--target", target, "--", script(PROBES)]
     else:
         wanted = [probe for probe in PROBES if run in probe.plant.values() or probe.name in CONTROLS[run]]
         words = [str(Path(__file__).with_name("planted.py")), run, run, target, script(wanted)]
@@ -68,15 +93,18 @@ def _ask(xbuild: Xbuild, target: str, run: str) -> Mapping[str, str]:
         check=False,
     )
     assert done.returncode == 0, (words[:-1], done.stderr)
-    return answers(done.stdout)
+    return Asked(answers(done.stdout), Record({}, whole=True))
 
 
 @pytest.mark.parametrize("probe", PROBES, ids=lambda probe: probe.name)
 @pytest.mark.parametrize("target", TARGETS)
-def test_the_answers_are_the_same(request: pytest.FixtureRequest, said: Answers, target: str, probe: Probe) -> None:
+@pytest.mark.parametrize("run", ["substituted", "phase"])
+def test_the_answers_are_the_same(
+    request: pytest.FixtureRequest, said: Answers, run: str, target: str, probe: Probe
+) -> None:
     if reason := probe.known.get(target):
         request.applymarker(pytest.mark.xfail(strict=True, reason=reason, raises=AssertionError))
-    native, emulated = (said[target, run][probe.name] for run in ("substituted", "emulated"))
+    native, emulated = (said[target, name][probe.name] for name in (run, "emulated"))
     assert emulated.strip()
     assert native == emulated
 
@@ -90,6 +118,18 @@ def test_a_planted_leak_is_found(said: Answers, target: str, probe: Probe) -> No
 @pytest.mark.parametrize("target", TARGETS)
 def test_a_plant_spoils_nothing_else(said: Answers, target: str, plant: str, name: str) -> None:
     assert said[target, plant][name] == said[target, "emulated"][name]
+
+
+@pytest.mark.parametrize(("target", "fewer"), [("armhf", PCH_BY_ANOTHER), ("arm64", None)])
+def test_the_same_programs_are_recorded(
+    asked: Mapping[tuple[str, str], Asked], target: str, fewer: str | None
+) -> None:
+    native, emulated = (asked[target, run].record for run in ("phase", "emulated"))
+    assert emulated.total(native=True).total() == 0
+    assert native.total(native=True).total() > emulated.total(native=False).total() / 2
+    ran = [record.total(native=True) + record.total(native=False) for record in (native, emulated)]
+    differ = {path for path in ran[0].keys() | ran[1].keys() if ran[0][path] != ran[1][path]}
+    assert {path for path in differ if not path.startswith("/tmp/")} == ({fewer} if fewer else set())
 
 
 def test_each_probe_can_fail() -> None:
