@@ -59,6 +59,12 @@ class Action:
     reason: str
 
 
+_OF_TARGET: Any = {
+    "name": True, "triplet": True, "elf": True, "distribution": {"suite", "components", "packages", "variant"},
+}  # fmt: skip
+"""What counts of a target: where packages come from does not."""
+
+
 def artifact_value(
     recipe: Recipe,
     phases: Sequence[Phase],
@@ -81,7 +87,7 @@ def artifact_value(
         "phases": {phase.name: phase.script for phase in phases},
         "environment": variables(recipe, epoch=0),
         "variables": phase_variables(recipe, toolchain, jobs=0),
-        "target": toolchain.model_dump(mode="json", by_alias=True, include={"name", "triplet", "elf", "distribution"}),
+        "target": toolchain.model_dump(mode="json", by_alias=True, include=_OF_TARGET),
         "mode": mode,
         "contents": dict(contents),
     }

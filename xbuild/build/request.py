@@ -30,26 +30,29 @@ class Here:
 class Request:
     """One recipe for one target, and all options that decide about what comes out; `here`: those that do not.
 
-    recipe, target: names of files of the project, or paths. root: name or path of an imported root, instead of the
-    recipe's. without: real paths, in the root, of programs that are to have no twin. grouped: tools of a group switch
-    together. servers: machines of the user's own, in distcc's words (distcc(1), "HOST SPECIFICATIONS"); () is a server
-    of ours.
+    recipe, target: names of files of the project, or paths. snapshot: a day, or a time, whose archive is taken. root:
+    name or path of an imported root, instead of the recipe's. without: real paths, in the root, of programs that are to
+    have no twin. grouped: tools of a group switch together. servers: machines of the user's own, in distcc's words
+    (distcc(1), "HOST SPECIFICATIONS"); () is a server of ours. locked: the recipe's lock file counts.
     """
 
     recipe: str
     target: str
     mode: str = DEFAULT.name
     suite: str | None = None
+    snapshot: str | None = None
     root: str | None = None
     without: Annotated[frozenset[str], PlainSerializer(sorted, return_type=Sequence[str])] = frozenset()
     grouped: bool = True
     servers: tuple[str, ...] = ()
+    locked: bool = True
     here: Here = field(default_factory=Here)
 
     def options(self) -> str:
         """What is not the default, as on the command line after recipe and target."""
         words = ["--mode", self.mode] if self.mode != DEFAULT.name else []
         words += ["--suite", self.suite] if self.suite else []
+        words += ["--snapshot", self.snapshot] if self.snapshot else []
         words += ["--root", self.root] if self.root else []
         words += ["--without", ",".join(sorted(self.without))] if self.without else []
         words += ["--distcc-hosts", " ".join(self.servers)] if self.servers else []

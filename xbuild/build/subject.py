@@ -23,12 +23,14 @@ from xbuild.model.load import (
     recipe_path,
     toolchain_names,
 )
+from xbuild.model.lock import load_lock
 from xbuild.model.phases import Phase, resolve_phases
 from xbuild.model.recipe import Recipe
 from xbuild.model.toolchain import Toolchain
 from xbuild.roots import imported as imported_roots
 from xbuild.roots.distribution import Roots
 from xbuild.roots.imported import Imported
+from xbuild.roots.resolve import Locked
 from xbuild.sandbox.run import remove_tree
 from xbuild.sources import require_unchanged
 from xbuild.store.local import Store
@@ -89,6 +91,8 @@ class Subject:
             words += [f"root-{self.imported.sha256[:10]}"]
         elif self.toolchain.distribution.suite != self.default_suite:
             words += [self.toolchain.distribution.suite]
+        # The dots and letters of a name, whatever way the day was written.
+        words += [self.request.snapshot.replace("-", "")] if self.request.snapshot else []
         words += [self.mode.name] if self.mode != DEFAULT else []
         return "-".join(words)
 
@@ -146,7 +150,10 @@ def read(request: Request, store: Store | None = None) -> Subject:
     suite = request.suite or (imported_roots.release(imported, plain) if imported else None)
     default_suite = plain.distribution.suite
     plain = plain.with_suite(suite) if suite else plain
-    roots = Roots(store, plain, load_policy(plain), substituted=mode.bootstrap, imported=imported)
+    snapshot, locked = _locked(request, plain, project) if imported is None else (request.snapshot, {})
+    address = plain.snapshot(snapshot) if snapshot else None
+    words = (store, plain, load_policy(plain))
+    roots = Roots(*words, substituted=mode.bootstrap, imported=imported, snapshot=address, locked=locked)
     toolchain = imported.adapted(plain) if imported else plain
     packages, lacking = _packages(recipe, mode, roots, toolchain)
     return Subject(
@@ -169,6 +176,16 @@ def read(request: Request, store: Store | None = None) -> Subject:
 
 def _root_name(imported: Imported | None) -> str:
     return imported.name.replace(":", "-") if imported else ""
+
+
+def _locked(request: Request, toolchain: Toolchain, project: Path) -> tuple[str | None, dict[str, Locked]]:
+    """The snapshot, and what the lock file fixes, if there is one for this target and release."""
+    lock = load_lock(recipe_path(request.recipe, project)) if request.locked else None
+    target = lock.targets.get(toolchain.name) if lock else None
+    if target is None or target.suite != toolchain.distribution.suite:
+        return request.snapshot, {}
+    roots = {what: Locked(root.wanted, root.packages) for what, root in target.roots.items()}
+    return request.snapshot or target.snapshot, roots
 
 
 def _imported(word: str | None, toolchain: Toolchain, store: Store, project: Path) -> Imported | None:

@@ -17,6 +17,7 @@ COMMON = {
         f"{mode.name} ({mode.summary}{', the default' if mode == DEFAULT else ''})" for mode in MODES.values()
     ),
     "suite": "another release of the distribution, e.g. bookworm",
+    "snapshot": "a day (2026-01-31): packages as the distribution's archive had them then",
     "root": "name of an imported root, or a path with a slash, in the place of the distribution's",
 }
 """Help of the options that many tasks have."""

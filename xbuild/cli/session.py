@@ -36,6 +36,7 @@ def _exit_code(returncode: int) -> int:
     help={
         "target": "name of a file in toolchains/ (default: the one whose program it is, armhf for a script)",
         "suite": COMMON["suite"],
+        "snapshot": COMMON["snapshot"],
         "sysroot": "a directory that is / instead of the target root, such as /usr/arm-linux-gnueabihf",
         "keep": "the name of a system that `shell --keep` has made, to be / instead of the plain root",
         "native": "on (the default) or off: programs of the root that it starts run natively where they can",
@@ -48,6 +49,7 @@ def run(
     c: Context,
     target: str = "",
     suite: str = "",
+    snapshot: str = "",
     sysroot: str = "",
     keep: str = "",
     native: str = "on",
@@ -66,6 +68,7 @@ def run(
     options = RunOptions(
         target=target or None,
         suite=suite or None,
+        snapshot=snapshot or None,
         sysroot=Path(sysroot).absolute() if sysroot else None,
         keep=keep or None,
         native=switch("--native", native),
@@ -94,6 +97,7 @@ def shell(
     target: str = "armhf",
     mode: str = "substituted",
     suite: str = "",
+    snapshot: str = "",
     root: str = "",
     artifact: bool = False,
     keep: str = "",
@@ -104,10 +108,23 @@ def shell(
     log.configure(verbose=int(verbose))
     words = words_after(c.remainder)
     if recipe == _NO_RECIPE:
-        return _exit_code(_system(_command(words), target, mode, suite, root, artifact=artifact, keep=keep, bind=bind))
+        if artifact:
+            raise UsageError("--artifact is for a shell with a recipe")
+        options = ShellOptions(
+            target=target,
+            suite=suite or None,
+            snapshot=snapshot or None,
+            keep=keep or None,
+            root=root or None,
+            native=_bare_mode(mode, target),
+            binds=tuple(Path(name).absolute() for name in names("--bind", bind)) if bind else (),
+        )
+        require(native=load_toolchain(target, paths.project()).native)
+        return _exit_code(open_shell(_command(words), options))
     if keep or bind:
         raise UsageError("--keep and --bind are for a shell without a recipe")
-    subject = read(request_of(_BARE if recipe == "bare" else recipe, target, mode, suite, root))
+    name = _BARE if recipe == "bare" else recipe
+    subject = read(request_of(name, target, mode, suite, root, snapshot=snapshot or None))
     require(native=subject.toolchain.native)
     return build_shell(subject, _command(words, f". {VARIABLES}; "), with_artifact=artifact)
 
@@ -117,24 +134,12 @@ def _command(words: list[str], before: str = "") -> list[str]:
     return ["sh", "-c", before + words[0]] if len(words) == 1 else words
 
 
-def _system(
-    words: list[str], target: str, mode: str, suite: str, root: str, *, artifact: bool, keep: str, bind: str
-) -> int:
-    if artifact:
-        raise UsageError("--artifact is for a shell with a recipe")
+def _bare_mode(mode: str, target: str) -> bool:
+    """Whether programs have twins in a shell without a recipe. Raises UsageError for a mode that is for builds."""
     chosen = mode_of(mode)
     if not chosen.bare:
         raise UsageError(
             f"mode {mode} is for a shell with a recipe",
             hint=f"invoke shell bare --target {target} --mode {mode} -- COMMAND; `bare` stands for no recipe",
         )
-    require(native=load_toolchain(target, paths.project()).native)
-    options = ShellOptions(
-        target=target,
-        suite=suite or None,
-        keep=keep or None,
-        root=root or None,
-        native=chosen.twins,
-        binds=tuple(Path(name).absolute() for name in names("--bind", bind)) if bind else (),
-    )
-    return open_shell(words, options)
+    return chosen.twins

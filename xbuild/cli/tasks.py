@@ -26,6 +26,7 @@ from xbuild.cli.compare import compare
 from xbuild.cli.development import lint, run_tests
 from xbuild.cli.export import export
 from xbuild.cli.guard import guarded
+from xbuild.cli.lock import lock
 from xbuild.cli.machine import clean, doctor
 from xbuild.cli.measure import bench
 from xbuild.cli.recheck import check
@@ -76,6 +77,7 @@ def build(
     target: str = "armhf",
     mode: str = "substituted",
     suite: str = "",
+    snapshot: str = "",
     root: str = "",
     jobs: str = "",
     from_: str = "",
@@ -91,7 +93,7 @@ def build(
     """Build a recipe for a target; the artifact comes to dist/."""
     log.configure(json=json, verbose=int(verbose))
     here = Here(jobs=number("--jobs", jobs), start=from_ or None, keep=keep)
-    more: dict[str, Any] = {"servers": tuple(distcc_hosts.split())}
+    more: dict[str, Any] = {"servers": tuple(distcc_hosts.split()), "snapshot": snapshot or None}
     more |= {"without": frozenset(filter(None, without.split(",")))}
     request = request_of(recipe, target, mode, suite, root, here=here, **more)
     subject = read(request)
@@ -127,13 +129,14 @@ def why(
     target: str = "armhf",
     mode: str = "substituted",
     suite: str = "",
+    snapshot: str = "",
     root: str = "",
     exec: str = "",
     json: bool = False,
 ) -> None:
     """Tell what a build would do and which inputs changed since the last one; or how one program would run."""
     log.configure(json=json)
-    subject = read(request_of(recipe, target, mode, suite, root))
+    subject = read(request_of(recipe, target, mode, suite, root, snapshot=snapshot or None))
     if exec:
         answer = explain_exec(subject, exec)
         for line in [] if json else answer.lines():
@@ -157,11 +160,12 @@ def log_(
     target: str = "armhf",
     mode: str = "substituted",
     suite: str = "",
+    snapshot: str = "",
     root: str = "",
     phase: str = "",
 ) -> None:
     """Print the logs of the last build."""
-    subject = read(request_of(recipe, target, mode, suite, root))
+    subject = read(request_of(recipe, target, mode, suite, root, snapshot=snapshot or None))
     logs, place = kept(subject, "logs"), subject.place.logs
     folder = place if logged(place) or not logs else logs[0]
     steps = logged(folder)
@@ -218,7 +222,7 @@ def reference(_c: Context) -> None:
 allow_missing_words()
 namespace = Collection("xbuild")
 for _task in (
-    build, check, compare, bisect, trace, bench, why, run, shell, export,
+    build, lock, check, compare, bisect, trace, bench, why, run, shell, export,
     list_, clean, doctor, run_tests, lint, reference,
 ):  # fmt: skip
     namespace.add_task(_task)

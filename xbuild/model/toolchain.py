@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, StrictBool, model_validator
@@ -12,6 +13,8 @@ from xbuild.model.native import Architecture, Native, Triplet
 
 Suite = Annotated[str, *text_like(r"[a-z][a-z0-9.-]*", "the name of a distribution's suite")]
 AbsolutePath = Annotated[str, *text_like(r"/\S+", "an absolute path")]
+
+_DATE = re.compile(r"([0-9]{4})-?([01][0-9])-?([0-3][0-9])(T[0-9]{6}Z)?")
 
 _NEEDED = 2
 """How much of what a foreign target needs is left away by a file that is for a native one alone."""
@@ -56,6 +59,9 @@ class Distribution(Model):
     suite: Suite = Field(description="The distribution's release")
     components: tuple[Name, ...] = Field(("main",), description="Parts of the archive")
     packages: tuple[Package, ...] = Field((), description="What every build finds in the target root")
+    snapshots: str | None = Field(
+        None, description="Address of the archive as it was at a time, for `--snapshot`: `{date}` stands for it"
+    )
     variant: Literal["buildd", "apt"] = Field(
         "buildd",
         description="`apt`: without compiler and make, for a target that only runs programs (`invoke run`, `shell`)",
@@ -153,6 +159,18 @@ class Toolchain(Model):
     def builds(self) -> bool:
         """Whether its root has what every build takes for granted."""
         return self.distribution.variant == "buildd" or "build-essential" in self.distribution.packages
+
+    def snapshot(self, date: str) -> str:
+        """The address of the distribution's archive as it was at `date`, a day or a time. Raises UsageError."""
+        match = _DATE.fullmatch(date)
+        if match is None:
+            hint = "for example 2026-01-31, or 20260131T120000Z"
+            raise UsageError(f"--snapshot must be a day, or a time in UTC, not {date!r}", hint=hint)
+        if self.distribution.snapshots is None:
+            hint = f"add `snapshots` to `distribution` in toolchains/{self.name}.yml"
+            raise UsageError(f"the target {self.name} names no archive of snapshots", hint=hint)
+        day, time = "".join(match.group(1, 2, 3)), match[4] or "T000000Z"
+        return self.distribution.snapshots.replace("{date}", f"{day}{time}")
 
     def with_suite(self, suite: str) -> Toolchain:
         """This toolchain for another release of the distribution."""

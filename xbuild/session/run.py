@@ -34,13 +34,16 @@ _NOT_FOUND = 127
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How to run a program. target: a name, None: the one whose programs it is one of. sysroot: what is `/` instead of
-    the target's root. keep: name of a kept system that is `/`. native: programs of the root have twins. trace: tell
-    afterwards which programs ran, and how.
+    """How to run a program.
+
+    target: a name, None: the one whose programs it is one of. snapshot: a day, or a time, whose archive is taken.
+    sysroot: what is `/` instead of the target's root. keep: name of a kept system that is `/`. native: programs of the
+    root have twins. trace: tell afterwards which programs ran, and how.
     """
 
     target: str | None = None
     suite: str | None = None
+    snapshot: str | None = None
     sysroot: Path | None = None
     keep: str | None = None
     native: bool = True
@@ -50,9 +53,15 @@ class RunOptions:
 DEFAULT_TARGET = "armhf"
 
 
-def roots_of(toolchain: Toolchain, store: Store, imported: Imported | None = None) -> Roots:
-    """What makes and finds the roots of a target. imported: the target root, where the user has brought it."""
-    return Roots(store, toolchain, load_policy(toolchain), imported=imported)
+def roots_of(
+    toolchain: Toolchain, store: Store, imported: Imported | None = None, snapshot: str | None = None
+) -> Roots:
+    """What makes and finds the roots of a target. imported: the target root, where the user has brought it.
+
+    snapshot: a day, or a time, whose archive is taken.
+    """
+    address = toolchain.snapshot(snapshot) if snapshot else None
+    return Roots(store, toolchain, load_policy(toolchain), imported=imported, snapshot=address)
 
 
 def run(command: Sequence[str], options: RunOptions) -> int:
@@ -75,7 +84,7 @@ def run(command: Sequence[str], options: RunOptions) -> int:
     store = open_store()
     with store.lock(IN_USE, shared=True, describe="cleans the store"), contextlib.ExitStack() as stack:
         with writing_below(store.root):
-            roots = roots_of(toolchain, store)
+            roots = roots_of(toolchain, store, snapshot=options.snapshot)
             source = _source(roots, options, stack)
             root = prepare(roots, source, native=options.native, record=options.trace)
         view, seen = seen_by_user(root.view, wanted.path)

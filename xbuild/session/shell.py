@@ -38,11 +38,12 @@ class ShellOptions:
     """How to open a system. keep: the name that its changes are kept by; None: they are thrown away.
 
     native: programs have twins. binds: directories of the user's that he wants to see at the same paths. root: name or
-    path of an imported root.
+    path of an imported root. snapshot: a day, or a time, whose archive is taken.
     """
 
     target: str
     suite: str | None = None
+    snapshot: str | None = None
     keep: str | None = None
     native: bool = True
     binds: tuple[Path, ...] = ()
@@ -66,7 +67,7 @@ def shell(command: Sequence[str], options: ShellOptions) -> int:
     with store.lock(IN_USE, shared=True, describe="cleans the store"), contextlib.ExitStack() as stack:
         stack.enter_context(writing_below(store.root))
         stack.enter_context(imported_roots.used(store, imported))
-        roots = roots_of(toolchain, store, imported)
+        roots = roots_of(toolchain, store, imported, options.snapshot)
         source = target_root(roots)
         place = stack.enter_context(_place(store, toolchain, options.keep, source))
         return enter(roots, source, place, command, options)

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 from xbuild.base.digest import canonical_json
 
+_PACKAGE = re.compile(r"(\S+) ([a-z0-9]+) ([0-9a-f]{64})")
+"""A package by its name: version, architecture, sha256."""
+
 
 def diff_values(old: Any, new: Any) -> list[str]:
-    """What differs between two JSON values, in lines: `recipe.version: '1' -> '2'`, `packages: + libfoo`.
+    """What differs between two JSON values, in lines: `recipe.version: '1' -> '2'`, `packages: + libfoo`; of packages
+    of a root `zlib1g 1:1.3-1 -> 1:1.3-2 in the target root`.
 
     Empty exactly if both have the same key.
     """
@@ -38,12 +43,32 @@ def _differences(path: str, old: Any, new: Any) -> Iterator[str]:
 def _mapping_differences(path: str, old: dict[str, Any], new: dict[str, Any]) -> Iterator[str]:
     for name in sorted({*old, *new}):
         below = f"{path}.{name}" if path else name
-        if name not in new:
+        before, after = _package(old.get(name)), _package(new.get(name))
+        if (before or after) and (before or name not in old) and (after or name not in new):
+            if old.get(name) != new.get(name):
+                yield _package_difference(name, path.rpartition(".")[2], before, after)
+        elif name not in new:
             yield f"{below}: - {_show(old[name])}"
         elif name not in old:
             yield f"{below}: + {_show(new[name])}"
         else:
             yield from _differences(below, old[name], new[name])
+
+
+def _package(value: Any) -> re.Match[str] | None:
+    return _PACKAGE.fullmatch(value) if isinstance(value, str) else None
+
+
+def _package_difference(name: str, where: str, old: re.Match[str] | None, new: re.Match[str] | None) -> str:
+    if old is None or new is None:
+        known = old or new
+        assert known is not None
+        return f"{name} {known[1]} {'is new in' if old is None else 'is gone from'} the {where}"
+    if old[1] != new[1]:
+        return f"{name} {old[1]} -> {new[1]} in the {where}"
+    if old[2] != new[2]:
+        return f"{name} {old[1]} of {old[2]} -> {new[2]} in the {where}"
+    return f"{name} {old[1]} in the {where} is another file of the same version: sha256 {old[3][:12]} -> {new[3][:12]}"
 
 
 def _list_differences(path: str, old: list[Any], new: list[Any]) -> Iterator[str]:
