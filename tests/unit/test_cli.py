@@ -207,7 +207,8 @@ def test_binfmt_list(xbuild: Run) -> None:
 def test_plan_with_an_empty_store_makes_nothing(xbuild: Run, no_process: None, cache: Path) -> None:
     ended = xbuild("build", "zlib", "--plan")
     assert (ended.code, ended.err) == (0, "")
-    lines = ended.out.splitlines()
+    *lines, key = ended.out.splitlines()
+    assert re.fullmatch("key: [0-9a-f]{64}", key)
     # Plain text, in columns.
     assert all(line == line.rstrip() and line.isascii() for line in lines)
     column = lines[0].index("reason")

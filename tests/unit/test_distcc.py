@@ -9,6 +9,8 @@ from xbuild.build.environment import WorkPlace
 from xbuild.build.modes import distcc
 from xbuild.formats.debian import Tree
 from xbuild.model.load import load_toolchain
+from xbuild.roots.distribution import Roots
+from xbuild.store.local import Store
 
 PROJECT = Path(__file__).parents[2]
 ARMHF, ARM64 = (load_toolchain(name, PROJECT) for name in ("armhf", "arm64"))
@@ -108,10 +110,12 @@ def test_a_native_root_without_the_server(place: WorkPlace, tmp_path: Path) -> N
     assert "toolchains/arm64.yml" in (caught.value.hint or "")
 
 
-def test_own_machines() -> None:
+def test_own_machines(tmp_path: Path) -> None:
     known = {"PATH": "/usr/bin"}
     own = distcc.variables(known, ["@box", "127.0.0.1:99/4"], 2)
     assert own["DISTCC_HOSTS"] == "@box 127.0.0.1:99/4"
     assert own["PATH"] == "/run/distcc:/usr/bin"
     assert distcc.variables(known, [], 2)["DISTCC_HOSTS"] == "127.0.0.1:3632/2"
-    assert distcc.inputs(ARMHF, {}, ["box"]) == {"distcc-hosts": ["box"]}
+    roots = Roots(Store(tmp_path), ARMHF, None)
+    assert distcc.MODE.inputs(roots, ["box"]) == {"distcc-hosts": ["box"]}
+    assert distcc.MODE.inputs(roots, []) == {}

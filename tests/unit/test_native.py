@@ -12,9 +12,9 @@ from xbuild.base import paths
 from xbuild.base.errors import MachineError
 from xbuild.base.yamlfile import load_model
 from xbuild.build.modes import distcc
+from xbuild.build.prepared import prepare
 from xbuild.build.request import Request
 from xbuild.build.standing import actions
-from xbuild.build.subject import read
 from xbuild.doctor import machine
 from xbuild.formats.debian import Tree
 from xbuild.formats.elf import read_elf
@@ -181,7 +181,7 @@ def test_the_loader_has_room_for_our_paths() -> None:
 def test_a_plan_on_arm64(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XBUILD_PROJECT", str(CHECKOUT))
     store = Store(tmp_path)
-    found = read(Request("zlib", "amd64"), store)
-    assert [action.name for action in actions(found) if action.name.startswith("native root")] == ["native root arm64"]
-    own = read(Request("zlib", "arm64"), store)
-    assert not [action.name for action in actions(own) if "native root" in action.name or action.name == "twins"]
+    names = [action.name for action in actions(prepare(Request("zlib", "amd64"), store))]
+    assert [name for name in names if name.startswith("native root")] == ["native root arm64"]
+    own = [action.name for action in actions(prepare(Request("zlib", "arm64"), store))]
+    assert not [name for name in own if "native root" in name or name == "twins"]

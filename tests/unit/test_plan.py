@@ -31,12 +31,14 @@ ARMHF = load_toolchain("armhf", PROJECT)
 RECIPE = load_recipe("zlib", ARMHF, PROJECT)
 PHASES = resolve_phases(RECIPE, load_presets())
 CONTENTS = {"root": {"libc6": "2.41-12"}, "native": {"cc1:/usr/libexec/cc1": "gcc-14 14.2.0-19 amd64"}}
+MAKERS = {"layout": {"a.py": "0" * 64}, "packing": {"b.py": "0" * 64}}
 NAMES = ["unpack", "configure", "compile", "install", "check"]
 
 
 def value(**changes: Any) -> dict[str, Any]:
     """The inputs of a build of zlib, as `artifact_value` gives them; changes: its arguments."""
-    arguments: dict[str, Any] = {"mode": "substituted", "patches": {"a.patch": "0" * 64}, "contents": CONTENTS}
+    arguments: dict[str, Any] = {"mode": "substituted", "patches": {"a.patch": "0" * 64}}
+    arguments |= {"contents": CONTENTS, "makers": MAKERS}
     recipe, phases, toolchain = changes.pop("recipe", RECIPE), changes.pop("phases", PHASES), ARMHF
     return artifact_value(recipe, phases, toolchain, **{**arguments, **changes})
 
@@ -72,6 +74,7 @@ def test_a_step_for_every_phase_and_the_unpacking() -> None:
         {"patches": {}},
         {"contents": {**CONTENTS, "root": {"libc6": "2.41-13"}}},
         {"contents": {**CONTENTS, "native": {}}},
+        {"makers": {**MAKERS, "layout": {}}},
         {"recipe": RECIPE.model_copy(update={"env": {"CFLAGS": "-O1"}})},
         {"recipe": RECIPE.model_copy(update={"version": "0"})},
     ],

@@ -75,6 +75,8 @@ def test_a_machine_takes_all_jobs_but_those_with_network(tmp_path: Path) -> None
 
 
 def test_the_kernel_of_a_machine_is_among_what_took_part() -> None:
-    manifest = {"inputs": {"root": {"make": "4.4"}, "native": {"kernel": "linux-image-6.12 6.12-1", "qemu": "ab" * 32}}}
+    mode = {"kernel": "linux-image-6.12 6.12-1"}
+    manifest = {"inputs": {"target root": {"make": "4.4 armhf"}, "mode": mode}, "twins": []}
     assert ("Linux (mode system)", "linux-image-6.12 6.12-1", "") in rows([manifest], "10")
-    assert not [row for row in rows([{"inputs": {"root": {}, "native": {}}}], "10") if "Linux" in row[0]]
+    without = {"inputs": {"target root": {}, "mode": {}}, "twins": []}
+    assert not [row for row in rows([without], "10") if "Linux" in row[0]]

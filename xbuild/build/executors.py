@@ -6,9 +6,10 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from xbuild.base import log
-from xbuild.base.digest import damage, read_json
+from xbuild.base.digest import damage, key_of, read_json
 from xbuild.base.errors import UsageError, XbuildError
 from xbuild.base.yamlfile import did_you_mean
 from xbuild.build import canary, outputs, phases
@@ -72,20 +73,30 @@ def _built(order: Order, store: Store, timed: Timed, *, whole: bool) -> Outcome:
     with in_use(subject), lock, writing_below(store.root):
         # Before anything is called up to date: the recipe's digest may be that of other files.
         subject.require_sources()
-        with timed.part("roots"):
-            ground = lay(subject)
-            build = prepared(subject, ground)
-        if order.key not in (None, build.key):
-            raise UsageError(
-                f"{subject.title} has another key here ({build.key[:12]}) than where it was ordered ({order.key})",
-                hint="here and there differ in the recipe, the packages of the distribution, or xbuild itself",
-            )
+        build = _prepared(order, subject)
         there = _sound(build) if order.request.here.start is None else None
         if there:
             log.info(f"{subject.title}: up to date")
-        entry = there or _Making(build, ground, timed).make()
+        entry = there
+        if entry is None:
+            with timed.part("roots"):
+                ground = lay(subject)
+            # Once more: what the mirror no longer has was resolved anew when the roots were made.
+            build = _prepared(order, subject)
+            entry = _Making(build, ground, timed).make()
         manifest = read_json(entry / f"{subject.file_name}.manifest.json")
         return Outcome("up-to-date" if there else "built", build.key, manifest, tuple(timed.seconds))
+
+
+def _prepared(order: Order, subject: Subject) -> Prepared:
+    """Raises UsageError if that has another key than the one who orders knows."""
+    build = prepared(subject)
+    if order.key not in (None, build.key):
+        raise UsageError(
+            f"{subject.title} has another key here ({build.key}) than where it was ordered ({order.key})",
+            hint="here and there differ in the recipe, the packages of the distribution, or xbuild itself",
+        )
+    return build
 
 
 def _require_possible(subject: Subject, *, whole: bool) -> None:
@@ -188,10 +199,16 @@ class _Making:
             "key": self._build.key,
             "resumed": progress.resumed,
             "phases": {record.name: record.seconds for record in progress.records},
-            "inputs": self._build.value["contents"],
+            "inputs": _told(self._build.value["contents"]),
         }
         if imported is not None:
             facts["root"] = {"name": imported.name, **imported.value(), **imported.facts.as_json()}
             facts["pairing"] = pairs.pairing
             facts["risks"] = pairs.risks
         return facts if subject.toolchain.native else facts | subject.mode.told(subject.place)
+
+
+def _told(contents: Mapping[str, Any]) -> dict[str, Any]:
+    """Packages by name, and what else is short enough to be read; of the rest the digest."""
+    long = ("policy", "makers")
+    return {name: key_of(value) if name in long else value for name, value in contents.items()}

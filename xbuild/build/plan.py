@@ -73,11 +73,13 @@ def artifact_value(
     mode: str,
     patches: Mapping[str, str],
     contents: Mapping[str, Any],
+    makers: Mapping[str, Mapping[str, str]],
 ) -> dict[str, Any]:
     """All inputs of a build: the value whose key the artifact is stored under.
 
-    patches: sha256 by path. contents: what the roots hold, as packages and versions, or the digest of an imported one,
-    whatever its name. Jobs and paths outside are no inputs.
+    patches: sha256 by path. contents: all that roots, twins and the mode decide. makers: those files of ours that
+    decide about packed bytes, under `layout` (of sources) and `packing`, sha256 by path. Jobs and paths outside are no
+    inputs.
     """
     unimportant = {"summary", "homepage", "idle_limit", "root"} | (set() if recipe.data else {"data"})
     described = recipe.model_dump(mode="json", by_alias=True, exclude=unimportant)
@@ -90,6 +92,7 @@ def artifact_value(
         "target": toolchain.model_dump(mode="json", by_alias=True, include=_OF_TARGET),
         "mode": mode,
         "contents": dict(contents),
+        "makers": {name: dict(files) for name, files in makers.items()},
     }
 
 
@@ -102,7 +105,8 @@ def steps(recipe: Recipe, phases: Sequence[Phase], value: Mapping[str, Any]) -> 
     sources = [
         source.model_dump(mode="json", include={"sha256", "into", "strip"}) for source in recipe.sources
     ]
-    key = key_of({"step": UNPACK, "shared": shared, "sources": sources, "patches": value["patches"]})
+    laid_out = {"sources": sources, "patches": value["patches"], "layout": value["makers"]["layout"]}
+    key = key_of({"step": UNPACK, "shared": shared, **laid_out})
     found = [Step(UNPACK, key)]
     for phase in phases:
         key = key_of({"step": phase.name, "after": key, "script": phase.script, "network": phase.network})

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+from xbuild import sources
+from xbuild.base import paths
 from xbuild.base.digest import file_sha256, key_of
-from xbuild.build.ground import Ground, lay
+from xbuild.base.errors import UsageError
+from xbuild.build import artifact, outputs, phases
 from xbuild.build.plan import Step, artifact_value, steps
 from xbuild.build.request import Request
 from xbuild.build.subject import Subject, read
-from xbuild.dispatcher.table import Entry
+from xbuild.sources import archive, git, trees
 from xbuild.store.local import Store
+
+MAKERS: Mapping[str, tuple[ModuleType, ...]] = {
+    "layout": (sources, archive, git, trees, phases),
+    "packing": (artifact, outputs),
+}
+"""The modules of ours that decide about packed bytes, beside those that make twins (xbuild.roots.contents): what writes
+into the source directory before the first phase, or chooses a time there, is of the layout; what changes installed
+files, or writes the archive, is of the packing. What only fetches (a digest says what has to come), only looks (checks)
+or only carries bytes for these (base, sandbox) is neither."""
 
 
 @dataclass(frozen=True)
@@ -28,41 +43,50 @@ class Prepared:
 
 
 def prepare(request: Request, store: Store | None = None) -> Prepared:
-    """What `request` comes to. store: None for the user's. Raises as `read`."""
+    """What `request` comes to. store: None for the user's.
+
+    Raises as `read`, and UsageError for an input that cannot be read.
+    """
     return prepared(read(request, store))
 
 
-def prepared(subject: Subject, ground: Ground | None = None) -> Prepared:
-    """As `prepare`, for what has been read. ground: that of `subject`, if it has been laid; else it is, for the roots'
-    contents are among the inputs.
-    """
-    recipe, toolchain = subject.recipe, subject.toolchain
+def prepared(subject: Subject) -> Prepared:
+    """As `prepare`, for what has been read."""
+    recipe = subject.recipe
     value = artifact_value(
         recipe,
         subject.phases,
-        toolchain,
+        subject.toolchain,
         mode=subject.mode.name,
-        patches={name: file_sha256(subject.patches / name) for name in recipe.patches},
-        contents=_contents(subject, ground or lay(subject)),
+        patches={name: _sha256(subject.patches / name) for name in recipe.patches},
+        contents=_contents(subject),
+        makers=_makers(),
     )
     return Prepared(subject, value, key_of(value), tuple(steps(recipe, subject.phases, value)))
 
 
-def _contents(subject: Subject, ground: Ground) -> dict[str, Any]:
-    contents: dict[str, Any] = {name: package.version for name, package in ground.tree.packages.items()}
-    native: dict[str, Any] = {}
-    if ground.natives is not None:
-        native = {"qemu": file_sha256(ground.natives.private / "qemu")}
-        native |= {
-            f"{twin.tool}:{twin.target_path}": f"{twin.package} {twin.version} {twin.architecture}"
-            for twin in ground.pairs.twins
-        }
-        if ground.pairs.entries:
-            native["rules"] = rules_digest(ground.pairs.entries)
-        native |= subject.mode.inputs(subject.roots, subject.toolchain, subject.request.servers)
-    return {"root": contents, "native": native, **subject.root_value()}
+def _contents(subject: Subject) -> dict[str, Any]:
+    contents = subject.roots.inputs(subject.packages)
+    if subject.toolchain.native:
+        return contents
+    request, own = subject.request, subject.recipe.twins
+    if subject.mode.twins:
+        # Which of those that the packages and the policy allow.
+        chosen = {"remove": own.remove, "add": own.add, "without": request.without}
+        contents["twins"] = {name: sorted(names) for name, names in chosen.items()} | {"grouped": request.grouped}
+    return contents | {"mode": subject.mode.inputs(subject.roots, request.servers)}
 
 
-def rules_digest(entries: Iterable[Entry]) -> str:
-    """When the target's own programs run in the place of their twins, by the policy, as a sha256 in hex."""
-    return key_of(sorted((entry.path, entry.rules.model_dump(mode="json")) for entry in entries))
+@cache
+def _makers() -> dict[str, dict[str, str]]:
+    files = {name: [Path(str(module.__file__)) for module in modules] for name, modules in MAKERS.items()}
+    return {
+        name: {str(file.relative_to(paths.PACKAGE)): _sha256(file) for file in below} for name, below in files.items()
+    }
+
+
+def _sha256(file: Path) -> str:
+    try:
+        return file_sha256(file)
+    except OSError as error:
+        raise UsageError(f"{file}: cannot be read: {error.strerror}", hint="the build's key is made from it") from error

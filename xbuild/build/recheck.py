@@ -80,14 +80,13 @@ def recheck(subject: Subject, *, system: bool) -> Checked:
         store.lock(place.path.name, describe=f"builds {subject.title}"),
         writing_below(store.root),
     ):
-        ground = lay(subject)
-        build = prepared(subject, ground)
+        build = prepared(subject)
         entry = artifact(build)
         if entry is None:
             hint = f"invoke build {subject.command_line()}"
             raise UsageError(f"there is no artifact of {subject.title}", hint=hint)
         there = place.path.exists()
-        checked = _recheck(build, ground, entry, system=system)
+        checked = _recheck(build, lay(subject), entry, system=system)
         if not there and not checked.faults:
             store.discard(place.path)
         else:

@@ -10,7 +10,7 @@ from xbuild.base import log
 from xbuild.base.errors import SourceError, UsageError
 from xbuild.build import outputs, phases
 from xbuild.build.environment import VARIABLES, Job, Root, sandbox
-from xbuild.build.ground import Ground, furnish, lay
+from xbuild.build.ground import furnish, lay
 from xbuild.build.prepared import prepared
 from xbuild.build.standing import artifact
 from xbuild.build.subject import Subject
@@ -38,17 +38,16 @@ def shell(subject: Subject, command: Sequence[str], *, with_artifact: bool = Fal
         if progress.records:
             _tell_changed(subject)
         env = {**subject.variables(progress.epoch), "TERM": os.environ.get("TERM", "dumb")}
-        ground = lay(subject)
-        over = (_artifact(subject, ground),) if with_artifact else ()
-        root = furnish(subject, ground, place)
+        over = (_artifact(subject),) if with_artifact else ()
+        root = furnish(subject, lay(subject), place)
         code = _run(subject, root, Job(tuple(command), env, over=over, changes=True))
         if not progress.records and command:
             store.discard(place.path)
         return code if code >= 0 else 128 - code
 
 
-def _artifact(subject: Subject, ground: Ground) -> Path:
-    entry = artifact(prepared(subject, ground))
+def _artifact(subject: Subject) -> Path:
+    entry = artifact(prepared(subject))
     if entry is None:
         hint = f"invoke build {subject.command_line()}"
         raise UsageError(f"there is no artifact of {subject.title}", hint=hint)

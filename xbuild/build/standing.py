@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from xbuild.base.digest import damage, damaged, key_of
+from xbuild.base.errors import MachineError
 from xbuild.build import phases
-from xbuild.build.plan import Action, Facts, Step, plan
+from xbuild.build.plan import Action, Facts, plan
 from xbuild.build.prepared import Prepared, prepared
 from xbuild.build.subject import Subject
-from xbuild.model.phases import UNPACK
 from xbuild.sources import downloaded
 from xbuild.store.differences import diff_values
 
@@ -35,13 +34,9 @@ def things(subject: Subject) -> dict[str, bool]:
     return there | ({f"imported root {subject.imported.name}": True} if subject.imported else {})
 
 
-def keyed(subject: Subject) -> Prepared | None:
-    """`subject`, prepared; None if something that its key is from is not in the store."""
-    return prepared(subject) if all(things(subject).values()) else None
-
-
-def facts(subject: Subject) -> Facts:
+def facts(build: Prepared) -> Facts:
     """What the store holds for this build. Raises SourceError as `Subject.require_sources`."""
+    subject = build.subject
     subject.require_sources()
     there, done = things(subject), phases.Progress(subject.place).done()
     # What is of the project is at hand.
@@ -49,20 +44,12 @@ def facts(subject: Subject) -> Facts:
         f"source {source.sha256[:12]}": source.path is not None or bool(downloaded(source, subject.store))
         for source in subject.recipe.sources
     }
-    build = keyed(subject)
-    if build is None:
-        return Facts(there, sources, done)
     return Facts(there, sources, done, artifact(build) is not None, tuple(changes(subject, build.value)))
 
 
-def actions(subject: Subject) -> list[Action]:
+def actions(build: Prepared) -> list[Action]:
     """The plan, from what the store holds now."""
-    store, build, start = facts(subject), keyed(subject), subject.request.here.start
-    if build is None:
-        # What the roots will hold is not known yet, so no key is: all steps are to be run.
-        wanted = [Step(name, "") for name in (UNPACK, *(phase.name for phase in subject.phases))]
-        return plan(wanted, replace(store, done=()), start=start)
-    return plan(build.steps, store, start=start)
+    return plan(build.steps, facts(build), start=build.subject.request.here.start)
 
 
 def artifact(build: Prepared) -> Path | None:
@@ -84,14 +71,20 @@ def kept(subject: Subject, name: str) -> tuple[Path, bool] | None:
 
     Else that of the newest one of the same recipe, target, suite and mode, and False; None if there is none.
     """
-    build = keyed(subject)
-    present = artifact(build) if build else None
-    if present and (present / name).is_dir():
+    suite, root = subject.toolchain.distribution.suite, subject.root_value().get("imported")
+    own = [
+        path
+        for path, _, value in subject.store.finished("artifacts")
+        if subject.is_of(value) and value["target"]["distribution"]["suite"] == suite
+        and value.get("contents", {}).get("imported") == root and (path / name).is_dir()
+    ]  # fmt: skip
+    if not own:
+        return None
+    try:
+        present = artifact(prepared(subject))
+    except MachineError:
+        # Without a network nobody knows what the roots would have today; what was built has its logs all the same.
+        present = None
+    if present in own:
         return present / name, True
-    suite = subject.toolchain.distribution.suite
-    for path, _, value in subject.store.finished("artifacts"):
-        same_root = value.get("contents", {}).get("imported") == subject.root_value().get("imported")
-        own = subject.is_of(value) and value["target"]["distribution"]["suite"] == suite and same_root
-        if own and (path / name).is_dir() and damaged(path) is None:
-            return path / name, False
-    return None
+    return next(((path / name, False) for path in own if damaged(path) is None), None)

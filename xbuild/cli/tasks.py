@@ -13,7 +13,7 @@ from xbuild.base import log, paths
 from xbuild.base.errors import UsageError
 from xbuild.build.build import build_or_else
 from xbuild.build.modes.table import mode_of
-from xbuild.build.plan import Action
+from xbuild.build.prepared import Prepared, prepared
 from xbuild.build.request import Here
 from xbuild.build.result import Result
 from xbuild.build.standing import actions, facts, kept
@@ -41,8 +41,12 @@ from xbuild.model.schema import write_schemas
 from xbuild.proof.trace import explain_exec
 
 
-def _show_plan(steps: list[Action]) -> None:
-    log.table(("step", "", "reason"), [(action.name, action.verdict, action.reason) for action in steps])
+def _plan(build: Prepared, *, json: bool, **more: Any) -> None:
+    steps = actions(build)
+    log.result({"key": build.key, "plan": [vars(action) for action in steps], **more})
+    if not json:
+        log.table(("step", "", "reason"), [(action.name, action.verdict, action.reason) for action in steps])
+        log.output(f"key: {build.key}")
 
 
 def _summary(result: Result) -> None:
@@ -99,11 +103,7 @@ def build(
     subject = read(request)
     other = mode_of(fallback) if fallback else subject.mode
     if plan:
-        steps = actions(subject)
-        if json:
-            log.result({"plan": [vars(action) for action in steps]})
-        else:
-            _show_plan(steps)
+        _plan(prepared(subject), json=json)
         return
     require(native=subject.toolchain.native, assume_yes=yes)
     result = build_or_else(request, other, subject.store)
@@ -143,12 +143,10 @@ def why(
             log.output(line)
         log.result(answer.as_json())
         return
-    changed, steps = facts(subject).changes, actions(subject)
-    if json:
-        log.result({"plan": [vars(action) for action in steps], "changes": list(changed)})
-        return
-    _show_plan(steps)
-    for line in changed:
+    build = prepared(subject)
+    changed = facts(build).changes
+    _plan(build, json=json, changes=list(changed))
+    for line in [] if json else changed:
         log.output(f"changed: {line}")
 
 

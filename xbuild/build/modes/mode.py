@@ -56,8 +56,8 @@ class Mode:
         """What it needs of the store beside roots, layers and twins."""
         return []
 
-    def inputs(self, roots: Roots, toolchain: Toolchain, servers: Sequence[str]) -> dict[str, Any]:  # noqa: ARG002
-        """What of it decides about the result, and is not in every build's inputs."""
+    def inputs(self, roots: Roots, servers: Sequence[str]) -> dict[str, Any]:  # noqa: ARG002
+        """What of it decides about the result, and is not among every build's inputs; it makes nothing to know it."""
         return {}
 
     def variables(self, plain: Mapping[str, str], servers: Sequence[str], jobs: int) -> dict[str, str]:  # noqa: ARG002

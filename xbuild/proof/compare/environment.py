@@ -27,25 +27,21 @@ def rows(manifests: Sequence[Mapping[str, Any]], qemu: str) -> list[tuple[str, s
     """Tool, version in the target root, version of the twins; qemu: version of the emulator."""
     root: dict[str, str] = {}
     native: dict[str, set[str]] = {}
-    digests, kernels = set(), set()
+    kernels = set()
     for manifest in manifests:
-        root |= manifest["inputs"]["root"]
-        for name, value in manifest["inputs"]["native"].items():
-            words = str(value).split()
-            if len(words) == 3:
-                native.setdefault(words[0], set()).add(f"{words[1]} {words[2]}")
-            elif name == "qemu":
-                digests.add(str(value)[:12])
-            elif name == "kernel":
-                kernels.add(str(value))
+        inputs = manifest["inputs"]
+        root |= {name: text.split()[0] for name, text in inputs["target root"].items()}
+        for twin in manifest["twins"]:
+            native.setdefault(twin["package"], set()).add(f"{twin['version']} {twin['architecture']}")
+        kernels |= {text for name, text in inputs.get("mode", {}).items() if name == "kernel"}
     found = []
     for name, in_root, in_native in _ROWS:
         target = sorted({version for package, version in root.items() if re.fullmatch(in_root, package)})
         twins = sorted(set().union(*(known for package, known in native.items() if re.fullmatch(in_native, package))))
         if target or twins:
             found.append((name, ", ".join(target), ", ".join(twins)))
-    if digests:
-        found.append(("qemu-user", "", f"{qemu} (sha256 {', '.join(sorted(digests))}...)".strip()))
+    if qemu:
+        found.append(("qemu-user", "", qemu))
     if kernels:
         found.append(("Linux (mode system)", ", ".join(sorted(kernels)), ""))
     return found

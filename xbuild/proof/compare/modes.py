@@ -149,7 +149,7 @@ def build_again(wanted: Wanted, first: Built) -> Again:
     with wanted.store.lock(place.path.name, describe=f"builds {subject.title} again"):
         try:
             ground = lay(subject)
-            steps = prepared(subject, ground).steps
+            steps = prepared(subject).steps
             progress = Work(subject, ground).run_steps(steps, 0, len(steps))
             modes = outputs.take_over(place)
             packed = wanted.scratch / "again.tar.zst"

@@ -10,7 +10,6 @@ from xbuild.build.environment import Machine
 from xbuild.build.modes.mode import Mode, Site, Thing
 from xbuild.build.modes.system.machine import EmulatedMachine
 from xbuild.build.modes.system.parts import KIND, Parts
-from xbuild.model.toolchain import Toolchain
 from xbuild.roots.distribution import Roots
 
 
@@ -26,7 +25,7 @@ class System(Mode):
             (f"kernel for {roots.toolchain.name}", KIND, parts.kernel_value()),
         ]
 
-    def inputs(self, roots: Roots, toolchain: Toolchain, servers: Sequence[str]) -> dict[str, Any]:  # noqa: ARG002
+    def inputs(self, roots: Roots, servers: Sequence[str]) -> dict[str, Any]:  # noqa: ARG002
         """The machine, its emulator and its kernel."""
         return Parts(roots).inputs()
 
