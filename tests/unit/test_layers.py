@@ -202,6 +202,13 @@ def test_native_and_target_are_the_words(path: Path) -> None:
     assert found == []
 
 
+@pytest.mark.parametrize("name", [n for n in NAMES if n.startswith("build.") and not n.startswith("build.modes.")])
+def test_a_build_asks_its_mode_not_for_its_name(name: str) -> None:
+    """A new mode is a module in build/modes and a line in its table."""
+    texts = {node.value for node in ast.walk(MODULES[name]) if isinstance(node, ast.Constant)}
+    assert texts.isdisjoint({"substituted", "distcc", "emulated", "system"})
+
+
 @pytest.mark.parametrize("path", sorted((PACKAGE / "dispatcher").glob("*.[ch]")), ids=lambda path: path.name)
 def test_native_and_target_are_the_words_in_c(path: Path) -> None:
     code = re.sub(r'/\*.*?\*/|//[^\n]*|"(\\.|[^"\\])*"', " ", path.read_text(), flags=re.DOTALL)
