@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from xbuild.base.digest import file_sha256
 from xbuild.base.errors import MachineError
 from xbuild.build.environment import WorkPlace
-from xbuild.build.modes import distcc
+from xbuild.build.modes import distcc, masquerade
 from xbuild.formats.debian import Tree
 from xbuild.model.load import load_toolchain
 from xbuild.roots.distribution import Roots
@@ -117,5 +118,6 @@ def test_own_machines(tmp_path: Path) -> None:
     assert own["PATH"] == "/run/distcc:/usr/bin"
     assert distcc.variables(known, [], 2)["DISTCC_HOSTS"] == "127.0.0.1:3632/2"
     roots = Roots(Store(tmp_path), ARMHF, None)
-    assert distcc.MODE.inputs(roots, ["box"]) == {"distcc-hosts": ["box"]}
-    assert distcc.MODE.inputs(roots, []) == {}
+    kept = {"masquerade": file_sha256(Path(masquerade.__file__))}
+    assert distcc.MODE.inputs(roots, ["box"]) == {"distcc-hosts": ["box"], **kept}
+    assert distcc.MODE.inputs(roots, []) == kept

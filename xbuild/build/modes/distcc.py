@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from xbuild.base import log
+from xbuild.base.digest import file_sha256
 from xbuild.base.errors import MachineError
 from xbuild.base.paths import BUILDER
 from xbuild.build.environment import Root, WorkPlace
@@ -171,8 +172,12 @@ class Distcc(Mode):
     """Compiling goes to a native server."""
 
     def inputs(self, roots: Roots, servers: Sequence[str]) -> dict[str, Any]:  # noqa: ARG002
-        """The machines that are asked; a server of ours has the compilers of a native root, which every build names."""
-        return {"distcc-hosts": list(servers)} if servers else {}
+        """The machines that are asked, and what is kept from them.
+
+        A server of ours has the compilers of a native root, which every build names.
+        """
+        kept = {"masquerade": file_sha256(Path(masquerade.__file__))}
+        return {**kept, "distcc-hosts": list(servers)} if servers else kept
 
     def variables(self, plain: Mapping[str, str], servers: Sequence[str], jobs: int) -> dict[str, str]:
         """The links for compilers come first in PATH, and the client is told of its servers."""
