@@ -23,6 +23,7 @@ COMMANDS: dict[str, list[list[str]]] = {
     "build": [["build", "zlib", "--plan"], ["build", "zlib", "--plan", "--json"], ["build", "none"]],
     "why": [["why", "zlib"], ["why", "zlib", "--json"]],
     "log": [["log", "zlib"], ["log", "none"]],
+    "lock": [["lock", "none"], ["lock", "none", "--json"]],
     "trace": [["trace", "zlib"], ["trace", "zlib", "--json"]],
     "check": [["check", "none"]],
     "compare": [["compare", "none", "--json"]],
