@@ -178,6 +178,25 @@ def test_devices_and_rights(store: Store, folder: Path) -> None:
     assert "label" not in told
 
 
+def test_lost_attributes_are_told(store: Store, folder: Path) -> None:
+    pax = {"SCHILY.xattr.security.capability": "x", "mtime": "1.5"}
+    label = {"SCHILY.xattr.security.selinux": "x"}
+    path = archive(
+        folder,
+        special("bin/ping", tarfile.REGTYPE, pax_headers=pax),
+        special("bin/labelled", tarfile.REGTYPE, pax_headers=label),
+    )
+    told = brought(store, path)[1]
+    assert "1 members have capabilities or other extended attributes, which are left out: /bin/ping" in told
+    top = folder / "top"
+    (top / "bin").mkdir(parents=True)
+    (top / "bin/sh").write_bytes(SHELL)
+    assert "attributes" not in brought(store, top, "plain")[1]
+    os.setxattr(top / "bin/sh", "user.mark", b"x")
+    told = brought(store, top, replace=True)[1]
+    assert "1 members have capabilities or other extended attributes, which are left out: bin/sh" in told
+
+
 def test_incremental_archives(store: Store, folder: Path) -> None:
     """GNU tar has times where others have the beginning of a name, and a kind of its own for directories."""
     path = folder / "root.tar"

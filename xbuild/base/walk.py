@@ -40,7 +40,8 @@ class Node:
     """One name of a tree; two that are equal are the same file, not changed in between.
 
     path: relative to the top. mode: with the bits of the kind. size: bytes. mtime, ctime: nanoseconds since 1970.
-    inode: with its device. links: how many names it has. target: of a symbolic link.
+    inode: with its device. links: how many names it has. target: of a symbolic link. owner: its uid and gid.
+    device: of a device file, as in stat(2).
     """
 
     path: bytes
@@ -51,6 +52,8 @@ class Node:
     inode: tuple[int, int]
     links: int
     target: bytes = b""
+    owner: tuple[int, int] = (0, 0)
+    device: int = 0
 
     @property
     def kind(self) -> int:
@@ -75,6 +78,18 @@ class Visit:
             stream.close()
             raise
         return stream
+
+    def attributes(self) -> dict[str, bytes]:
+        """The extended attributes that the caller may see; none where a file system has none. Raises OSError."""
+        # There is no call for a name in an open directory; nothing but the last part of this path can be a link.
+        place = b"/proc/self/fd/%d/%s" % (self._folder, self._name)
+        try:
+            names = os.listxattr(place, follow_symlinks=False)
+            return {name: os.getxattr(place, name, follow_symlinks=False) for name in names}
+        except OSError as error:
+            if error.errno != errno.ENOTSUP:
+                raise
+            return {}
 
     def require_same(self, stream: IO[bytes]) -> None:
         """Raise OSError if the open file `stream` is not, or is no longer, what the node says."""
@@ -178,7 +193,8 @@ def _looked_at(path: bytes, name: bytes, folder: int) -> Node:
 def _node(path: bytes, status: os.stat_result, target: bytes) -> Node:
     inode = (status.st_dev, status.st_ino)
     times = (status.st_mtime_ns, status.st_ctime_ns)
-    return Node(path, status.st_mode, status.st_size, *times, inode, status.st_nlink, target)
+    owner = (status.st_uid, status.st_gid)
+    return Node(path, status.st_mode, status.st_size, *times, inode, status.st_nlink, target, owner, status.st_rdev)
 
 
 def _entered(name: bytes, folder: int) -> int:

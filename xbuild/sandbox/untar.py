@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import shutil
 import stat
 import tarfile
@@ -24,6 +25,8 @@ _CHUNK = 1 << 20
 _GNU_MAGIC = b"ustar  \0"
 _DUMPED, _VOLUME, _CONTINUED = b"D", b"V", b"M"
 """Types of GNU tar (tar(5)): a directory with the names in it, an archive's label, the rest of a file."""
+_ATTRIBUTE = re.compile(r"(SCHILY|LIBARCHIVE)\.(xattr\.(security\.capability|user\.)|acl\.)")
+"""What pax archives call extended attributes and access control lists of files (tar(5))."""
 
 
 class Refused(Exception):
@@ -77,7 +80,7 @@ class Tree:
         self._made: set[str] = set()
         self._times: dict[str, float] = {}
         self.report: dict[str, Any] = {
-            "files": 0, "absolute": [], "special": [], "set-id": [], "other-ids": [],
+            "files": 0, "absolute": [], "special": [], "set-id": [], "other-ids": [], "attributes": [],
         }  # fmt: skip
 
     def add(self, tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:
@@ -113,6 +116,9 @@ class Tree:
         self._made.add(path)
         if not member.islnk():
             self._describe(member, path)
+            # Labels of a security module say nothing elsewhere.
+            if any(_ATTRIBUTE.match(key) for key in member.pax_headers):
+                self._note("attributes", path)
         self.report["files"] += 1
 
     def finish(self) -> None:

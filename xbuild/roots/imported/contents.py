@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import stat
@@ -14,6 +15,7 @@ from typing import Any
 from xbuild.base import process
 from xbuild.base.digest import file_sha256, key_of
 from xbuild.base.errors import UsageError
+from xbuild.base.walk import shown, walk
 from xbuild.roots.imported import disk, image
 from xbuild.roots.imported.view import SCRATCH, SOURCE, TREE, Workshop
 from xbuild.sandbox import idmap
@@ -32,6 +34,9 @@ _FOREIGN = {
 # GNU format: no access times, which reading changes. Sorted: the digest is that of the contents.
 _TAR = ("tar", "--create", "--force-local", "--sort=name", "--format=gnu", "--numeric-owner", "--one-file-system",
         "--ignore-failed-read", "--exclude=./proc/*", "--exclude=./sys/*", "--exclude=./dev/*")  # fmt: skip
+_NOT_IN_IT = (b"proc", b"sys", b"dev")
+_ATTRIBUTES = "have capabilities or other extended attributes, which are left out"
+_OF_FILES = ("security.capability", "system.posix_acl_", "user.")
 _SHOWN = 5
 _ZSTANDARD = b"\x28\xb5\x2f\xfd"
 """RFC 8878, 3.1.1: the magic number of a Zstandard frame."""
@@ -169,6 +174,7 @@ class Filler:
         if code > 1:
             raise UsageError(f"{folder} could not be read", details=lines[-5:])
         denied = [line for line in lines if "Permission denied" in line]
+        self._tell({"attributes": [shown(path) for path in _with_attributes(folder)]})
         if denied:
             self._request.remarks.append(f"{len(denied)} files may not be read and are left out, e.g. {denied[0]}")
         return packed
@@ -178,13 +184,25 @@ class Filler:
             "absolute": "have absolute names, taken from the root's top",
             "special": "are devices or sockets, and are left out: a sandbox has its own",
             "set-id": "lose their set-user-id or set-group-id bit: nothing gains rights in a sandbox",
+            "attributes": _ATTRIBUTES,
             "other-ids": f"have owners from {idmap.IDS} on, and become root's",
         }
         for name, text in told.items():
             found: Sequence[str] = report.get(name, ())
             if found:
-                shown = ", ".join(found[:_SHOWN]) + (" ..." if len(found) > _SHOWN else "")
-                self._request.remarks.append(f"{len(found)} members {text}: {shown}")
+                some = ", ".join(found[:_SHOWN]) + (" ..." if len(found) > _SHOWN else "")
+                self._request.remarks.append(f"{len(found)} members {text}: {some}")
+
+
+def _with_attributes(folder: Path) -> list[bytes]:
+    """The names below `folder` with capabilities, access control lists or attributes of users."""
+    found = []
+    for visit in walk(folder, unreadable=lambda _path, _error: None, skipped=_NOT_IN_IT):
+        # What may not be read is told elsewhere.
+        with contextlib.suppress(OSError):
+            if any(name.startswith(_OF_FILES) for name in visit.attributes()):
+                found.append(visit.node.path)
+    return found
 
 
 def _mapped(uid: int) -> bool:
