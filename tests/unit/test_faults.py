@@ -46,6 +46,11 @@ COMMANDS: dict[str, list[list[str]]] = {
     "root.list": [["root.list"], ["root.list", "--json"]],
     "root.import": [["root.import", "NAME", "x"], ["root.import", "name"]],
     "root.remove": [["root.remove", "none"]],
+    "store.ls": [["store.ls"], ["store.ls", "--json"]],
+    "store.verify": [["store.verify"], ["store.verify", "--json"]],
+    "store.gc": [["store.gc"], ["store.gc", "--older", "9", "--json"]],
+    "store.pack": [["store.pack", "none", "--output", "{odd}/none/x"], ["store.pack", "none"]],
+    "store.unpack": [["store.unpack", "{odd}/entry"], ["store.unpack", "{odd}/none"]],
     "": [["--list"], ["--help"], ["--version"], ["--help", "build"], ["--nonsense"], ["nonsense"]],
 }
 """What each command does without a root: work, or refuse. `{odd}`: the directory of the fixture."""

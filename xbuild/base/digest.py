@@ -19,6 +19,9 @@ KEY_VERSION = 1
 SUMS: Final = "SHA256SUMS"
 """The file with the digests of a directory's other files, as sha256sum(1) writes and checks it."""
 
+CONTENTS: Final = "CONTENTS"
+"""The file of a store's entry that records all that is in it, see sandbox/contents.py."""
+
 _SMALL: Final = 1 << 20
 
 
@@ -101,7 +104,7 @@ def small_files(entry: Path) -> Iterator[str]:
     for file in sorted(entry.iterdir()):
         status = file.lstat()
         small = stat.S_ISREG(status.st_mode) and status.st_size <= _SMALL
-        if small and file.name != "log" and os.access(file, os.R_OK):
+        if small and file.name not in ("log", CONTENTS) and os.access(file, os.R_OK):
             yield file.name
 
 

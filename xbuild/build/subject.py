@@ -33,6 +33,7 @@ from xbuild.roots.imported import Imported
 from xbuild.roots.resolve import Locked
 from xbuild.sandbox.run import remove_tree
 from xbuild.sources import require_unchanged
+from xbuild.store.carry import record
 from xbuild.store.local import Store
 
 
@@ -41,7 +42,7 @@ def open_store() -> Store:
 
     Raises MachineError if another user could have a hand in it.
     """
-    store = Store(paths.cache(), remove_tree)
+    store = Store(paths.cache(), remove_tree, record)
     store.secure(paths.named_cache())
     return store
 

@@ -33,6 +33,7 @@ from xbuild.cli.recheck import check
 from xbuild.cli.reference import write_reference
 from xbuild.cli.root import namespace as root_namespace
 from xbuild.cli.session import run, shell
+from xbuild.cli.store import namespace as store_namespace
 from xbuild.cli.trace import trace
 from xbuild.cli.words import allow_missing_words
 from xbuild.doctor import require
@@ -227,5 +228,6 @@ for _task in (
 namespace.add_task(log_, name="log")
 namespace.add_collection(binfmt.collection)
 namespace.add_collection(root_namespace)
+namespace.add_collection(store_namespace)
 
 __all__ = ["namespace"]

@@ -69,6 +69,8 @@ class Making:
         command += [self.toolchain.distribution.suite, str(seen / "root"), str(index / "sources.list")]
         sandbox = apt.machine_sandbox(seen, (Proc(), *mounts), registrations)
         apt.run_logged(staging, sandbox, command, "the root could not be made")
+        # It names a place of this store.
+        self.store.discard(staging / "dispatcher")
 
     def install_inside(self, base: Path, packages: Sequence[str]) -> None:
         """As `install`, by the root's own apt in the root: its configuration and its keys are somebody else's."""

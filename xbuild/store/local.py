@@ -20,7 +20,17 @@ from pathlib import Path
 from typing import Any
 
 from xbuild.base import log, process
-from xbuild.base.digest import SUMS, canonical_json, damaged, key_of, read_sealed, sealed, small_files, write_sums
+from xbuild.base.digest import (
+    CONTENTS,
+    SUMS,
+    canonical_json,
+    damaged,
+    key_of,
+    read_sealed,
+    sealed,
+    small_files,
+    write_sums,
+)
 from xbuild.base.errors import MachineError, called
 from xbuild.sandbox import idmap
 from xbuild.store.ownership import check_own
@@ -104,12 +114,18 @@ class Store:
     """The store below `root`; nothing is written before it is needed.
 
     remove_tree: removes a directory with all below it, also what belongs to subordinate users if entries hold
-    such files.
+    such files. record: writes down in a new entry, in its file `CONTENTS`, what is in it.
     """
 
-    def __init__(self, root: Path, remove_tree: Callable[[Path], None] = shutil.rmtree) -> None:
+    def __init__(
+        self,
+        root: Path,
+        remove_tree: Callable[[Path], None] = shutil.rmtree,
+        record: Callable[[Path], None] | None = None,
+    ) -> None:
         self.root = root
         self._remove_tree = remove_tree
+        self._record = record
         self._told = False
 
     def secure(self, named: Path) -> None:
@@ -159,7 +175,23 @@ class Store:
         path = self.entry(kind, key)
         record = _read_record(path)
         finished = record is not None and record["key"] == key
-        return path if finished and (kind in _LARGE or damaged(path) is None) else None
+        if not finished or (kind not in _LARGE and damaged(path)):
+            return None
+        self._stamp(kind, path.name)
+        return path
+
+    def _stamp(self, kind: str, name: str) -> None:
+        # The time of an entry's lock is when it was handed out last: nothing in the entry changes by that.
+        with contextlib.suppress(OSError):
+            os.utime(self.root / "locks" / f"{kind}-{name}.lock")
+
+    def used(self, kind: str, name: str) -> float:
+        """When the entry KIND/`name` was handed out last, or made; in seconds since 1970."""
+        times = []
+        for place in (self.root / "locks" / f"{kind}-{name}.lock", self.root / kind / name / _KEY_FILE):
+            with contextlib.suppress(OSError):
+                times.append(place.stat().st_mtime)
+        return max(times, default=0.0)
 
     def value(self, kind: str, key: str) -> Any:
         """The JSON value that the finished entry of `key` was made from; None if there is no such entry."""
@@ -268,7 +300,7 @@ class Store:
             self._tell_older(kind)
             if _read_record(place := self.entry(kind, key)) and (fault := damaged(place)):
                 log.warn(f"{describe} in the store is not as it was made ({fault}), and is made anew")
-            self._discard_scratch_of(lock)
+            self.discard_scratch_of(lock)
             staging = self.scratch(lock)
             try:
                 with writing_below(self.root):
@@ -285,6 +317,8 @@ class Store:
     def _finish(self, staging: Path, kind: str, key: str, value: Any) -> None:
         if not (staging / SUMS).exists() and (small := list(small_files(staging))):
             write_sums(staging, small)
+        if self._record and not (staging / CONTENTS).exists():
+            self._record(staging)
         # The key goes in last and after a sync: after a power cut too, it is there only if all the rest is.
         process.run(["sync", "--file-system", staging])
         with (staging / _KEY_FILE).open("w", encoding="utf-8") as stream:
@@ -312,14 +346,21 @@ class Store:
         if self.entry(kind, "").is_symlink():
             raise MachineError(f"{self.entry(kind, '')} is a link, and nothing is removed behind it", hint="remove it")
         for path in sorted(self.entry(kind, "").iterdir()):
-            if path.name in spare:
-                continue
-            lock = path.name if kind == "work" else f"{kind}-{path.name}"
-            # What somebody uses stays.
-            with contextlib.suppress(MachineError), self.lock(lock, wait=False):
-                self._set_aside(path, lock)
+            if path.name not in spare:
+                self.clear_one(kind, path.name)
 
-    def _discard_scratch_of(self, lock: str) -> None:
+    def clear_one(self, kind: str, name: str) -> bool:
+        """Remove what lies at KIND/`name`, finished or not, unless somebody holds its lock; gives if it is gone."""
+        lock = name if kind == "work" else f"{kind}-{name}"
+        try:
+            with self.lock(lock, wait=False):
+                self._set_aside(self.root / kind / name, lock)
+        except MachineError:
+            return False
+        return True
+
+    def discard_scratch_of(self, lock: str) -> None:
+        """Remove what a killed process left that held `lock`, which the caller holds."""
         for path in self.directory("tmp").glob(f"{lock}.*"):
             self.discard(path)
 
@@ -330,7 +371,7 @@ class Store:
         for name in sorted(names):
             # A held lock means that its maker is at work: its files are not stale.
             with contextlib.suppress(MachineError), self.lock(name, wait=False):
-                self._discard_scratch_of(name)
+                self.discard_scratch_of(name)
 
 
 def _read_record(path: Path) -> dict[str, Any] | None:

@@ -1,0 +1,177 @@
+"""Tasks about the store: what it holds, whether that is sound, what can go, and entries that travel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from invoke.collection import Collection
+from invoke.context import Context
+from invoke.tasks import task
+
+from xbuild.base import log
+from xbuild.base.errors import CheckError, UsageError
+from xbuild.base.yamlfile import did_you_mean
+from xbuild.build.subject import open_store
+from xbuild.cli.arguments import number
+from xbuild.cli.guard import guarded
+from xbuild.session import kept
+from xbuild.store import carry, usage, verify
+from xbuild.store.local import KINDS, Store
+
+_KIND = "only this kind: roots, layers, twins, artifacts ..."
+
+
+def _kinds(word: str) -> tuple[str, ...]:
+    if word and word not in KINDS:
+        raise UsageError(f"unknown kind {word!r}{did_you_mean(word, KINDS)}", hint=f"kinds: {', '.join(KINDS)}")
+    return (word,) if word else KINDS
+
+
+@task(auto_shortflags=False, name="ls", help={"kind": _KIND, "json": "one JSON object on stdout"})
+@guarded
+def ls(_c: Context, kind: str = "", json: bool = False) -> None:
+    """List what the store holds, what it takes, and when it was used last."""
+    log.configure(json=json)
+    store = open_store()
+    entries = usage.held(store, _kinds(kind))
+    total = sum(entry.size for entry in entries)
+    if json:
+        log.result({"store": str(store.root), "bytes": total, "entries": [entry.as_json() for entry in entries]})
+        return
+    _table(entries)
+    log.output(f"{log.human_size(total)} in {store.root}")
+
+
+def _table(entries: list[usage.Held] | tuple[usage.Held, ...]) -> None:
+    rows = [
+        (f"{one.kind}/{one.name}", log.human_size(one.size), usage.shown_time(one.used), "yes" if one.in_use else "",
+         one.what)
+        for one in entries
+    ]  # fmt: skip
+    log.table(("entry", "size", "last used", "in use", "what"), rows)
+
+
+@task(
+    auto_shortflags=False,
+    name="verify",
+    help={"kind": _KIND, "remove": "remove what is damaged: it is made anew", "json": "one JSON object on stdout"},
+)
+@guarded
+def verify_(_c: Context, kind: str = "", remove: bool = False, json: bool = False) -> None:
+    """Hold each file of the store against what was recorded when it was made."""
+    log.configure(json=json)
+    store = open_store()
+    with log.step("verify"):
+        seen = verify.verify(store, _kinds(kind))
+    bad = [one for one in seen if one.faults]
+    for one in bad:
+        log.output(f"{one.kind}/{one.name}: {'; '.join(one.faults)}")
+    if partly := sum(one.partly for one in seen):
+        log.info(f"of {partly} entries only a few files have sums: an older xbuild made them, or they have none")
+    gone = verify.remove(store, bad) if remove else []
+    for one in gone:
+        log.info(f"{one.kind}/{one.name} is removed")
+    log.result({"entries": [one.as_json() for one in seen], "removed": [f"{one.kind}/{one.name}" for one in gone]})
+    if bad:
+        hint = None if remove else "invoke store.verify --remove removes them, and they are made anew"
+        raise CheckError(f"{len(bad)} of {len(seen)} entries are not as they were made", hint=hint)
+    log.output(f"{len(seen)} entries are as they were made")
+
+
+@task(
+    auto_shortflags=False,
+    help={
+        "older": "days: remove what was not used for so long",
+        "size": "an amount such as 20G: remove what was not used longest, until the rest takes no more",
+        "dry-run": "only tell what would go",
+        "json": "one JSON object on stdout",
+    },
+)
+@guarded
+def gc(_c: Context, older: str = "", size: str = "", dry_run: bool = False, json: bool = False) -> None:
+    """Remove what was not used for long; imported roots and kept systems stay, and what they stand on."""
+    log.configure(json=json)
+    if not older and not size:
+        raise UsageError("what is to go?", hint="--older DAYS, or --size 20G: what the store may take")
+    store = open_store()
+    spare = {system.root for system in kept.all_kept(store)}
+    days, most = number("--older", older) or None, usage.size_of(size) if size else None
+    done = usage.collect(store, spare, days=days, size=most, dry=dry_run)
+    if json:
+        gone = [entry.as_json() for entry in done.gone]
+        log.result({"removed": gone, "freed": done.freed, "left": done.left, "dry_run": dry_run})
+        return
+    if done.gone:
+        _table(done.gone)
+    log.output(f"{'would free' if dry_run else 'freed'} {log.human_size(done.freed)}, {log.human_size(done.left)} stay")
+    if most is not None and done.left > most:
+        log.warn("what is left takes more: it is in use, or is yours (`root.list` shows imported roots)")
+
+
+def _named(store: Store, word: str) -> list[tuple[str, str]]:
+    """Kind and key of the entries that `word` names: KIND, KIND/NAME or NAME, of which the beginning is enough."""
+    kind, _, name = word.rpartition("/") if "/" in word else ("", "", word)
+    if word in KINDS:
+        kind, name = word, ""
+    if kind:
+        _kinds(kind)
+    kinds = (kind,) if kind else KINDS
+    found = [(one, key) for one in kinds for _, key, _ in store.finished(one) if key.startswith(name)]
+    if not found or (len(found) > 1 and word not in KINDS):
+        what = "is the beginning of several entries" if found else "is no entry of the store"
+        raise UsageError(f"{word!r} {what}", hint="invoke store.ls shows what there is")
+    return found
+
+
+@task(
+    positional=["entry"],
+    auto_shortflags=False,
+    help={
+        "entry": "KIND/NAME as `store.ls` shows it, or a kind; several separated by commas",
+        "output": "the file to write; what is there is replaced",
+        "json": "one JSON object on stdout",
+    },
+)
+@guarded
+def pack(_c: Context, entry: str, output: str = "", json: bool = False) -> None:
+    """Write entries to one file, for another store on another machine."""
+    log.configure(json=json)
+    if entry.startswith("-") or not output:
+        raise UsageError("an entry and a file are needed", hint="invoke store.pack ENTRY,ENTRY --output FILE")
+    store = open_store()
+    chosen = [found for word in entry.split(",") for found in _named(store, word.strip())]
+    with log.step(f"pack {len(chosen)} entries"):
+        packed = carry.pack(store, chosen, Path(output).absolute())
+    size = packed.file.stat().st_size
+    for one in packed.entries:
+        log.output(one.name)
+    log.output(f"{packed.file}: {log.human_size(size)}, sha256 {packed.sha256}")
+    told = [
+        {**one.as_json(), "contents": digest} for one, digest in zip(packed.entries, packed.contents, strict=True)
+    ]
+    log.result({"file": str(packed.file), "bytes": size, "sha256": packed.sha256, "entries": told})
+
+
+@task(
+    positional=["file"],
+    auto_shortflags=False,
+    help={"file": "what `store.pack` has written", "json": "one JSON object on stdout"},
+)
+@guarded
+def unpack(_c: Context, file: str, json: bool = False) -> None:
+    """Take the entries of a file into the store; nothing in the file is trusted before it is looked at."""
+    log.configure(json=json)
+    if file.startswith("-") or not file:
+        raise UsageError("a file is needed", hint="invoke store.unpack FILE")
+    with log.step("unpack"):
+        taken = carry.unpack(open_store(), Path(file).absolute())
+    for one in taken:
+        log.output(f"{one.name}{' was there already' if one.present else ''}")
+    log.result({"entries": [one.as_json() for one in taken]})
+
+
+namespace = Collection("store")
+for _task in (ls, verify_, gc, pack, unpack):
+    namespace.add_task(_task)
+
+__all__ = ["namespace"]
