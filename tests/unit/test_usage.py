@@ -1,6 +1,7 @@
 """When entries were used, what is recorded of them, and the words about them."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -41,9 +42,20 @@ def test_an_entry_is_stamped_when_it_is_handed_out_and_not_else(store: Store) ->
     assert store.used("twins", entry.name) > 1_000_000_000
 
 
+def test_an_entry_that_was_copied_without_its_lock_is_stamped(store: Store) -> None:
+    entry = store.ensure("twins", VALUE, "twins", fill)
+    lock = store.root / "locks" / f"twins-{entry.name}.lock"
+    lock.unlink()
+    os.utime(entry / "key.json", (1000, 1000))
+    assert store.used("twins", entry.name) == 1000
+    assert store.get("twins", KEY) == entry
+    assert store.used("twins", entry.name) > 1_000_000_000
+    assert lock.stat().st_mode & 0o777 == 0o600
+
+
 def test_a_store_that_cannot_be_written_is_read(store: Store) -> None:
     entry = store.ensure("twins", VALUE, "twins", fill)
-    (store.root / "locks" / f"twins-{entry.name}.lock").unlink()
+    shutil.rmtree(store.root / "locks")
     assert store.get("twins", KEY) == entry
     assert store.used("twins", entry.name) == (entry / "key.json").stat().st_mtime
     assert store.used("twins", "none") == 0

@@ -183,7 +183,13 @@ class Store:
     def _stamp(self, kind: str, name: str) -> None:
         # The time of an entry's lock is when it was handed out last: nothing in the entry changes by that.
         with contextlib.suppress(OSError):
-            os.utime(self.root / "locks" / f"{kind}-{name}.lock")
+            path = self.root / "locks" / f"{kind}-{name}.lock"
+            # One that was copied here has none yet.
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            try:
+                os.utime(descriptor)
+            finally:
+                os.close(descriptor)
 
     def used(self, kind: str, name: str) -> float:
         """When the entry KIND/`name` was handed out last, or made; in seconds since 1970."""
