@@ -19,7 +19,6 @@ PROJECT = Path(__file__).parents[2]
 
 COMMANDS: dict[str, list[list[str]]] = {
     "list": [["list"], ["list", "--json"]],
-    "lock": [["lock", "none"]],
     "build": [["build", "zlib", "--plan"], ["build", "zlib", "--plan", "--json"], ["build", "none"]],
     "why": [["why", "zlib"], ["why", "zlib", "--json"]],
     "log": [["log", "zlib"], ["log", "none"]],
