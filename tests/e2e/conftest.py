@@ -17,7 +17,7 @@ from xbuild.base import paths
 from xbuild.sandbox.run import remove_tree
 from xbuild.store.local import Store
 
-SHARED = ("downloads", "roots", "layers", "twins", "canaries", "machines", "locks")
+SHARED = ("downloads", "indexes", "resolved", "roots", "layers", "twins", "canaries", "machines", "locks")
 """The parts of the cache that tests share with the user."""
 
 
