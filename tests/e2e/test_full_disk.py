@@ -24,9 +24,10 @@ echo root:0:65536 > "$1/ids"
 for file in /etc/subuid /etc/subgid; do mount --bind "$1/ids" "$file"; done
 mount -t tmpfs -o size=$2,mode=755 small /mnt
 mkdir /mnt/cache
-for kind in roots layers twins machines; do
+for kind in indexes resolved roots layers twins machines; do
     mkdir -m 700 "/mnt/cache/$kind"
     for entry in "$3/$kind"/*; do
+        [ -d "$entry" ] || continue
         mkdir "/mnt/cache/$kind/${entry##*/}"
         mount --rbind "$entry" "/mnt/cache/$kind/${entry##*/}"
     done
