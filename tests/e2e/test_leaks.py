@@ -85,7 +85,8 @@ def _ask(xbuild: Xbuild, target: str, run: str) -> Asked:
     done = subprocess.run(
         [sys.executable, *words],
         cwd=CHECKOUT,
-        env=xbuild.environment(),
+        # A phase has this one; a shell has the user's.
+        env=xbuild.environment({"TERM": "dumb"}),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         encoding="utf-8",
