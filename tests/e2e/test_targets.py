@@ -92,12 +92,17 @@ def test_a_plan_makes_nothing(xbuild: Xbuild, tmp_path: Path) -> None:
     assert (_contents(xbuild.cache / "work"), _contents(xbuild.project)) == before
 
 
-def test_a_plan_with_an_empty_cache_makes_nothing(xbuild: Xbuild, tmp_path: Path) -> None:
+def test_a_plan_with_an_empty_cache_makes_no_roots(xbuild: Xbuild, tmp_path: Path) -> None:
+    """It asks the mirror which packages there are, and says the key by them."""
     empty = tmp_path / "empty"
-    said = xbuild("build", "python", "--plan", env={"XBUILD_CACHE": str(empty)}).out
+    env = {"XBUILD_CACHE": str(empty)}
+    said = xbuild("build", "python", "--plan", env=env).out
     for thing in ("native root amd64", "native root i386", "twins", "target root armhf", "build dependencies"):
         assert re.search(rf"^{thing} +run +not in the store$", said, re.MULTILINE), said
-    assert not empty.exists()
+    assert {path.name for path in empty.iterdir() if path.is_dir()} == {"indexes", "resolved", "locks", "tmp"}
+    assert list((empty / "tmp").iterdir()) == []
+    here = xbuild("build", "python", "--plan", "--json").json["key"]
+    assert xbuild("build", "python", "--plan", "--json", env=env).json["key"] == here
 
 
 def test_work_goes_on_without_a_network(xbuild: Xbuild) -> None:
