@@ -15,7 +15,7 @@ from xbuild.base.errors import UsageError
 from xbuild.build import prepared as preparing
 from xbuild.build.modes.table import MODES, mode_of
 from xbuild.build.plan import UNPACK
-from xbuild.build.prepared import MAKERS, Prepared, prepare
+from xbuild.build.prepared import MAKERS, Prepared, prepare, prepared
 from xbuild.build.request import Here, Request
 from xbuild.build.subject import read
 from xbuild.model.load import load_presets, load_recipe, load_toolchain
@@ -93,6 +93,32 @@ def test_what_decides_is_in_all_keys(build: Callable[[Request], Prepared], chang
     plain, other = build(ZLIB), build(replace(ZLIB, **changed))
     assert plain.key != other.key
     assert {step.key for step in plain.steps}.isdisjoint(step.key for step in other.steps)
+
+
+CHANGES = {
+    "identity": {"MACHTYPE": "arm-other-linux-gnueabihf"},
+    "uname_machine": "armv8l",
+    "traits": ("other",),
+    "multiarch": False,
+    "triplet": "arm-linux-gnueabi",
+    "architecture": "armel",
+    "name": "other",
+}
+ELSEWHERE = {"schema_version", "summary", "platform", "suites", "policy", "system", "native_root", "word_size_root"}
+"""Fields that decide nothing, or that other parts of keys tell."""
+
+
+def test_each_field_of_a_target_has_its_say(build: Callable[[Request], Prepared]) -> None:
+    """What native bash says of the machine is in its copy: twins and artifact have other keys then."""
+    subject = build(ZLIB).subject
+    toolchain, roots = subject.toolchain, subject.roots
+    assert set(type(toolchain).model_fields) == {*CHANGES, *ELSEWHERE, "elf", "qemu", "distribution"}
+    twins, key = roots.private_value(), prepared(subject).key
+    for name, value in CHANGES.items():
+        changed = toolchain.model_copy(update={name: value})
+        roots.toolchain = changed
+        assert prepared(replace(subject, toolchain=changed)).key != key, name
+        assert roots.private_value() != twins, name
 
 
 def test_each_field_of_a_request_has_its_say() -> None:

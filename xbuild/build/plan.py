@@ -59,12 +59,6 @@ class Action:
     reason: str
 
 
-_OF_TARGET: Any = {
-    "name": True, "triplet": True, "elf": True, "distribution": {"suite", "components", "packages", "variant"},
-}  # fmt: skip
-"""What counts of a target: where packages come from does not."""
-
-
 def artifact_value(
     recipe: Recipe,
     phases: Sequence[Phase],
@@ -89,7 +83,7 @@ def artifact_value(
         "phases": {phase.name: phase.script for phase in phases},
         "environment": variables(recipe, epoch=0),
         "variables": phase_variables(recipe, toolchain, jobs=0),
-        "target": toolchain.model_dump(mode="json", by_alias=True, include=_OF_TARGET),
+        "target": toolchain.deciding(),
         "mode": mode,
         "contents": dict(contents),
         "makers": {name: dict(files) for name, files in makers.items()},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StrictBool, model_validator
 
@@ -87,6 +87,13 @@ class SuiteChange(Model):
     qemu: Qemu = Field(description="Its emulator there")
 
 
+_NOT_DECIDING: Any = {
+    **dict.fromkeys(("schema_version", "summary", "platform", "suites", "policy", "system"), True),
+    **dict.fromkeys(("native_root", "word_size_root"), True),
+    "distribution": {"snapshots"},
+}
+
+
 class Toolchain(Model):
     """One target; as `on` gives it, it is what the machine needs of it."""
 
@@ -125,6 +132,13 @@ class Toolchain(Model):
     def _missing(self) -> list[str]:
         needed = {"qemu": self.qemu, "policy": self.policy}
         return [name for name, value in needed.items() if value is None]
+
+    def deciding(self) -> dict[str, Any]:
+        """What of it can decide about the bytes of a build or a twin, as JSON.
+
+        Packages, the policy and the machine of mode `system` have parts of keys of their own.
+        """
+        return self.model_dump(mode="json", by_alias=True, exclude=_NOT_DECIDING)
 
     @property
     def native(self) -> bool:

@@ -132,7 +132,7 @@ class Roots:
             "roots": [self.native_value(name) for name in self.native_architectures()],
             # What only decides about pairs does not show in what is copied.
             "policy": self.policy.model_dump(mode="json", by_alias=True, exclude={"equivalents", "compilers"}),
-            "uname": self.toolchain.uname_machine,
+            "target": {name: value for name, value in self.toolchain.deciding().items() if name != "distribution"},
             "machine": here().facts(),
             "makers": makers(),
         }
