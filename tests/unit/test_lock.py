@@ -20,6 +20,7 @@ from xbuild.store.local import Store
 
 CHECKOUT = paths.PACKAGE.parent
 ARMHF = load_toolchain("armhf", CHECKOUT)
+ARCHIVE = "http://snapshots.example/{date}/"
 SUM = "ab" * 32
 
 
@@ -76,7 +77,8 @@ def test_a_lock_is_for_its_targets_and_release(recipe: Path) -> None:
     assert read(Request("zlib", "armhf", locked=False), Store(Path("/nowhere"))).roots.resolver.locked == {}
 
 
-def test_a_lock_of_a_snapshot(recipe: Path) -> None:
+def test_a_lock_of_a_snapshot(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XBUILD_SNAPSHOTS", "http://snapshots.example/{date}")
     assert resolver().archive.snapshot is None
     with_lock(recipe, f"    suite: trixie\n    snapshot: '2026-01-31'\n{ROOTS}")
     assert str(resolver().archive.snapshot).endswith("/20260131T000000Z")
@@ -100,17 +102,19 @@ def test_a_wrong_lock_names_its_line(recipe: Path) -> None:
     ],
 )
 def test_the_address_of_a_snapshot(date: str, address: str) -> None:
-    assert ARMHF.snapshot(date).endswith(f"/{address}")
+    assert ARMHF.snapshot(date, ARCHIVE) == f"http://snapshots.example/{address}/"
 
 
 @pytest.mark.parametrize("date", ["yesterday", "2026-1-3", "../..", "2026-01-31T1", ""])
 def test_a_day_that_is_none(date: str) -> None:
     with pytest.raises(UsageError, match="must be a day") as caught:
-        ARMHF.snapshot(date)
+        ARMHF.snapshot(date, ARCHIVE)
     assert caught.value.exit_code == EXIT_USAGE
 
 
-def test_a_target_without_snapshots() -> None:
-    plain = ARMHF.model_copy(update={"distribution": ARMHF.distribution.model_copy(update={"snapshots": None})})
-    with pytest.raises(UsageError, match="armhf names no archive of snapshots"):
-        plain.snapshot("2026-01-31")
+def test_a_machine_without_an_archive_of_snapshots() -> None:
+    with pytest.raises(UsageError, match="no archive of snapshots is known"):
+        ARMHF.snapshot("2026-01-31", None)
+    own = ARMHF.distribution.model_copy(update={"snapshots": ARCHIVE})
+    plain = ARMHF.model_copy(update={"distribution": own})
+    assert plain.snapshot("2026-01-31", None) == "http://snapshots.example/20260131T000000Z/"

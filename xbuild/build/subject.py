@@ -28,6 +28,7 @@ from xbuild.model.phases import Phase, resolve_phases
 from xbuild.model.recipe import Recipe
 from xbuild.model.toolchain import Toolchain
 from xbuild.roots import imported as imported_roots
+from xbuild.roots import mirror
 from xbuild.roots.distribution import Roots
 from xbuild.roots.imported import Imported
 from xbuild.roots.resolve import Locked
@@ -152,7 +153,7 @@ def read(request: Request, store: Store | None = None) -> Subject:
     default_suite = plain.distribution.suite
     plain = plain.with_suite(suite) if suite else plain
     snapshot, locked = _locked(request, plain, project) if imported is None else (request.snapshot, {})
-    address = plain.snapshot(snapshot) if snapshot else None
+    address = plain.snapshot(snapshot, mirror.snapshots()) if snapshot else None
     words = (store, plain, load_policy(plain))
     roots = Roots(*words, substituted=mode.bootstrap, imported=imported, snapshot=address, locked=locked)
     toolchain = imported.adapted(plain) if imported else plain

@@ -174,17 +174,21 @@ class Toolchain(Model):
         """Whether its root has what every build takes for granted."""
         return self.distribution.variant == "buildd" or "build-essential" in self.distribution.packages
 
-    def snapshot(self, date: str) -> str:
-        """The address of the distribution's archive as it was at `date`, a day or a time. Raises UsageError."""
+    def snapshot(self, date: str, archive: str | None) -> str:
+        """The address of the distribution's archive as it was at `date`, a day or a time. Raises UsageError.
+
+        archive: with `{date}` in it, before the toolchain's own.
+        """
         match = _DATE.fullmatch(date)
         if match is None:
             hint = "for example 2026-01-31, or 20260131T120000Z"
             raise UsageError(f"--snapshot must be a day, or a time in UTC, not {date!r}", hint=hint)
-        if self.distribution.snapshots is None:
-            hint = f"add `snapshots` to `distribution` in toolchains/{self.name}.yml"
-            raise UsageError(f"the target {self.name} names no archive of snapshots", hint=hint)
+        archive = archive or self.distribution.snapshots
+        if archive is None or "{date}" not in archive:
+            hint = "set XBUILD_SNAPSHOTS to the address of the distribution's archive of snapshots, with {date} in it"
+            raise UsageError("no archive of snapshots is known", hint=hint)
         day, time = "".join(match.group(1, 2, 3)), match[4] or "T000000Z"
-        return self.distribution.snapshots.replace("{date}", f"{day}{time}")
+        return archive.replace("{date}", f"{day}{time}")
 
     def with_suite(self, suite: str) -> Toolchain:
         """This toolchain for another release of the distribution."""

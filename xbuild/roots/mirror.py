@@ -67,3 +67,8 @@ def find(suite: str, architecture: str) -> str | None:
 def of_root(root: Path) -> list[str]:
     """The mirrors that the Debian tree `root` was made from."""
     return of_machine(root / "etc/apt")
+
+
+def snapshots() -> str | None:
+    """The address of the distribution's archive of snapshots, with `{date}` in it, as the user has set it."""
+    return os.environ.get("XBUILD_SNAPSHOTS") or None

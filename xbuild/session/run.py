@@ -17,6 +17,7 @@ from xbuild.formats import libraries, record
 from xbuild.formats.debian import Tree
 from xbuild.model.load import load_policy, load_toolchain, toolchain_names
 from xbuild.model.toolchain import Toolchain
+from xbuild.roots import mirror
 from xbuild.roots.distribution import Roots
 from xbuild.roots.imported import Imported
 from xbuild.sandbox import idmap
@@ -60,7 +61,7 @@ def roots_of(
 
     snapshot: a day, or a time, whose archive is taken.
     """
-    address = toolchain.snapshot(snapshot) if snapshot else None
+    address = toolchain.snapshot(snapshot, mirror.snapshots()) if snapshot else None
     return Roots(store, toolchain, load_policy(toolchain), imported=imported, snapshot=address)
 
 
