@@ -14,7 +14,7 @@ from xbuild.model.base import SCHEMA
 from xbuild.model.load import recipe_path
 from xbuild.model.lock import Lock, LockedRoot, LockedTarget, load_lock, write_lock
 from xbuild.roots.resolve import Question
-from xbuild.store.local import IN_USE, Store
+from xbuild.store.local import Store
 
 
 def lock(request: Request, targets: Sequence[str], *, update: bool, store: Store | None = None) -> Path:
@@ -29,7 +29,7 @@ def lock(request: Request, targets: Sequence[str], *, update: bool, store: Store
     locked = dict(before.targets) if before else {}
     for name in targets or list(locked) or [request.target]:
         subject = read(replace(request, target=name, locked=False), first.store)
-        with first.store.lock(IN_USE, shared=True, describe="cleans the store"):
+        with first.store.in_use():
             locked[name] = _target(subject, update=update)
         count = sum(len(root.packages) for root in locked[name].roots.values())
         log.info(f"{first.recipe.name} for {name}: {count} packages")

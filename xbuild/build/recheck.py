@@ -18,7 +18,7 @@ from xbuild.build.standing import artifact
 from xbuild.build.stepfiles import StepFiles
 from xbuild.build.subject import Subject
 from xbuild.build.work import Work
-from xbuild.store.local import IN_USE, writing_below
+from xbuild.store.local import writing_below
 
 Where = Literal["sandbox", "machine"]
 
@@ -76,7 +76,7 @@ def recheck(subject: Subject, *, system: bool) -> Checked:
         raise UsageError(f"{subject.toolchain.name} is this machine itself: there is none to emulate")
     store, place = subject.store, subject.place
     with (
-        store.lock(IN_USE, shared=True, describe="cleans the store"),
+        store.in_use(),
         store.lock(place.path.name, describe=f"builds {subject.title}"),
         writing_below(store.root),
     ):

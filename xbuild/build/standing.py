@@ -47,9 +47,9 @@ def facts(build: Prepared) -> Facts:
     return Facts(there, sources, done, artifact(build) is not None, tuple(changes(subject, build.value)))
 
 
-def actions(build: Prepared) -> list[Action]:
-    """The plan, from what the store holds now."""
-    return plan(build.steps, facts(build), start=build.subject.request.here.start)
+def actions(build: Prepared, present: Facts) -> list[Action]:
+    """The plan, from what the store holds: `facts`."""
+    return plan(build.steps, present, start=build.subject.request.here.start)
 
 
 def artifact(build: Prepared) -> Path | None:

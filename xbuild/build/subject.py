@@ -153,7 +153,7 @@ def read(request: Request, store: Store | None = None) -> Subject:
     default_suite = plain.distribution.suite
     plain = plain.with_suite(suite) if suite else plain
     snapshot, locked = _locked(request, plain, project) if imported is None else (request.snapshot, {})
-    address = plain.snapshot(snapshot, mirror.snapshots()) if snapshot else None
+    address = mirror.snapshot(plain, snapshot)
     words = (store, plain, load_policy(plain))
     roots = Roots(*words, substituted=mode.bootstrap, imported=imported, snapshot=address, locked=locked)
     toolchain = imported.adapted(plain) if imported else plain

@@ -21,7 +21,6 @@ from xbuild.build.subject import Subject
 from xbuild.roots import imported as imported_roots
 from xbuild.roots import mirror
 from xbuild.sources import FetchContext, fetch, lay_out
-from xbuild.store.local import IN_USE
 from xbuild.twins.pairing import Refusal
 
 
@@ -49,7 +48,7 @@ class Timed:
 @contextmanager
 def in_use(subject: Subject) -> Iterator[None]:
     """Nobody removes what the build uses."""
-    shared = subject.store.lock(IN_USE, shared=True, describe="cleans the store")
+    shared = subject.store.in_use()
     with shared, imported_roots.used(subject.store, subject.imported):
         yield
 

@@ -15,7 +15,7 @@ from xbuild.cli.guard import guarded
 from xbuild.doctor import examine
 from xbuild.roots import imported as imported_roots
 from xbuild.session import kept
-from xbuild.store.local import IN_USE, KINDS
+from xbuild.store.local import KINDS
 
 _ROOTS = ("indexes", "resolved", "roots", "layers", "twins", "canaries", "sessions", "machines")
 """Kinds of entries in the store that are made of the distribution's packages."""
@@ -57,7 +57,7 @@ def clean(_c: Context, roots: bool = False, downloads: bool = False, everything:
     kinds += ["imported"] if everything else []
     store.sweep()
     # What a running build stands on is not taken from under it.
-    alone = store.lock(IN_USE, wait=False, describe="builds") if "roots" in kinds else contextlib.nullcontext()
+    alone = store.alone() if "roots" in kinds else contextlib.nullcontext()
     with alone, log.step(f"remove {', '.join(kinds)}"):
         systems = kept.all_kept(store)
         for known in systems if everything else ():
@@ -69,7 +69,7 @@ def clean(_c: Context, roots: bool = False, downloads: bool = False, everything:
         if everything:
             imported_roots.forget_all(store)
     # What another xbuild has made, unless somebody is at work here.
-    with contextlib.suppress(MachineError), store.lock(IN_USE, wait=False, describe="builds"):
+    with contextlib.suppress(MachineError), store.alone():
         store.remove_older(spared)
     if "roots" in kinds and spared:
         names = ", ".join(sorted(spared.values()))

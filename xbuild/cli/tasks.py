@@ -13,6 +13,7 @@ from xbuild.base import log, paths
 from xbuild.base.errors import UsageError
 from xbuild.build.build import build_or_else
 from xbuild.build.modes.table import mode_of
+from xbuild.build.plan import Facts
 from xbuild.build.prepared import Prepared, prepared
 from xbuild.build.request import Here
 from xbuild.build.result import Result
@@ -42,8 +43,8 @@ from xbuild.model.schema import write_schemas
 from xbuild.proof.trace import explain_exec
 
 
-def _plan(build: Prepared, *, json: bool, **more: Any) -> None:
-    steps = actions(build)
+def _plan(build: Prepared, present: Facts, *, json: bool, **more: Any) -> None:
+    steps = actions(build, present)
     log.result({"key": build.key, "plan": [vars(action) for action in steps], **more})
     if not json:
         log.table(("step", "", "reason"), [(action.name, action.verdict, action.reason) for action in steps])
@@ -104,7 +105,8 @@ def build(
     subject = read(request)
     other = mode_of(fallback) if fallback else subject.mode
     if plan:
-        _plan(prepared(subject), json=json)
+        wanted = prepared(subject)
+        _plan(wanted, facts(wanted), json=json)
         return
     require(native=subject.toolchain.native, assume_yes=yes)
     result = build_or_else(request, other, subject.store)
@@ -145,9 +147,9 @@ def why(
         log.result(answer.as_json())
         return
     build = prepared(subject)
-    changed = facts(build).changes
-    _plan(build, json=json, changes=list(changed))
-    for line in [] if json else changed:
+    present = facts(build)
+    _plan(build, present, json=json, changes=list(present.changes))
+    for line in [] if json else present.changes:
         log.output(f"changed: {line}")
 
 

@@ -22,7 +22,7 @@ from xbuild.model.load import load_policy, load_toolchain
 from xbuild.model.toolchain import Platform, Toolchain
 from xbuild.roots.distribution import Roots
 from xbuild.sandbox.run import ROOT_PATH
-from xbuild.store.local import IN_USE, Store, writing_below
+from xbuild.store.local import Store, writing_below
 from xbuild.twins import pairing
 
 _ENDINGS: dict[str, Compression | None] = {".tar": None, ".tar.gz": "gzip", ".tgz": "gzip", ".tar.zst": "zstd"}
@@ -173,7 +173,7 @@ class Export:
             raise UsageError(f"there is no directory {destination.parent}")
         if not os.access(destination.parent, os.W_OK | os.X_OK):
             raise UsageError(f"cannot write {destination}", hint="name a place that you can write to")
-        in_use = self.store.lock(IN_USE, shared=True, describe="cleans the store")
+        in_use = self.store.in_use()
         with in_use, self.store.lock(lock, wait=False, describe=f"exports to {destination}"):
             # What one that was killed has left.
             for left in (part, *self.store.directory("tmp").glob(f"{lock}.*")):

@@ -9,6 +9,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+from xbuild.model.toolchain import Toolchain
+
 SETTING = "XBUILD_MIRROR"
 _SECONDS = 20
 
@@ -69,6 +71,6 @@ def of_root(root: Path) -> list[str]:
     return of_machine(root / "etc/apt")
 
 
-def snapshots() -> str | None:
-    """The address of the distribution's archive of snapshots, with `{date}` in it, as the user has set it."""
-    return os.environ.get("XBUILD_SNAPSHOTS") or None
+def snapshot(toolchain: Toolchain, date: str | None) -> str | None:
+    """The address of the archive as it was at `date`; None for today's. Raises UsageError, as `Toolchain.snapshot`."""
+    return toolchain.snapshot(date, os.environ.get("XBUILD_SNAPSHOTS") or None) if date else None

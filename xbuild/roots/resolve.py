@@ -210,8 +210,9 @@ def _write(staging: Path, place: Path, added: list[Stanza], whole: Mapping[str, 
     """What apt needs to install `added`, and nothing else, without the whole index."""
     shutil.copyfile(place / SOURCES, staging / SOURCES)
     (staging / LISTS).mkdir()
+    named = index.packages_files(place / LISTS)
     for file in (place / LISTS).iterdir():
-        if not file.name.endswith("_Packages"):
+        if file not in named:
             shutil.copyfile(file, staging / LISTS / file.name)
             continue
         own = [stanza for stanza in added if stanza.file == file.name]

@@ -27,7 +27,7 @@ from xbuild.sandbox.run import Sandbox
 from xbuild.sandbox.view import RootView
 from xbuild.session import files, kept, program
 from xbuild.session.root import Origin, prepare, sysroot, target_root
-from xbuild.store.local import IN_USE, Store, writing_below
+from xbuild.store.local import Store, writing_below
 
 _NOT_FOUND = 127
 """Exit code of a program whose libraries the loader does not find (and of a shell for a missing command)."""
@@ -61,7 +61,7 @@ def roots_of(
 
     snapshot: a day, or a time, whose archive is taken.
     """
-    address = toolchain.snapshot(snapshot, mirror.snapshots()) if snapshot else None
+    address = mirror.snapshot(toolchain, snapshot)
     return Roots(store, toolchain, load_policy(toolchain), imported=imported, snapshot=address)
 
 
@@ -83,7 +83,7 @@ def run(command: Sequence[str], options: RunOptions) -> int:
         # Before roots are made, which takes minutes.
         program.check_machine(wanted, wanted.info, toolchain, lambda: (toolchain, *toolchains))
     store = open_store()
-    with store.lock(IN_USE, shared=True, describe="cleans the store"), contextlib.ExitStack() as stack:
+    with store.in_use(), contextlib.ExitStack() as stack:
         with writing_below(store.root):
             roots = roots_of(toolchain, store, snapshot=options.snapshot)
             source = _source(roots, options, stack)

@@ -24,7 +24,7 @@ from xbuild.sandbox.view import TMP, RootView
 from xbuild.session import kept
 from xbuild.session.root import Origin, prepare, target_root
 from xbuild.session.run import roots_of
-from xbuild.store.local import IN_USE, Store, writing_below
+from xbuild.store.local import Store, writing_below
 
 _PASSED = (
     "TERM", "COLORTERM", "TZ", "http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY",
@@ -64,7 +64,7 @@ def shell(command: Sequence[str], options: ShellOptions) -> int:
         imported = imported_roots.find(store, options.root, toolchains, toolchain)
     suite = options.suite or (imported_roots.release(imported, toolchain) if imported else None)
     toolchain = toolchain.with_suite(suite) if suite else toolchain
-    with store.lock(IN_USE, shared=True, describe="cleans the store"), contextlib.ExitStack() as stack:
+    with store.in_use(), contextlib.ExitStack() as stack:
         stack.enter_context(writing_below(store.root))
         stack.enter_context(imported_roots.used(store, imported))
         roots = roots_of(toolchain, store, imported, options.snapshot)

@@ -24,7 +24,7 @@ from xbuild.sandbox.contents import Owners
 from xbuild.sandbox.idmap import IDS, find
 from xbuild.sandbox.run import machine_view, run, take_back
 from xbuild.sandbox.unwrap import SKIPPED
-from xbuild.store.local import IN_USE, KINDS, LAYOUT, Store, writing_below
+from xbuild.store.local import KINDS, LAYOUT, Store, writing_below
 
 STAYING = {
     "downloads": "whoever needs them fetches them by their sums",
@@ -186,7 +186,7 @@ def _written(store: Store, file: Path) -> Iterator[Path]:
         raise UsageError(f"cannot write {file}", hint="name a file in a directory that you can write to")
     part = file.with_name(f".{file.name}.part")
     lock = store.lock(f"pack-{key_of(str(file))[:16]}", wait=False, describe=f"packs into {file}")
-    with store.lock(IN_USE, shared=True, describe="cleans the store"), lock, writing_below(file.parent):
+    with store.in_use(), lock, writing_below(file.parent):
         part.unlink(missing_ok=True)
         try:
             yield part
@@ -209,7 +209,7 @@ def unpack(store: Store, file: Path) -> tuple[Carried, ...]:
         if stream.read(4) != b"\x28\xb5\x2f\xfd":
             raise UsageError(f"{file} is no file of entries", hint="invoke store.pack writes one")
     name = f"unpack-{key_of(str(file.resolve()))[:16]}"
-    in_use = store.lock(IN_USE, shared=True, describe="cleans the store")
+    in_use = store.in_use()
     with in_use, store.lock(name, describe=f"unpacks {file}"), writing_below(store.root):
         store.discard_scratch_of(name)
         scratch = store.scratch(name)

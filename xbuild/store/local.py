@@ -110,6 +110,11 @@ def _sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
+def lock_of(kind: str, name: str) -> str:
+    """The name of the lock of the entry KIND/`name`, or of a work place: whoever makes or removes it holds it."""
+    return name if kind == "work" else f"{kind}-{name}"
+
+
 class Store:
     """The store below `root`; nothing is written before it is needed.
 
@@ -183,7 +188,7 @@ class Store:
     def _stamp(self, kind: str, name: str) -> None:
         # The time of an entry's lock is when it was handed out last: nothing in the entry changes by that.
         with contextlib.suppress(OSError):
-            path = self.root / "locks" / f"{kind}-{name}.lock"
+            path = self.root / "locks" / f"{lock_of(kind, name)}.lock"
             # One that was copied here has none yet.
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             try:
@@ -194,7 +199,7 @@ class Store:
     def used(self, kind: str, name: str) -> float:
         """When the entry KIND/`name` was handed out last, or made; in seconds since 1970."""
         times = []
-        for place in (self.root / "locks" / f"{kind}-{name}.lock", self.root / kind / name / _KEY_FILE):
+        for place in (self.root / "locks" / f"{lock_of(kind, name)}.lock", self.root / kind / name / _KEY_FILE):
             with contextlib.suppress(OSError):
                 times.append(place.stat().st_mtime)
         return max(times, default=0.0)
@@ -216,9 +221,7 @@ class Store:
         return [(path, key, value) for _, path, key, value in found]
 
     def older(self, kind: str) -> list[str]:
-        """The keys of the entries of `kind` that an xbuild with another LAYOUT, or with other names of roots, has made;
-        this one does not use them.
-        """
+        """The keys of entries of `kind` that are not used: made with another LAYOUT, or other names of roots."""
         mark = f'"layout":{LAYOUT}'
         texts = [(key, canonical_json(value)) for _, key, value in self.finished(kind)]
         return [key for key, text in texts if mark not in text or _ASKED_FOR.search(text)]
@@ -269,6 +272,14 @@ class Store:
             # Closing releases it. The file stays: else two processes could hold two files of one name.
             os.close(descriptor)
 
+    def in_use(self) -> contextlib.AbstractContextManager[None]:
+        """Hold the lock IN_USE with others: nothing that the caller stands on is removed in the block."""
+        return self.lock(IN_USE, shared=True, describe="cleans the store")
+
+    def alone(self) -> contextlib.AbstractContextManager[None]:
+        """Hold it alone, to remove. Raises MachineError if anybody works with the store."""
+        return self.lock(IN_USE, wait=False, describe="builds")
+
     def scratch(self, lock: str) -> Path:
         """A path below `tmp/` that nothing has; `sweep` removes what is there once the lock `lock` is free.
 
@@ -299,7 +310,7 @@ class Store:
         key = key_of(key_value)
         if found := self.get(kind, key):
             return found
-        lock = f"{kind}-{key[:_NAME_DIGITS]}"
+        lock = lock_of(kind, key[:_NAME_DIGITS])
         with self.lock(lock, describe=f"makes {describe}"):
             if found := self.get(kind, key):
                 return found
@@ -334,13 +345,13 @@ class Store:
         _sync_directory(staging)
         place = self.entry(kind, key)
         self.directory(kind)
-        self._set_aside(place, f"{kind}-{key[:_NAME_DIGITS]}")
+        self._set_aside(place, lock_of(kind, place.name))
         staging.rename(place)
         _sync_directory(place.parent)
 
     def remove(self, kind: str, key: str) -> None:
         """Remove the entry of `key`, finished or not; waits for one who makes it."""
-        lock = f"{kind}-{key[:_NAME_DIGITS]}"
+        lock = lock_of(kind, key[:_NAME_DIGITS])
         with self.lock(lock, describe=f"makes {self.entry(kind, key)}"):
             self._set_aside(self.entry(kind, key), lock)
 
@@ -357,7 +368,7 @@ class Store:
 
     def clear_one(self, kind: str, name: str) -> bool:
         """Remove what lies at KIND/`name`, finished or not, unless somebody holds its lock; gives if it is gone."""
-        lock = name if kind == "work" else f"{kind}-{name}"
+        lock = lock_of(kind, name)
         try:
             with self.lock(lock, wait=False):
                 self._set_aside(self.root / kind / name, lock)

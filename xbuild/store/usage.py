@@ -16,7 +16,7 @@ from xbuild.base import process
 from xbuild.base.digest import key_of, read_sealed
 from xbuild.base.errors import UsageError
 from xbuild.sandbox.run import capture, machine_view
-from xbuild.store.local import IN_USE, KINDS, Store
+from xbuild.store.local import IN_USE, KINDS, Store, lock_of
 
 _OF_THE_USER = "imported"
 """The kind of entries that xbuild cannot make anew."""
@@ -83,7 +83,7 @@ def _held(store: Store, path: Path, sizes: dict[Path, int], locked: Container[st
             key, what = key_of(value), described(value)
         except (OSError, ValueError):
             what = "damaged: its key.json cannot be read"
-    lock = name if kind == "work" else f"{kind}-{name}"
+    lock = lock_of(kind, name)
     # What those who are at work stand on cannot be told from the rest.
     in_use = lock in locked or (IN_USE in locked and kind not in ("downloads", "work"))
     return Held(kind, name, key, what, sizes.get(path, 0), used, in_use)
@@ -161,7 +161,7 @@ def collect(
     """
     if dry:
         return _chosen(store, spare, days, size)
-    with store.lock(IN_USE, wait=False, describe="builds"):
+    with store.alone():
         store.sweep()
         wanted = _chosen(store, spare, days, size, alone=True)
         gone = tuple(one for one in wanted.gone if store.clear_one(one.kind, one.name))

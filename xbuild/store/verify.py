@@ -13,7 +13,7 @@ from xbuild.base.errors import MachineError
 from xbuild.base.walk import shown
 from xbuild.sandbox.contents import differences
 from xbuild.store.carry import recorded
-from xbuild.store.local import IN_USE, KINDS, Store
+from xbuild.store.local import KINDS, Store
 
 _DOWNLOAD = "sha256-"
 _SHOWN = 20
@@ -39,7 +39,7 @@ class Verified:
 def verify(store: Store, kinds: Collection[str] = KINDS) -> list[Verified]:
     """Look at all entries of `kinds`. Work places have no sums: they are no results."""
     chosen = [kind for kind in KINDS if kind in kinds and kind not in _NO_ENTRIES]
-    with store.lock(IN_USE, shared=True, describe="cleans the store"):
+    with store.in_use():
         entries = [path for kind in chosen for path in sorted((store.root / kind).glob("*"))]
         files = [_download(path) for path in entries if path.parent.name == "downloads"]
         return files + verify_entries([path for path in entries if path.parent.name != "downloads"])
@@ -106,7 +106,7 @@ def remove(store: Store, found: Sequence[Verified]) -> list[Verified]:
     wanted = [one for one in found if one.faults and one.kind != "imported"]
     if not wanted:
         return []
-    with store.lock(IN_USE, wait=False, describe="builds"):
+    with store.alone():
         gone = [one for one in wanted if store.clear_one(one.kind, one.name)]
     if len(gone) < len(wanted):
         left = next(one for one in wanted if one not in gone)

@@ -9,7 +9,7 @@ from pathlib import Path
 from xbuild.build.environment import WorkPlace
 from xbuild.proof.bisect.trees import copy
 from xbuild.sandbox import idmap
-from xbuild.store.local import IN_USE, Store, writing_below
+from xbuild.store.local import Store, writing_below
 
 
 class Stage:
@@ -24,7 +24,7 @@ class Stage:
     def opened(self, title: str, *, keep: bool) -> Iterator[None]:
         """Hold it, empty, for the block; title: what is bisected. If `keep`, what was set aside stays at the end."""
         lock = self.store.lock(self.path.name, describe=f"bisects {title}")
-        in_use = self.store.lock(IN_USE, shared=True, describe="cleans the store")
+        in_use = self.store.in_use()
         with in_use, lock, writing_below(self.store.root):
             # What a killed one left.
             self.store.discard(self.path)

@@ -20,7 +20,7 @@ from xbuild.proof.compare.modes import Built, Wanted
 from xbuild.proof.compare.outcome import Comparison, Pair, with_own
 from xbuild.proof.compare.trees import Artifact, BuildTree
 from xbuild.proof.compare.verdict import Found, Verdict
-from xbuild.store.local import IN_USE, Store, writing_below
+from xbuild.store.local import Store, writing_below
 
 _TEXTS = 20
 """Of how many text files the differing lines are shown."""
@@ -45,7 +45,7 @@ def compare(
     if len(set(chosen)) < 2 and not twice:
         raise UsageError("one mode alone is compared to nothing", hint="name two modes, or --twice")
     name = f"compare-{example.place.path.name.rpartition('-')[0]}"
-    in_use = store.lock(IN_USE, shared=True, describe="cleans the store")
+    in_use = store.in_use()
     with in_use, store.lock(name, describe=f"compares {example.title}"), writing_below(store.root):
         store.directory("tmp")
         scratch = store.scratch(name)

@@ -22,7 +22,7 @@ from xbuild.roots.imported.facts import Facts, examine
 from xbuild.roots.imported.tree import ForeignTree
 from xbuild.roots.imported.view import TREE, Workshop
 from xbuild.sandbox.run import move_tree
-from xbuild.store.local import IN_USE, LAYOUT, Store, writing_below
+from xbuild.store.local import LAYOUT, Store, writing_below
 
 KIND = "imported"
 """The store's kind of entry."""
@@ -101,7 +101,7 @@ def import_root(
     if name is not None and not _NAME.fullmatch(name):
         raise UsageError(f"{name!r} is no name for a root", hint="lower-case letters, digits and + . _ -")
     request = Request(source.absolute(), target.architecture if target else None, partition)
-    in_use = store.lock(IN_USE, shared=True, describe="cleans the store")
+    in_use = store.in_use()
     with in_use, store.lock("import", describe="imports a root"), writing_below(store.root):
         store.directory("tmp")
         scratch = store.scratch("import")
