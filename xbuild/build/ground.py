@@ -57,7 +57,7 @@ def furnish(subject: Subject, ground: Ground, place: WorkPlace) -> Root:
     site, natives = ground.site, ground.natives
     if natives is None:
         return Root(site.layers, None, ())
-    dispatcher = site.roots.dispatcher(ground.pairs.entries, place.dispatcher)
+    dispatcher = site.roots.dispatcher(ground.pairs.table, place.dispatcher)
     registrations, shown = site.roots.hook(dispatcher)
     machine = subject.mode.machine(site)
     root = Root(site.layers, natives.private, registrations, dispatcher=shown, machine=machine)

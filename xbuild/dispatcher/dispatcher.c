@@ -212,7 +212,7 @@ __attribute__((noreturn, used)) void begin(long *stack)
     find_path(fd, argv[1]);
     enum verdict verdict = NO_ENTRY;
     const struct slot *slot = look_up(entry.path);
-    if (slot)
+    if (slot && slot->exec)
         verdict = fd >= 0 && is_distributions_own(slot, fd) ? TWIN : CHANGED;
     if (verdict != TWIN && fd >= 0)
         refuse(fd, argv[1], envp);

@@ -22,7 +22,7 @@ struct table {
 struct slot {
     uint32_t hash; /* FNV-1a of path */
     uint32_t path; /* real path of the target's file */
-    uint32_t exec; /* path of its twin */
+    uint32_t exec; /* path of its twin; 0: no program, but a module, whose partner is `other` */
     uint32_t rules;
     int64_t size; /* of the distribution's own file; -1: any file at this path will do */
     int64_t ctime_sec;

@@ -27,6 +27,7 @@ class Entry:
 
     other: path of the twin of the target's width, if the rules can ask for it.
     size (bytes) and ctime (seconds, nanoseconds): of the distribution's own file; None: any file at the path will do.
+    module: no program, but what a twin is to open in place of a library of the target: the dispatcher never runs it.
     digest: of its contents (`content_digest`), by which it is known where its change time is another one.
     """
 
@@ -37,6 +38,7 @@ class Entry:
     ctime: tuple[int, int] = (0, 0)
     digest: bytes = b""
     other: str | None = None
+    module: bool = False
 
 
 def fnv1a(text: str) -> int:
@@ -101,9 +103,10 @@ def encode(entries: Sequence[Entry], *, near: str, far: str, record: bool) -> by
         while writer.data[table + place * _SLOT.size + 4 : table + place * _SLOT.size + 8] != bytes(4):
             place = (place + 1) & (slots - 1)
         size = -1 if entry.size is None else entry.size
-        texts = (writer.text(entry.path), writer.text(entry.program))
+        program = writer.text(entry.program)
+        texts = (writer.text(entry.path), 0 if entry.module else program)
         digest = writer.add(entry.digest, 8) if entry.digest else 0
-        other = writer.text(entry.other) if entry.other else 0
+        other = program if entry.module else writer.text(entry.other) if entry.other else 0
         fields = (value, *texts, writer.rules(entry.rules), size, *entry.ctime, digest, other)
         _SLOT.pack_into(writer.data, table + place * _SLOT.size, *fields)
     _HEADER.pack_into(writer.data, 0, MAGIC, slots - 1, table, *files)

@@ -93,7 +93,7 @@ def write_root(layers: Sequence[Path], scratch: Path, destination: Path, epoch: 
 def entries_by_contents(pairs: Pairs, tree: Tree) -> list[table.Entry]:
     """The dispatcher's entries for a place where files have other change times: known by their contents."""
     found = []
-    for entry in pairs.entries:
+    for entry in pairs.table:
         place = tree.find(entry.path)
         assert place is not None
         digest = table.content_digest(place.read_bytes())

@@ -40,6 +40,12 @@ class Tool(Rules):
     width: Literal["any", "target"] = Field("any", description="`target`: a 32-bit target gets the 32-bit twin")
     optional: bool = Field(False, description="Substituted only if the recipe's `twins: {add: [...]}` names it")
     library: bool = Field(False, description="A library that a twin opens by path, not a program")
+    module: bool = Field(
+        False, description="A compiled module of an interpreter: paired file by file, and opened only where paired"
+    )
+    interpreter: bool = Field(
+        False, description="Loads compiled modules: emulated while a root is made; the shim knows when it must not go on"
+    )
     shim: bool = Field(False, description="Asks uname(2), /proc/self/exe or dlopens by path: answered by the shim")
     replace_strings: dict[str, str] = Field(
         default_factory=dict, description="Strings compiled into it, and the shorter ones that take their place"
@@ -47,6 +53,10 @@ class Tool(Rules):
     moved_strings: dict[str, str] = Field(
         default_factory=dict,
         description="Strings compiled into it, and any others that it refers to instead; `{NAME}`: of `identity`",
+    )
+    counted_strings: dict[str, str] = Field(
+        default_factory=dict,
+        description="As `moved-strings`, where the program also has the length of each, near each reference",
     )
     include_table: str | None = Field(
         None, description="A gcc compiler proper, made to search as a native one; its C++ directory of the target"

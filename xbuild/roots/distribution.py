@@ -241,7 +241,8 @@ class Roots:
         Raises MachineError if the machine has no such entry.
         """
         if self.toolchain.qemu is None or serving.way() == "private":
-            return self.registrations(dispatcher, credentials=credentials), None
+            # The shim reads the table too.
+            return self.registrations(dispatcher, credentials=credentials), dispatcher
         serving.require(self.toolchain.elf, self.toolchain.name)
         # The entry starts nothing but what is root's.
         if dispatcher.stat().st_uid != idmap.find().root[0]:
@@ -340,12 +341,17 @@ class Roots:
         natives, policy = self.natives(), self.policy
         assert policy is not None
 
+        # Modules arrive before their partners can be told.
+        loaders = {twin.target_path for twin in natives.twins if policy.tools[twin.tool].interpreter}
+
         def hook(destination: Path, view: str) -> Hook:
             entries: Sequence[table.Entry] = ()
             if self.substituted and base is not None:
                 entries = pairing.pair(natives.twins, base, policy, self.toolchain, libc=self.libc).entries
+                entries = [entry for entry in entries if entry.path not in loaders]
             elif self.substituted:
                 entries = [entry for _, entry in pairing.entries(natives.twins, policy, self.toolchain).values()]
+                entries = [entry for entry in entries if not entry.module and entry.path not in loaders]
             return self.hook(self.dispatcher(entries, destination, view=view, record=False))
 
         return Foreign(natives.private, hook)

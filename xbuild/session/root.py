@@ -117,7 +117,7 @@ def _entries(roots: Roots, source: Origin) -> Sequence[Entry]:
         return ()
     natives = roots.natives().twins
     without = frozenset(path for path in {twin.target_path for twin in natives} if _is_doubtful(tree, path, source))
-    return pairing.pair(natives, tree, policy, roots.toolchain, without=without, libc=roots.libc).entries
+    return pairing.pair(natives, tree, policy, roots.toolchain, without=without, libc=roots.libc).table
 
 
 def _is_doubtful(tree: Tree, path: str, source: Origin) -> bool:

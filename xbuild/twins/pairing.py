@@ -20,7 +20,7 @@ from xbuild.dispatcher.table import Entry
 from xbuild.formats.debian import Tree
 from xbuild.formats.elf import ElfError, is_elf, read_elf
 from xbuild.model.native import here
-from xbuild.model.policy import Equivalent, Policy, Tool
+from xbuild.model.policy import Equivalent, Policy, Tool, upstream
 from xbuild.model.rules import Rules, together
 from xbuild.model.toolchain import Toolchain
 
@@ -99,6 +99,12 @@ class Pairs:
     twins: tuple[Twin, ...]
     refused: tuple[Refused, ...]
     equivalents: Mapping[str, Equivalent] = field(default_factory=dict)
+    modules: tuple[Entry, ...] = ()
+
+    @property
+    def table(self) -> tuple[Entry, ...]:
+        """What the dispatcher and the shim decide by."""
+        return self.entries + self.modules
 
     @property
     def pairing(self) -> Literal["exact", "equivalent", "none"]:
@@ -166,13 +172,15 @@ def closure(tree: Tree, path: str, triplet: str) -> dict[str, str]:
     return found
 
 
-def fill(text: str, toolchain: Toolchain, path: str) -> str:
+def fill(text: str, toolchain: Toolchain, path: str, version: str = "") -> str:
     """`text` of the policy with `{triplet}`, `{version}`, the identity's names and the native machine's filled in.
 
-    path: of the tool, its native one.
+    path: of the tool, its native one. version: of its package, for `{upstream}` (5.40.1) and `{series}` (5.40).
     """
     numbers = [part for word in path.split("/") for part in word.split("-") if part.isdigit()]
     known = {"triplet": toolchain.triplet, "version": numbers[-1] if numbers else "", **toolchain.identity}
+    known["upstream"] = upstream(version)
+    known["series"] = ".".join(known["upstream"].split(".")[:2])
     for name, value in known.items():
         text = text.replace(f"{{{name}}}", value)
     return here().filled(text)
@@ -205,11 +213,11 @@ def entries(twins: Sequence[Twin], policy: Policy, toolchain: Toolchain) -> dict
         matched = next((twin for name, twin in choices.items() if machine.widths[name] == width), None)
         tool = policy.tools[next(iter(choices.values())).tool]
         twin = matched if tool.width == "target" else choices.get(machine.name)
-        if twin is None or tool.library:
+        if twin is None or (tool.library and not tool.module):
             continue
         rules = rules_of(policy, tool, twin, toolchain)
         other = matched.program if matched and matched is not twin and rules.target_width_args else None
-        chosen[path] = (twin, Entry(path, twin.program, rules, other=other))
+        chosen[path] = (twin, Entry(path, twin.program, rules, other=other, module=tool.module))
     return chosen
 
 
@@ -251,8 +259,10 @@ def pair(
         kept, others = _whole_groups(kept, policy, broken)
         refused |= others
     equivalents = {entry.path: judge.equivalents[entry.path] for _, entry in kept if entry.path in judge.equivalents}
-    chosen, entered = tuple(twin for twin, _ in kept), tuple(entry for _, entry in kept)
-    return Pairs(entered, chosen, tuple(refused.values()), equivalents)
+    programs = [(twin, entry) for twin, entry in kept if not entry.module]
+    chosen, entered = tuple(twin for twin, _ in programs), tuple(entry for _, entry in programs)
+    modules = tuple(entry for _, entry in kept if entry.module)
+    return Pairs(entered, chosen, tuple(refused.values()), equivalents, modules)
 
 
 def _whole_groups(

@@ -170,12 +170,13 @@ def _program(tree: Tree, twin: Twin, policy: Policy, toolchain: Toolchain) -> by
         data = replace_string(
             data, pairing.fill(old, toolchain, twin.source), pairing.fill(new, toolchain, twin.source)
         )
-    if tool.moved_strings:
-        wanted = {
-            pairing.fill(old, toolchain, twin.source): pairing.fill(new, toolchain, twin.source)
-            for old, new in tool.moved_strings.items()
-        }
-        data = moved(data, wanted)
+    if tool.moved_strings or tool.counted_strings:
+
+        def filled(strings: Mapping[str, str]) -> dict[str, str]:
+            pairs = [[pairing.fill(text, toolchain, twin.source, twin.version) for text in pair] for pair in strings.items()]
+            return {old: new for old, new in pairs}
+
+        data = moved(data, filled(tool.moved_strings), filled(tool.counted_strings))
     # What is the target's own already, as where the machine's partner is the target, searches as it should.
     if tool.include_table and twin.architecture != toolchain.architecture:
         data = as_native(data, pairing.fill(tool.include_table, toolchain, twin.source))

@@ -5,35 +5,43 @@ from __future__ import annotations
 import io
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Final
 
 from elftools.elf.elffile import ELFFile
 
+_NONE: Final[Mapping[str, str]] = {}
 _PAGE = 4096
 # lea disp32(%rip), REG (Intel SDM, volume 2, "LEA", "ModR/M Byte"): REX.W with or without REX.R, 8d, mod 00, r/m 101.
 _LEA = re.compile(rb"[\x48\x4c]\x8d[\x05\x0d\x15\x1d\x25\x2d\x35\x3d]", re.DOTALL)
 # R_X86_64_RELATIVE, R_AARCH64_RELATIVE (the psABIs).
 _RELATIVE = {"EM_X86_64": 8, "EM_AARCH64": 1027}
+_NEAR = 24
+"""Bytes of code before a reference within which the other arguments of the same call are made ready."""
 _ALIGNMENT = 8
 """What gcc aligns strings to on 64-bit ARM (DATA_ALIGNMENT in its aarch64.h)."""
 
 
-def moved(program: bytes, strings: dict[str, str]) -> bytes:
+def moved(program: bytes, strings: Mapping[str, str], counted: Mapping[str, str] = _NONE) -> bytes:
     """The program with all its references to C strings made ones to others: `strings`, old to new.
 
     The new ones are put where a read-only segment ends, into what the last page of it has left. Code of 64-bit ARM
     makes an address of a page and an offset, and the page may serve other addresses too: there the new ones take the
     room of the old ones in the same page, so that only offsets change. A string may be the end of another one, as
-    linkers share them. Raises ValueError if there is no room, a string without a reference, or another machine.
+    linkers share them. counted: such strings with whose references the code has their lengths too. Raises ValueError if
+    there is no room, a string without a reference or a length, or another machine.
     """
     elf = ELFFile(io.BytesIO(program))
     kinds: dict[str, type[_Image]] = {"EM_X86_64": _Image, "EM_AARCH64": _ArmImage}
     if elf["e_machine"] not in kinds:
         raise ValueError(f"it is not known how a program for {elf['e_machine']} refers to strings")
     image = kinds[elf["e_machine"]](program, elf)
+    strings = {**strings, **counted}
     missing = [old for old in strings if not image.referred(image.addresses(old))]
     if missing:
         raise ValueError(f"the program does not refer to {', '.join(map(repr, missing))}")
+    for old, new in counted.items():
+        image.count(old, len(new.encode()))
     image.move(strings)
     return bytes(image.data)
 
@@ -73,11 +81,31 @@ class _Image:
         """Is there a reference to one of these addresses?"""
         return any(True for _ in self._in_code(wanted)) or any(True for _ in self._in_data(wanted))
 
-    def move(self, strings: dict[str, str]) -> None:
+    def count(self, old: str, length: int) -> None:
+        """Change the length that the code has of the C string `old` near each reference to it."""
+        wanted = self.addresses(old)
+        if any(True for _ in self._in_data(wanted)):
+            raise ValueError(f"data refer to {old!r}, and where its length is cannot be told")
+        for at, _ in self._in_code(wanted):
+            # mov imm32, REG (Intel SDM, volume 2, "MOV", opcodes B8+rd), among what is made ready for the same call.
+            near = [at - 3 - back for back in range(5, _NEAR) if self._counts(at - 3 - back, len(old.encode()))]
+            if not near:
+                raise ValueError(f"no length beside a reference to {old!r}")
+            struct.pack_into("<I", self.data, near[0] + 1, length)
+
+    def _counts(self, place: int, length: int) -> bool:
+        return 0xB8 <= self.data[place] <= 0xBF and struct.unpack_from("<I", self.data, place + 1)[0] == length
+
+    def move(self, strings: Mapping[str, str]) -> None:
         """Put the new strings somewhere, and change all references to the old ones."""
         for old, new in strings.items():
             wanted = self.addresses(old)
             found = [*self._in_code(wanted)], [*self._in_data(wanted)]
+            if not (found[0] or found[1]):
+                raise ValueError(f"nothing refers to {old!r} any more")
+            used = [address for address in wanted if self.referred({address})]
+            if len(used) == 1 and self._fits(used[0], old, new):
+                continue
             address = self.put(new)
             for at, base in found[0]:
                 struct.pack_into("<i", self.data, at, address - base)
@@ -111,10 +139,38 @@ class _Image:
         return int(place + self._shift)
 
 
+    def _fits(self, address: int, old: str, new: str) -> bool:
+        """Put `new` in the place of `old`, if there is room, and nothing else refers to the end of `old`."""
+        room = self._room(address, old)
+        if not room or address + len(new.encode()) >= room[1] or self.referred({*range(room[0] + 1, room[1])}):
+            return False
+        place = self._offset(address)
+        self.data[place : place + room[1] - room[0]] = new.encode().ljust(room[1] - room[0], b"\0")
+        return True
+
+    def _offset(self, address: int) -> int:
+        return next(load.p_offset + address - load.p_vaddr for load in self._loads
+                    if load.p_vaddr <= address < load.p_vaddr + load.p_filesz)  # fmt: skip
+
+    def _room(self, address: int, text: str) -> list[int] | None:
+        """From where to where the string reaches with the zeros behind it; None if it is the end of another one."""
+        place = self._offset(address)
+        if self.data[place - 1] != 0:
+            return None
+        end = address + len(text) + 1
+        while end % _ALIGNMENT and not self.data[place + end - address]:
+            end += 1
+        return [address, end]
+
+
 class _ArmImage(_Image):
     """A program for 64-bit ARM (instructions by the Arm Architecture Reference Manual, C4.1, "A64 encoding")."""
 
-    def move(self, strings: dict[str, str]) -> None:
+    def count(self, old: str, length: int) -> None:
+        """As for x86-64, but not told yet how."""
+        raise ValueError(f"where the length of {old!r} is cannot be told for this machine")
+
+    def move(self, strings: Mapping[str, str]) -> None:
         """As for x86-64. All of the old ones make room before the first new one is put."""
         old = {text: self.addresses(text) for text in strings}
         everything = set().union(*old.values())
@@ -136,17 +192,6 @@ class _ArmImage(_Image):
                 for at in data[text]:
                     struct.pack_into("<q", self.data, at, where)
 
-    def _room(self, address: int, text: str) -> list[int] | None:
-        """From where to where the string reaches with the zeros behind it; None if it is the end of another one."""
-        place = next(load.p_offset + address - load.p_vaddr for load in self._loads
-                     if load.p_vaddr <= address < load.p_vaddr + load.p_filesz)  # fmt: skip
-        if self.data[place - 1] != 0:
-            return None
-        end = address + len(text) + 1
-        while end % _ALIGNMENT and not self.data[place + end - address]:
-            end += 1
-        return [address, end]
-
     def _empty(self, rooms: list[list[int]], everything: set[int]) -> None:
         """Raise ValueError if something else in the rooms is referred to, such as the empty string at an end."""
         for start, end in rooms:
@@ -158,8 +203,7 @@ class _ArmImage(_Image):
         for room in rooms:
             start, end = room
             if start // _PAGE == page == (start + len(raw) - 1) // _PAGE and start + len(raw) <= end:
-                place = next(load.p_offset + start - load.p_vaddr for load in self._loads
-                             if load.p_vaddr <= start < load.p_vaddr + load.p_filesz)  # fmt: skip
+                place = self._offset(start)
                 self.data[place : place + len(raw)] = raw
                 room[0] += len(raw)
                 return start
