@@ -2,7 +2,7 @@
  * the directory of the twins of this word size, are macros given to the compiler):
  *   uname(2)                   MACHINE: what uname -m says on the target
  *   readlink, realpath and their kin, of /proc/self/exe   the path of the target's own file, without our private directory
- *   dlopen of /some/plugin.so  the native one of the same real path below the private directory, where there is one
+ *   dlopen of /some/plugin.so  the native one that the table of twins has for it, where there is one (partner.h)
  *   _obstack_begin (i386)      with the sizes that the target's libc has by default: the assembler breaks its work where
  *                              a chunk of an obstack ends, and that shows in the line tables that it writes
  */
@@ -22,16 +22,15 @@ enum { SYS_uname = 122, SYS_readlinkat = 332 };
 #endif
 
 #define RTLD_NEXT ((void *)-1)   /* <dlfcn.h> */
-#define R_OK 4                   /* <unistd.h> */
 #define AT_FDCWD -100            /* <fcntl.h> */
 enum { FIELD = 65, MACHINE_AT = 4 * FIELD }; /* struct new_utsname, <linux/utsname.h> */
 
 extern long syscall(long number, ...);
 extern void *dlsym(void *handle, const char *name);
-extern int access(const char *path, int mode);
 extern void *memmove(void *to, const void *from, size_t n);
 extern int strncmp(const char *a, const char *b, size_t n);
 extern int strcmp(const char *a, const char *b);
+extern char *strchr(const char *s, int c);
 extern char *strcpy(char *to, const char *from);
 extern char *realpath(const char *path, char *resolved);
 extern void __chk_fail(void) __attribute__((noreturn));
@@ -109,14 +108,27 @@ char *__realpath_chk(const char *path, char *resolved, size_t size)
     return strcmp(path, "/proc/self/exe") ? real(path, resolved, size) : realpath(path, resolved);
 }
 
+extern const char __ehdr_start[] __attribute__((visibility("hidden")));
+extern const char _etext[] __attribute__((visibility("hidden")));
+
+#include "partner.h"
+#if defined LATE && defined __x86_64__
+#include "late.h"
+#endif
+
 static __attribute__((noinline)) void *open_native(const char *path, int flags, void *(*real)(const char *, int))
 {
-    char whole[4096], native[4096 + sizeof PRIVATE] = PRIVATE;
+    char whole[4096];
+    const char *native;
     /* Plugins are found through links, as in /usr/lib/bfd-plugins. */
     if (!realpath(path, whole))
         return NULL;
-    strcpy(native + sizeof PRIVATE - 1, whole);
-    return access(native, R_OK) ? NULL : real(native, flags);
+    native = partner(whole);
+#if defined LATE && defined __x86_64__
+    if (!native && is_foreign(whole))
+        become_emulated(whole);
+#endif
+    return native ? real(native, flags) : NULL;
 }
 
 /* libc searches by the RUNPATH of its caller, whom it knows by the address to return to. So the call at the end has to be
@@ -127,7 +139,7 @@ void *dlopen(const char *path, int flags)
     void *found = NULL;
     if (!real)
         real = (void *(*)(const char *, int))(uintptr_t)dlsym(RTLD_NEXT, "dlopen");
-    if (path && path[0] == '/')
+    if (path && strchr(path, '/'))
         found = open_native(path, flags, real);
     return found ? found : real(path, flags);
 }

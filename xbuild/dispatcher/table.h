@@ -60,7 +60,10 @@ enum verdict {
     ARGUMENT = 5,   /* an argument asks for the target's own program */
     VARIABLE = 6,   /* a variable does */
     FAILED = 7,     /* the twin could not be started: corrects the record before */
-    PRELOADED = 8   /* /etc/ld.so.preload has a library for every program */
+    PRELOADED = 8,  /* /etc/ld.so.preload has a library for every program */
+    /* Of twins that ask for a library of the target that has no partner (late.h): */
+    BEGUN_AGAIN = 9, /* the target's own program runs now: corrects the record before */
+    TOO_LATE = 10    /* it could not begin again: what it did is not what the target's own would have done */
 };
 
 /* An extended attribute of the record's file: execs are missing. */

@@ -36,6 +36,8 @@ class Choice(IntEnum):
     VARIABLE = 6
     FAILED = 7
     PRELOADED = 8
+    BEGUN_AGAIN = 9
+    TOO_LATE = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,7 @@ def parse(data: bytes) -> tuple[list[Exec], int]:
     place = 0
     while place + _HEAD.size <= len(data):
         length, verdict, zero, pid, time = _HEAD.unpack_from(data, place)
-        if not _HEAD.size < length <= _LONGEST or zero or not Choice.TWIN <= verdict <= Choice.PRELOADED:
+        if not _HEAD.size < length <= _LONGEST or zero or not Choice.TWIN <= verdict <= Choice.TOO_LATE:
             break
         if place + length > len(data):
             break
@@ -133,7 +135,7 @@ def read(path: Path) -> Record:
         while found := stream.more():
             for known in found:
                 key = (_printable(known.path), known.verdict)
-                if known.verdict is Choice.FAILED and (failed := latest.pop(known.pid, None)):
+                if known.verdict in (Choice.FAILED, Choice.BEGUN_AGAIN) and (failed := latest.pop(known.pid, None)):
                     counts[failed] -= 1
                 if known.native:
                     latest[known.pid] = key

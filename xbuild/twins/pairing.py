@@ -24,7 +24,7 @@ from xbuild.model.policy import Equivalent, Policy, Tool, upstream
 from xbuild.model.rules import Rules, together
 from xbuild.model.toolchain import Toolchain
 
-SHIM = "libxbuild.so"
+SHIM, LATE_SHIM = "libxbuild.so", "libxbuildl.so"
 
 _SHOWN = 6
 

@@ -20,14 +20,15 @@ from xbuild.sandbox.view import TMP, RootView
 from xbuild.twins import pairing
 from xbuild.twins.gcctable import as_native
 from xbuild.twins.limits import without_address_limits
-from xbuild.twins.pairing import SHIM, Twin
+from xbuild.twins.pairing import LATE_SHIM, SHIM, Twin
 from xbuild.twins.strings import moved
 
 WORKPLACE = "/xbuild"
 """Where, in a native root, the directory lies that a command there works on."""
 
-PLAIN_LOADER, SHIM_LOADER = "ld", "lds"
-"""Names, in a private architecture's directory, of its dynamic loader; the second one loads the shim first.
+PLAIN_LOADER, SHIM_LOADER, LATE_LOADER = "ld", "lds", "ldl"
+"""Names, in a private architecture's directory, of its dynamic loader; the second one loads the shim first, the third
+one the shim with the late fallback (late.h).
 
 They are short because a program's interpreter is changed in place: /lib/ld-linux.so.2 has room for 18 bytes.
 """
@@ -44,6 +45,8 @@ while read -r architecture compiler; do
     own="$PRIVATE/$architecture"
     $compiler $flags $link -shared -fPIC -DMACHINE="\\"$MACHINE\\"" -DPRIVATE="\\"$own\\"" \\
         -o "private/$architecture/lib/$SHIM" sources/shim.c
+    $compiler $flags $link -shared -fPIC -DLATE -DMACHINE="\\"$MACHINE\\"" -DPRIVATE="\\"$own\\"" \\
+        -o "private/$architecture/lib/$LATE_SHIM" sources/shim.c
     echo "$own/lib" > directories
     ldconfig -X -f directories -C "$own/c"
 done < widths
@@ -114,6 +117,7 @@ def make(staging: Path, trees: Mapping[str, Path], policy: Policy, toolchain: To
         shutil.copy(source, staging / source.name)
     env = {
         "SHIM": SHIM,
+        "LATE_SHIM": LATE_SHIM,
         "MACHINE": toolchain.uname_machine,
         "PRIVATE": paths.PRIVATE,
     }
@@ -150,9 +154,10 @@ def _copy(tree: Tree, architecture: str, private: Path, policy: Policy, toolchai
                 _write(directory / "lib" / name, _contents(tree, real))
         kept.append(twin)
     loader = next(iter((directory / "lib").glob("ld-linux*")))
-    for name, preload in ((PLAIN_LOADER, "none"), (SHIM_LOADER, "shp")):
+    for name, preload in ((PLAIN_LOADER, "none"), (SHIM_LOADER, "shp"), (LATE_LOADER, "slp")):
         _write(directory / name, patched_loader(loader.read_bytes(), architecture, triplet, preload))
-    (directory / "shp").write_text(f"{paths.PRIVATE}/{architecture}/lib/{SHIM}\n")
+    for preload, library in (("shp", SHIM), ("slp", LATE_SHIM)):
+        (directory / preload).write_text(f"{paths.PRIVATE}/{architecture}/lib/{library}\n")
     _copy_converters(tree, directory, triplet)
     if architecture == here().name:
         library = directory / "lib/libc.so.6"
@@ -181,7 +186,7 @@ def _program(tree: Tree, twin: Twin, policy: Policy, toolchain: Toolchain) -> by
     if tool.include_table and twin.architecture != toolchain.architecture:
         data = as_native(data, pairing.fill(tool.include_table, toolchain, twin.source))
     if read_elf(data).interpreter:
-        loader = SHIM_LOADER if tool.shim else PLAIN_LOADER
+        loader = LATE_LOADER if tool.interpreter else SHIM_LOADER if tool.shim else PLAIN_LOADER
         data = with_interpreter(data, f"{paths.PRIVATE}/{twin.architecture}/{loader}")
     return data
 
