@@ -18,6 +18,7 @@ from xbuild.sandbox import run as sandboxes
 from xbuild.sandbox.mounts import Bind, Overlay
 from xbuild.sandbox.view import TMP, RootView
 from xbuild.twins import pairing
+from xbuild.twins.arithmetic import without_fused
 from xbuild.twins.gcctable import as_native
 from xbuild.twins.limits import without_address_limits
 from xbuild.twins.pairing import LATE_SHIM, SHIM, Twin
@@ -165,6 +166,9 @@ def _copy(tree: Tree, architecture: str, private: Path, policy: Policy, toolchai
             library.write_bytes(without_address_limits(library.read_bytes()))
         except ValueError as error:
             log.warn(f"native shells can lock out the emulator by ulimit -v: {error}")
+        library = directory / "lib/libm.so.6"
+        if "unfused" in toolchain.traits and library.exists():
+            library.write_bytes(without_fused(library.read_bytes()))
     return kept
 
 
