@@ -16,7 +16,9 @@ enum { SYS_statx = 291 };
 enum { SYS_statx = 397 };
 #endif
 
+#ifndef DISPATCH
 #define DISPATCH "/.xbuild/dispatch"
+#endif
 
 enum { PAGE = 4096, PROT_READ = 1, MAP_PRIVATE = 2, O_CLOEXEC = 02000000, AT_EMPTY_PATH = 0x1000 };
 enum { STATX_SIZE = 0x200, STATX_CTIME = 0x80 };

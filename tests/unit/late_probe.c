@@ -1,0 +1,111 @@
+/* Does what its first argument names, then asks for a library of another machine: `probe ACTION LIBRARY`. */
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+extern char **environ;
+static const char *library;
+
+
+static void handle(int number) { (void)number; }
+static void *thread(void *nothing) { return nothing; }
+static void action(int number, void (*what)(int), int block_all)
+{
+    struct sigaction to = {.sa_handler = what};
+    if (block_all)
+        sigfillset(&to.sa_mask);
+    sigaction(number, &to, NULL);
+}
+static void block(int number)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, number);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+}
+static void ask(void) { printf("went on: %s\n", dlopen(library, RTLD_NOW) ? "opened" : dlerror()); }
+static int on_stdin(const char *wanted)
+{
+    char text[64] = "";
+    return fgets(text, sizeof text, stdin) && !strcmp(text, wanted);
+}
+
+#define DO(name, ...) if (!strcmp(what, #name)) { __VA_ARGS__; }
+
+int main(int argc, char **argv)
+{
+    const char *what = argv[1];
+    char text[4096];
+    (void)argc;
+    library = argv[2];
+    /* What leaves a way back. */
+    DO(nothing, )
+    DO(read_a_file, FILE *f = fopen("/etc/passwd", "re"); if (!fgets(text, 20, f)) abort())
+    DO(read_input, if (!on_stdin("first\n")) abort())
+    DO(seek_input, lseek(0, 7, SEEK_SET))
+    DO(list_a_directory, DIR *d = opendir("/usr"); while (readdir(d)); )
+    DO(set_umask, umask(0); umask(077))
+    DO(ignore_signals, signal(SIGFPE, SIG_IGN); signal(SIGHUP, SIG_DFL))
+    DO(handle_a_signal, action(SIGINT, handle, 0))
+    DO(block_a_signal, block(SIGUSR1))
+    DO(close_on_exec, fcntl(0, F_SETFD, FD_CLOEXEC); fcntl(1, F_SETFD, FD_CLOEXEC))
+    DO(name_itself, prctl(PR_SET_NAME, "another"); memset(argv[1], 'x', strlen(argv[1])); setenv("Q", "changed", 1))
+    DO(use_memory, char *p = malloc(64 << 20); memset(p, 1, 64 << 20))
+    DO(print_unflushed, printf("nobody sees this\n"))
+    DO(leave_a_descriptor, if (open("/etc/passwd", O_RDONLY) < 0) abort())
+    DO(ask_what_sigsys_does, struct sigaction a; sigaction(SIGSYS, NULL, &a); if (a.sa_handler != SIG_DFL) abort())
+    DO(ask_for_time, struct timespec t; syscall(SYS_clock_gettime, CLOCK_REALTIME, &t))
+    /* What can be seen, or goes on. */
+    DO(write_bytes, if (write(1, "seen\n", 5) != 5) abort())
+    DO(print_flushed, printf("seen\n"); fflush(stdout))
+    DO(raw_write, __asm__ volatile("syscall" : : "a"(1L), "D"(1L), "S"("seen\n"), "d"(5L) : "rcx", "r11", "memory"))
+    DO(old_write, int r; __asm__ volatile("int $0x80" : "=a"(r) : "a"(20) : "r8", "r9", "r10", "r11", "memory"))
+    DO(make_directory, mkdir("made", 0700))
+    DO(make_temporary, char n[] = "tmpXXXXXX"; int fd = mkstemp(n); close(fd); unlink(n))
+    DO(fork_and_wait, if (!fork()) _exit(0); wait(NULL))
+    DO(fork_and_ask_in_the_child, if (!fork()) { ask(); _exit(0); } int s; wait(&s); _exit(WEXITSTATUS(s)))
+    DO(spawn, pid_t p; char *w[] = {"true", NULL}; posix_spawnp(&p, "true", NULL, NULL, w, environ); waitpid(p, NULL, 0))
+    DO(run_a_command, if (system("true")) abort())
+    DO(open_a_command, FILE *p = popen("echo x", "r"); if (!fgets(text, 9, p)) abort(); pclose(p))
+    DO(start_a_thread, pthread_t t; pthread_create(&t, NULL, thread, NULL); pthread_join(t, NULL))
+    DO(change_directory, if (chdir("/")) abort())
+    DO(set_an_alarm, alarm(100))
+    DO(set_an_interval, struct itimerval v = {{100, 0}, {100, 0}}; setitimer(ITIMER_REAL, &v, NULL))
+    DO(make_a_timer, timer_t t; timer_create(CLOCK_REALTIME, NULL, &t))
+    DO(signal_itself, action(SIGUSR1, handle, 0); raise(SIGUSR1))
+    DO(handle_with_all_blocked, action(SIGUSR1, handle, 1))
+    DO(block_all_signals, sigset_t s; sigfillset(&s); sigprocmask(SIG_BLOCK, &s, NULL))
+    DO(handle_sigsys, signal(SIGSYS, SIG_IGN))
+    DO(limit_itself, struct rlimit l = {100, 100}; setrlimit(RLIMIT_NOFILE, &l))
+    DO(be_nice, if (nice(1) == -1) abort())
+    DO(open_for_writing, int fd = open("file", O_WRONLY | O_CREAT, 0600); close(fd))
+    DO(share_memory, int fd = open("file", O_RDWR | O_CREAT, 0600); mmap(NULL, 9, 2, MAP_SHARED, fd, 0))
+    DO(close_input, close(0))
+    DO(duplicate, dup2(1, 9))
+    DO(make_a_pipe, int p[2]; if (pipe(p)) abort())
+    DO(make_a_socket, socket(AF_UNIX, SOCK_STREAM, 0))
+    DO(change_flags, fcntl(1, F_SETFL, O_NONBLOCK))
+    DO(die_with_the_parent, prctl(PR_SET_PDEATHSIG, SIGTERM))
+    DO(sleep, usleep(1000))
+    DO(new_session, setsid())
+    ask();
+    return 0;
+}
