@@ -114,6 +114,7 @@ extern const char _etext[] __attribute__((visibility("hidden")));
 #include "partner.h"
 #if defined LATE && defined __x86_64__
 #include "late.h"
+#include "quick.h"
 #endif
 
 static __attribute__((noinline)) void *open_native(const char *path, int flags, void *(*real)(const char *, int))

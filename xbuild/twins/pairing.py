@@ -175,12 +175,14 @@ def closure(tree: Tree, path: str, triplet: str) -> dict[str, str]:
 def fill(text: str, toolchain: Toolchain, path: str, version: str = "") -> str:
     """`text` of the policy with `{triplet}`, `{version}`, the identity's names and the native machine's filled in.
 
-    path: of the tool, its native one. version: of its package, for `{upstream}` (5.40.1) and `{series}` (5.40).
+    path: of the tool, its native one. version: of its package, for `{upstream}` (5.40.1), `{series}` (5.40), `{part1}`.
     """
     numbers = [part for word in path.split("/") for part in word.split("-") if part.isdigit()]
     known = {"triplet": toolchain.triplet, "version": numbers[-1] if numbers else "", **toolchain.identity}
     known["upstream"] = upstream(version)
-    known["series"] = ".".join(known["upstream"].split(".")[:2])
+    numbers = known["upstream"].split(".")
+    known["series"] = ".".join(numbers[:2])
+    known |= {f"part{place}": number for place, number in enumerate(numbers, 1)}
     for name, value in known.items():
         text = text.replace(f"{{{name}}}", value)
     return here().filled(text)
