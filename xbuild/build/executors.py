@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,10 @@ from xbuild.build.check import Checked
 from xbuild.build.executor import Event, Executor, Order, Outcome, Tell, failure_of
 from xbuild.build.ground import Ground, lay
 from xbuild.build.modes.mode import Mode
-from xbuild.build.plan import first_step
+from xbuild.build.plan import Step, first_step
 from xbuild.build.prepared import Prepared, prepared
 from xbuild.build.subject import Subject, read
-from xbuild.build.work import Timed, Work, in_use
+from xbuild.build.work import LateError, Timed, Work, in_use
 from xbuild.model.phases import UNPACK
 from xbuild.store.local import Store, writing_below
 
@@ -144,7 +144,7 @@ class _Making:
         log.info(f"{subject.title}: from {begin}, {reason}")
         if subject.mode.canaries:
             self._run_canaries()
-        progress = self._work.run_steps(wanted, first, len(wanted))
+        progress = self._run(wanted, first)
         env = subject.variables(progress.epoch)
         with self._timed.part("check outputs"), log.step("check outputs"):
             modes = outputs.take_over(place)
@@ -153,6 +153,19 @@ class _Making:
         if not here.keep:
             subject.store.discard(place.path)
         return entry
+
+    def _run(self, wanted: Sequence[Step], first: int) -> phases.Progress:
+        """Run the steps from number `first`; all of them anew, with fewer twins, if some could not do their work."""
+        try:
+            return self._work.run_steps(wanted, first, len(wanted))
+        except LateError as error:
+            fewer = self._ground.pairs.without(error.programs)
+            if fewer == self._ground.pairs:
+                raise
+            log.warn(f"{error.message}; the build begins again, with that emulated")
+            self._ground = replace(self._ground, pairs=fewer)
+            self._work = Work(self._subject, self._ground, self._timed)
+        return self._run(wanted, 0)
 
     def _run_canaries(self) -> None:
         subject, pairs = self._subject, self._ground.pairs

@@ -18,6 +18,7 @@ from xbuild.build.ground import Ground, furnish
 from xbuild.build.plan import Step
 from xbuild.build.stepfiles import StepFiles
 from xbuild.build.subject import Subject
+from xbuild.formats import record
 from xbuild.roots import imported as imported_roots
 from xbuild.roots import mirror
 from xbuild.sources import FetchContext, fetch, lay_out
@@ -63,6 +64,12 @@ def fetched(subject: Subject) -> list[Path]:
 
     context = FetchContext(subject.store, cache(mirrors), subject.project)
     return [fetch(source, context) for source in subject.recipe.sources]
+
+
+class LateError(PhaseError):
+    """Twins that could not go on, nor begin again. programs: the target's own, by their real paths."""
+
+    programs: frozenset[str] = frozenset()
 
 
 class Work:
@@ -117,8 +124,22 @@ class Work:
                 seconds = phases.run_phase(subject.recipe, step, files, subject.place, root, env, subject.title)
         except PhaseError as error:
             progress.add(step, "failed", time.monotonic() - started)
+            self._require_nothing_late(step, files)
             raise error.with_details(*self._ways_out()) from None
+        # A script may have taken it for the answer to a question: its exit code says nothing.
+        self._require_nothing_late(step, files)
         progress.add(step, "done", seconds)
+
+    def _require_nothing_late(self, step: Step, files: StepFiles) -> None:
+        told = record.read(self.subject.place.record(files)).counts
+        late = sorted({path for path, verdict in told if verdict is record.Choice.TOO_LATE})
+        if late:
+            error = LateError(
+                f"{self.subject.title}: in phase {step.name!r}, {', '.join(late)} asked for a library that is only there "
+                "for the target, and had done something already"
+            )
+            error.programs = frozenset(late)
+            raise error
 
     def _unpack(self, step: Step, progress: phases.Progress, archives: Sequence[Path]) -> None:
         subject, started = self.subject, time.monotonic()

@@ -185,6 +185,8 @@ _WAYS = {
     record.Choice.VARIABLE: "emulated: a variable asks for the target's own",
     record.Choice.PRELOADED: "emulated: /etc/ld.so.preload names a library of the target",
     record.Choice.FAILED: "emulated: its twin could not be started",
+    record.Choice.BEGUN_AGAIN: "emulated: its twin asked for a library that is only there for the target",
+    record.Choice.TOO_LATE: "ended: it asked for a library that is only there for the target, and had done something",
 }
 
 

@@ -106,6 +106,12 @@ class Pairs:
         """What the dispatcher and the shim decide by."""
         return self.entries + self.modules
 
+    def without(self, paths: AbstractSet[str]) -> Pairs:
+        """The same, but that the programs at these target paths have no twins."""
+        kept = [(twin, entry) for twin, entry in zip(self.twins, self.entries, strict=True) if entry.path not in paths]
+        twins, entries = tuple(twin for twin, _ in kept), tuple(entry for _, entry in kept)
+        return replace(self, twins=twins, entries=entries)
+
     @property
     def pairing(self) -> Literal["exact", "equivalent", "none"]:
         """Whether all twins have the version of what they stand in for, or there are none."""

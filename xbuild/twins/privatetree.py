@@ -157,8 +157,8 @@ def _copy(tree: Tree, architecture: str, private: Path, policy: Policy, toolchai
     loader = next(iter((directory / "lib").glob("ld-linux*")))
     for name, preload in ((PLAIN_LOADER, "none"), (SHIM_LOADER, "shp"), (LATE_LOADER, "slp")):
         _write(directory / name, patched_loader(loader.read_bytes(), architecture, triplet, preload))
-    for preload, library in (("shp", SHIM), ("slp", LATE_SHIM)):
-        (directory / preload).write_text(f"{paths.PRIVATE}/{architecture}/lib/{library}\n")
+    for preload, shim in (("shp", SHIM), ("slp", LATE_SHIM)):
+        (directory / preload).write_text(f"{paths.PRIVATE}/{architecture}/lib/{shim}\n")
     _copy_converters(tree, directory, triplet)
     if architecture == here().name:
         library = directory / "lib/libc.so.6"
@@ -166,9 +166,9 @@ def _copy(tree: Tree, architecture: str, private: Path, policy: Policy, toolchai
             library.write_bytes(without_address_limits(library.read_bytes()))
         except ValueError as error:
             log.warn(f"native shells can lock out the emulator by ulimit -v: {error}")
-        library = directory / "lib/libm.so.6"
-        if "unfused" in toolchain.traits and library.exists():
-            library.write_bytes(without_fused(library.read_bytes()))
+        mathematics = directory / "lib/libm.so.6"
+        if "unfused" in toolchain.traits and mathematics.exists():
+            mathematics.write_bytes(without_fused(mathematics.read_bytes()))
     return kept
 
 
@@ -182,8 +182,10 @@ def _program(tree: Tree, twin: Twin, policy: Policy, toolchain: Toolchain) -> by
     if tool.moved_strings or tool.counted_strings:
 
         def filled(strings: Mapping[str, str]) -> dict[str, str]:
-            pairs = [[pairing.fill(text, toolchain, twin.source, twin.version) for text in pair] for pair in strings.items()]
-            return {old: new for old, new in pairs}
+            def own(text: str) -> str:
+                return pairing.fill(text, toolchain, twin.source, twin.version)
+
+            return {own(old): own(new) for old, new in strings.items()}
 
         data = moved(data, filled(tool.moved_strings), filled(tool.counted_strings))
     # What is the target's own already, as where the machine's partner is the target, searches as it should.

@@ -149,7 +149,7 @@ class _Image:
         return True
 
     def _offset(self, address: int) -> int:
-        return next(load.p_offset + address - load.p_vaddr for load in self._loads
+        return next(int(load.p_offset + address - load.p_vaddr) for load in self._loads
                     if load.p_vaddr <= address < load.p_vaddr + load.p_filesz)  # fmt: skip
 
     def _room(self, address: int, text: str) -> list[int] | None:

@@ -29,6 +29,8 @@ class Why(StrEnum):
     PRELOADED = "preloaded"
     CHANGED = "changed"
     FAILED = "failed"
+    BEGUN_AGAIN = "begun-again"
+    TOO_LATE = "too-late"
     MADE = "made"
     MODE = "mode"
     NEVER = "never"
@@ -110,6 +112,8 @@ _BY_VERDICT = {
     Choice.PRELOADED: Explanation(Why.PRELOADED, "/etc/ld.so.preload names a library of the target for all programs"),
     Choice.CHANGED: Explanation(Why.CHANGED, "it was no longer the distribution's own file"),
     Choice.FAILED: Explanation(Why.FAILED, "its twin could not be started: a chroot, or too long a command line"),
+    Choice.BEGUN_AGAIN: Explanation(Why.BEGUN_AGAIN, "its twin asked for a library that is only there for the target"),
+    Choice.TOO_LATE: Explanation(Why.TOO_LATE, "it asked for such a library, and had done something already"),
 }
 
 
