@@ -1,4 +1,4 @@
-"""The late fallback of the shim (dispatcher/late.h), with a program in the emulator's place that tells what it finds."""
+"""The late fallback of the shim (dispatcher/late.h), with a program for an emulator that tells what it finds."""
 
 from __future__ import annotations
 
@@ -55,7 +55,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     (folder / "dispatch").write_bytes(bytes(8192) + table.ljust(SIZE, b"\0"))
     subprocess.run(["gcc", "-static", "-o", folder / "qemu", HERE / "late_witness.c"], check=True)
     subprocess.run(["gcc", "-w", "-o", folder / "probe", HERE / "late_probe.c"], check=True)
-    flags = "-std=gnu11 -O2 -Wall -Wextra -Werror -ffreestanding -fno-stack-protector -nostdlib -shared -fPIC".split()
+    flags = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-ffreestanding", "-fno-stack-protector"]
+    flags += ["-nostdlib", "-shared", "-fPIC"]
     names = ['-DMACHINE="armv7l"', '-DPRIVATE="/nowhere"', f'-DDISPATCH="{folder}/dispatch"', "-DLATE"]
     shim = folder / "shim.so"
     subprocess.run(["gcc", *flags, *names, "-o", shim, paths.DISPATCHER / "shim.c"], check=True)

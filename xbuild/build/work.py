@@ -135,8 +135,8 @@ class Work:
         late = sorted({path for path, verdict in told if verdict is record.Choice.TOO_LATE})
         if late:
             error = LateError(
-                f"{self.subject.title}: in phase {step.name!r}, {', '.join(late)} asked for a library that is only there "
-                "for the target, and had done something already"
+                f"{self.subject.title}: in phase {step.name!r}, {', '.join(late)} asked for a library that is only "
+                "there for the target, and had done something already"
             )
             error.programs = frozenset(late)
             raise error

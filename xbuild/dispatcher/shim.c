@@ -115,6 +115,7 @@ extern const char _etext[] __attribute__((visibility("hidden")));
 #if defined LATE && defined __x86_64__
 #include "late.h"
 #include "quick.h"
+#include "again.h"
 #endif
 
 static __attribute__((noinline)) void *open_native(const char *path, int flags, void *(*real)(const char *, int))

@@ -44,7 +44,7 @@ class Tool(Rules):
         False, description="A compiled module of an interpreter: paired file by file, and opened only where paired"
     )
     interpreter: bool = Field(
-        False, description="Loads compiled modules: emulated while a root is made; the shim knows when it must not go on"
+        False, description="Loads compiled modules: emulated while a root is made; may begin again emulated"
     )
     shim: bool = Field(False, description="Asks uname(2), /proc/self/exe or dlopens by path: answered by the shim")
     replace_strings: dict[str, str] = Field(

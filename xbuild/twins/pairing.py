@@ -267,10 +267,15 @@ def pair(
         kept, others = _whole_groups(kept, policy, broken)
         refused |= others
     equivalents = {entry.path: judge.equivalents[entry.path] for _, entry in kept if entry.path in judge.equivalents}
-    programs = [(twin, entry) for twin, entry in kept if not entry.module]
-    chosen, entered = tuple(twin for twin, _ in programs), tuple(entry for _, entry in programs)
-    modules = tuple(entry for _, entry in kept if entry.module)
+    chosen, entered, modules = _kinds(kept)
     return Pairs(entered, chosen, tuple(refused.values()), equivalents, modules)
+
+
+def _kinds(kept: Sequence[tuple[Twin, Entry]]) -> tuple[tuple[Twin, ...], tuple[Entry, ...], tuple[Entry, ...]]:
+    """Of programs the twins and the entries; the entries of modules."""
+    programs = [(twin, entry) for twin, entry in kept if not entry.module]
+    modules = tuple(entry for _, entry in kept if entry.module)
+    return tuple(twin for twin, _ in programs), tuple(entry for _, entry in programs), modules
 
 
 def _whole_groups(

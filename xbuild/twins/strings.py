@@ -138,7 +138,6 @@ class _Image:
         self._free += len(raw)
         return int(place + self._shift)
 
-
     def _fits(self, address: int, old: str, new: str) -> bool:
         """Put `new` in the place of `old`, if there is room, and nothing else refers to the end of `old`."""
         room = self._room(address, old)
@@ -168,6 +167,7 @@ class _ArmImage(_Image):
 
     def count(self, old: str, length: int) -> None:
         """As for x86-64, but not told yet how."""
+        del length
         raise ValueError(f"where the length of {old!r} is cannot be told for this machine")
 
     def move(self, strings: Mapping[str, str]) -> None:
