@@ -60,6 +60,7 @@ static struct {
     volatile char selector;
     uint64_t changed, ignored;  /* signals whose action changed; of these, what was ignored before */
     uint64_t mask;              /* before it changed */
+    uint64_t hidden;            /* SIGSYS, if the program thinks that it is blocked */
     struct action own;          /* what SIGSYS did before */
     uint64_t opened[DESCRIPTORS / 64], closing[DESCRIPTORS / 64]; /* by us; inherited, and to be closed at an exec */
     struct {
@@ -188,21 +189,37 @@ static int set_action(struct context *c, long *result)
 
 static int set_mask(struct context *c, long *result)
 {
-    uint64_t before = c->mask, to = before, given;
+    uint64_t before = c->mask | late.hidden, to = before, given;
     if (c->si) {
         given = *(const uint64_t *)c->si;
         to = c->di == SIG_BLOCK ? to | given : c->di == SIG_UNBLOCK ? to & ~given : given;
         to &= ~((uint64_t)1 << (SIGKILL - 1) | (uint64_t)1 << (SIGSTOP - 1));
-        if (c->di > SIG_SETMASK || (to >> (SIGSYS - 1) & 1))
+        if (c->di > SIG_SETMASK)
             return 0;
         if (!late.mask_changed)
             late.mask = before;
         late.mask_changed = 1;
+        /* Ours is not to be blocked: the kernel would kill the process. It counts as blocked all the same. */
+        late.hidden = to & (uint64_t)1 << (SIGSYS - 1);
     }
     if (c->dx)
         *(uint64_t *)c->dx = before;
-    c->mask = to;
+    c->mask = to & ~late.hidden;
     *result = 0;
+    return 1;
+}
+
+static int open_to_read(uint64_t directory, uint64_t path, uint64_t flags, long *result)
+{
+    if (flags & O_WRITES || !is_harmless_file((long)(int)directory, path))
+        return 0;
+    *result = raw(NR_openat, directory, path, flags, 0, 0, 0);
+    if (*result >= DESCRIPTORS) {
+        raw(NR_close, (uint64_t)*result, 0, 0, 0, 0, 0);
+        return 0;
+    }
+    if (*result >= 0)
+        put(late.opened, (uint64_t)*result, 1);
     return 1;
 }
 
@@ -214,14 +231,9 @@ static int done(long number, struct context *c, long *result)
         goto as_asked;
     switch (number) {
     case NR_openat:
-        if (c->dx & O_WRITES || !is_harmless_file((long)(int)c->di, c->si))
-            return 0;
-        *result = raw(number, c->di, c->si, c->dx, c->r10, 0, 0);
-        if (*result >= DESCRIPTORS)
-            return raw(NR_close, (uint64_t)*result, 0, 0, 0, 0, 0), 0;
-        if (*result >= 0)
-            put(late.opened, (uint64_t)*result, 1);
-        return 1;
+        return open_to_read(c->di, c->si, c->dx, result);
+    case NR_open:
+        return open_to_read((uint64_t)AT_FDCWD, c->di, c->si, result);
     case NR_close:
         if (!ours)
             return 0;
@@ -299,6 +311,7 @@ static void trapped(int number, struct information *information, struct context 
     }
     late.over = information->call + 1L;
     let_go();
+    c->mask |= late.hidden;
     /* Once more, and now in earnest: the instruction has two bytes. */
     c->ip -= 2;
     c->ax = (uint64_t)(long)information->call;

@@ -16,6 +16,7 @@ static int quickly(long number, long a, long b, long c, long d, long *result)
     if (!done(number, &call, result)) {
         late.over = number + 1;
         let_go();
+        raw(NR_rt_sigprocmask, SIG_BLOCK, (uint64_t)&late.hidden, 0, 8, 0, 0);
         return 0;
     }
     if (*result < 0)

@@ -14,6 +14,8 @@ _NONE: Final[Mapping[str, str]] = {}
 _PAGE = 4096
 # lea disp32(%rip), REG (Intel SDM, volume 2, "LEA", "ModR/M Byte"): REX.W with or without REX.R, 8d, mod 00, r/m 101.
 _LEA = re.compile(rb"[\x48\x4c]\x8d[\x05\x0d\x15\x1d\x25\x2d\x35\x3d]", re.DOTALL)
+# mov imm32, REG, of 32 bits, with or without REX.B; or sign-extended to 64 bits (Intel SDM, "MOV", B8+rd, C7 /0).
+_MOV = re.compile(rb"[\xb8-\xbf]|[\x48\x49]\xc7[\xc0-\xc7]", re.DOTALL)
 # R_X86_64_RELATIVE, R_AARCH64_RELATIVE (the psABIs).
 _RELATIVE = {"EM_X86_64": 8, "EM_AARCH64": 1027}
 _NEAR = 24
@@ -35,7 +37,8 @@ def moved(program: bytes, strings: Mapping[str, str], counted: Mapping[str, str]
     kinds: dict[str, type[_Image]] = {"EM_X86_64": _Image, "EM_AARCH64": _ArmImage}
     if elf["e_machine"] not in kinds:
         raise ValueError(f"it is not known how a program for {elf['e_machine']} refers to strings")
-    image = kinds[elf["e_machine"]](program, elf)
+    kind = kinds[elf["e_machine"]]
+    image = (_FixedImage if elf["e_type"] == "ET_EXEC" and kind is _Image else kind)(program, elf)
     strings = {**strings, **counted}
     missing = [old for old in strings if not image.referred(image.addresses(old))]
     if missing:
@@ -108,7 +111,7 @@ class _Image:
                 continue
             address = self.put(new)
             for at, base in found[0]:
-                struct.pack_into("<i", self.data, at, address - base)
+                self._refer(at, base, address)
             for at in found[1]:
                 struct.pack_into("<q", self.data, at, address)
 
@@ -127,6 +130,9 @@ class _Image:
                 _, kind, address = struct.unpack_from("<QQq", self.data, at)
                 if kind == self._relative and address in wanted:
                     yield at + 16
+
+    def _refer(self, at: int, base: int, address: int) -> None:
+        struct.pack_into("<i", self.data, at, address - base)
 
     def put(self, text: str) -> int:
         """Put the C string `text` into the free room; give its address."""
@@ -160,6 +166,25 @@ class _Image:
         while end % _ALIGNMENT and not self.data[place + end - address]:
             end += 1
         return [address, end]
+
+
+class _FixedImage(_Image):
+    """A program for x86-64 that is always at the same place, so that addresses stand in it as they are."""
+
+    def _in_code(self, wanted: set[int]) -> Iterator[tuple[int, int]]:
+        """As above; base 0: the instruction has the address itself."""
+        yield from super()._in_code(wanted)
+        for start, end, _ in self._code():
+            for match in _MOV.finditer(self.data, start, end - 4):
+                if struct.unpack_from("<I", self.data, match.end())[0] in wanted:
+                    yield match.end(), 0
+
+    def _in_data(self, wanted: set[int]) -> Iterator[int]:
+        """Pointers are aligned, and never in code."""
+        for load in self._loads:
+            if not load.p_flags & 1:
+                words = struct.unpack_from(f"<{load.p_filesz // 8}Q", self.data, load.p_offset)
+                yield from (load.p_offset + 8 * number for number, word in enumerate(words) if word in wanted)
 
 
 class _ArmImage(_Image):
