@@ -59,8 +59,26 @@ def test_a_string_without_a_reference_is_refused() -> None:
 
 def test_without_room_nothing_is_moved() -> None:
     full = TEXT.ljust(0x1000 - 4, b"\1")
-    with pytest.raises(ValueError, match="no room for 'longer'"):
-        moved(program(load(0, WHOLE) + load(7, WHOLE), full), {"x86_64-pc-linux-gnu": "longer"})
+    longer = "longer-than-x86_64-pc-linux-gnu"
+    with pytest.raises(ValueError, match=f"no room for '{longer}'"):
+        moved(program(load(0, WHOLE) + load(7, WHOLE), full), {"x86_64-pc-linux-gnu": longer})
+    after = moved(program(load(0, WHOLE) + load(7, WHOLE), full), {"x86_64-pc-linux-gnu": "shorter"})
+    assert texts(after) == ["shorter", "shorter"]
+
+
+def count(length: int) -> bytes:
+    """mov LENGTH, %edx."""
+    return b"\xba" + struct.pack("<I", length)
+
+
+def test_lengths_change_with_their_strings() -> None:
+    old, new = "x86_64-pc-linux-gnu", "arm-unknown-linux-gnueabihf"
+    before = program(count(len(old)) + count(3) + load(10, WHOLE) + count(len(old)), TEXT)
+    after = moved(before, {}, {old: new})[_CODE:]
+    assert after[:10] == count(len(new)) + count(3)
+    assert after[17:22] == count(len(old)), "what comes behind the reference belongs to another call"
+    with pytest.raises(ValueError, match="no length beside a reference to 'x86_64-pc-linux-gnu'"):
+        moved(program(count(5) + load(5, WHOLE), TEXT), {}, {old: new})
 
 
 def test_an_unknown_machine_is_refused() -> None:
