@@ -20,7 +20,7 @@ POLICY = load_model(paths.POLICIES / "default.yml", Policy)
 
 COMMON = {
     "bison", "bzip2", "ccache", "cmake", "distcc", "file", "flex", "g++", "gawk", "gcc", "m4", "make", "ninja-build",
-    "patch", "pkgconf", "xz-utils", "zstd",
+    "patch", "perl", "pkgconf", "python3", "xz-utils", "zstd",
 }  # fmt: skip
 ARM = {"gcc-arm-linux-gnueabihf", "g++-arm-linux-gnueabihf"}
 ARM64 = {"gcc-aarch64-linux-gnu", "g++-aarch64-linux-gnu"}
