@@ -93,3 +93,10 @@ def test_it_ends_where_something_was_done(made: Made, action: str, tmp_path: Pat
 def test_both_kinds_are_tried() -> None:
     assert len(WAYS_BACK) > 10
     assert len(EFFECTS) > 20
+
+
+def test_long_lists_of_arguments_are_kept(made: Made, tmp_path: Path) -> None:
+    many = {f"LONG{number}": "x" * 100_000 for number in range(4)}
+    done, execs = made.run("nothing", tmp_path, **many)
+    assert done.stdout == found_by(made, "nothing", tmp_path), done.stderr
+    assert [one.verdict for one in execs] == [record.Choice.BEGUN_AGAIN]

@@ -89,21 +89,20 @@ static __attribute__((noreturn)) void end(const char *program, const char *libra
 /* Begins again as the emulated program, or ends. */
 static __attribute__((noreturn)) void become_emulated(const char *library)
 {
-    static char *words[ARGUMENTS_ROOM / 16 + 4];
     static char program[4096];
+    char **words, *name;
     const char *table = table_of_this_build();
     long got = readlink("/proc/self/exe", program, sizeof program - 1);
-    size_t n = 0;
     program[got < 0 ? 0 : got] = 0;
     if (late.over || !late.envp || !table || got < 0)
         end(program, library);
+    /* One word more than BEFORE: the name of the program moves. */
+    words = late.argv - BEFORE;
+    name = late.argv[0];
     words[0] = (char *)(table + ((const struct table *)(const void *)table)->qemu);
     words[1] = "-0";
-    words[2] = late.argv[0];
+    words[2] = name;
     words[3] = program;
-    for (n = 1; late.argv[n]; n++)
-        words[3 + n] = late.argv[n];
-    words[3 + n] = NULL;
     write_down(program, BEGUN_AGAIN);
     put_back();
     RAW(NR_execve, words[0], words, late.envp);

@@ -13,7 +13,7 @@
 enum { ALLOW = 0, BLOCK = 1 };
 enum { PR_SET_NAME = 15, PR_SET_SYSCALL_USER_DISPATCH = 59, SYS_USER_DISPATCH = 2, SIGSYS = 31, SIGKILL = 9, SIGSTOP = 19 };
 enum { SA_SIGINFO = 4, SA_RESTORER = 0x04000000, SIG_DFL = 0, SIG_IGN = 1, SIG_BLOCK = 0, SIG_UNBLOCK = 1, SIG_SETMASK = 2 };
-enum { AUDIT_ARCH_X86_64 = (int)0xc000003e, ARGUMENTS_ROOM = 128 * 1024, DESCRIPTORS = 1024, MOVED = 8 };
+enum { AUDIT_ARCH_X86_64 = (int)0xc000003e, BEFORE = 3, DESCRIPTORS = 1024, MOVED = 8 };
 enum { PROT_WRITE = 2, MAP_SHARED_ANY = 1, MAP_ANONYMOUS = 0x20, FUTEX_WAKE = 1, FUTEX_COMMAND = 127 };
 enum { O_WRITES = 3 | 0100 | 01000 | 020000000 }; /* O_WRONLY, O_RDWR, O_CREAT, O_TRUNC, __O_TMPFILE */
 enum { F_GETFD = 1, F_SETFD = 2, F_GETFL = 3, TCGETS = 0x5401, TIOCGWINSZ = 0x5413, FIOCLEX = 0x5451, SEEK_CUR = 1 };
@@ -317,39 +317,55 @@ static void trapped(int number, struct information *information, struct context 
     c->ax = (uint64_t)(long)information->call;
 }
 
-/* Copies of what the stack holds, which the program may write over. */
-static char **copies(char **words, char **room, char **text, const char *end)
+static size_t bytes_of(char **words)
 {
-    size_t n = 0;
-    while (words[n])
-        n++;
-    for (size_t i = 0; i < n; i++) {
-        const char *from = words[i];
-        room[i] = *text;
-        do {
-            if (*text >= end)
-                return NULL;
-            *(*text)++ = *from;
-        } while (*from++);
+    size_t bytes = sizeof *words;
+    for (; *words; words++) {
+        const char *end = *words;
+        while (*end++)
+            ;
+        bytes += sizeof *words + (size_t)(end - *words);
     }
-    room[n] = NULL;
+    return bytes;
+}
+
+/* Copies the words to `room`, and their text to `*text`. */
+static char **copied(char **words, char **room, char **text)
+{
+    char **to = room;
+    for (; *words; words++) {
+        const char *from = *words;
+        *to++ = *text;
+        while ((*(*text)++ = *from++))
+            ;
+    }
+    *to = NULL;
     return room;
+}
+
+/* Copies of what the stack holds, which the program may write over; before the arguments room for BEFORE more. */
+static void copy(char **argv, char **envp, size_t words)
+{
+    size_t size = bytes_of(argv) + bytes_of(envp) + BEFORE * sizeof *argv;
+    char **room = (char **)raw(NR_mmap, 0, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, (uint64_t)-1, 0);
+    char *text;
+    if ((uintptr_t)room >= (uintptr_t)-PAGE)
+        return;
+    text = (char *)(room + BEFORE + words);
+    late.argv = copied(argv, room + BEFORE, &text);
+    while (*argv++)
+        room++;
+    late.envp = copied(envp, room + BEFORE + 1, &text);
 }
 
 __attribute__((constructor)) static void watch(int argc, char **argv, char **envp)
 {
-    static char *words[ARGUMENTS_ROOM / 16];
-    static char text[ARGUMENTS_ROOM];
-    char *at = text;
     uint64_t blocked = 0;
     size_t variables = 0;
     struct action action = {(uintptr_t)trapped, SA_SIGINFO | SA_RESTORER, late_restorer, ~(uint64_t)0};
     while (envp[variables])
         variables++;
-    if ((size_t)argc + variables + 2 > ARGUMENTS_ROOM / 16)
-        return;
-    late.argv = copies(argv, words, &at, text + sizeof text);
-    late.envp = late.argv ? copies(envp, words + argc + 1, &at, text + sizeof text) : NULL;
+    copy(argv, envp, (size_t)argc + variables + 2);
     raw(NR_rt_sigprocmask, SIG_BLOCK, 0, (uint64_t)&blocked, 8, 0, 0);
     if (!late.envp || (blocked >> (SIGSYS - 1) & 1) ||
         raw(NR_rt_sigaction, SIGSYS, (uint64_t)&action, (uint64_t)&late.own, 8, 0, 0)) {
