@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { ALLOW = 0, BLOCK = 1 };
+enum { PASS = 0, TRAP = 1 };
 enum { PR_SET_NAME = 15, PR_SET_SYSCALL_USER_DISPATCH = 59, SYS_USER_DISPATCH = 2, SIGSYS = 31, SIGKILL = 9, SIGSTOP = 19 };
 enum { SA_SIGINFO = 4, SA_RESTORER = 0x04000000, SIG_DFL = 0, SIG_IGN = 1, SIG_BLOCK = 0, SIG_UNBLOCK = 1, SIG_SETMASK = 2 };
 enum { AUDIT_ARCH_X86_64 = (int)0xc000003e, BEFORE = 3, DESCRIPTORS = 1024, MOVED = 8 };
@@ -295,7 +295,7 @@ as_asked:
 /* No call comes here any more. */
 static void let_go(void)
 {
-    late.selector = ALLOW;
+    late.selector = PASS;
     RAW(NR_prctl, PR_SET_SYSCALL_USER_DISPATCH, 0, 0);
     raw(NR_rt_sigaction, SIGSYS, (uint64_t)&late.own, 0, 8, 0, 0);
 }
@@ -372,10 +372,10 @@ __attribute__((constructor)) static void watch(int argc, char **argv, char **env
         late.envp = NULL;
         return;
     }
-    late.selector = BLOCK;
+    late.selector = TRAP;
     if (raw(NR_prctl, PR_SET_SYSCALL_USER_DISPATCH, 1, (uint64_t)__ehdr_start, (uint64_t)(_etext - __ehdr_start),
             (uint64_t)&late.selector, 0)) {
-        late.selector = ALLOW;
+        late.selector = PASS;
         late.envp = NULL;
         raw(NR_rt_sigaction, SIGSYS, (uint64_t)&late.own, 0, 8, 0, 0);
     }

@@ -9,7 +9,7 @@ extern int *__errno_location(void);
 static int quickly(long number, long a, long b, long c, long d, long *result)
 {
     struct context call;
-    if (late.selector != BLOCK)
+    if (late.selector != TRAP)
         return 0;
     call.di = (uint64_t)a, call.si = (uint64_t)b, call.dx = (uint64_t)c, call.r10 = (uint64_t)d;
     call.r8 = call.r9 = 0;
