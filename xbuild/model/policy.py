@@ -41,10 +41,11 @@ class Tool(Rules):
     optional: bool = Field(False, description="Substituted only if the recipe's `twins: {add: [...]}` names it")
     library: bool = Field(False, description="A library that a twin opens by path, not a program")
     module: bool = Field(
-        False, description="A compiled module of an interpreter: paired file by file, and opened only where paired"
+        False, description="A compiled module or plugin of a tool: paired file by file, and opened only where paired"
     )
-    interpreter: bool = Field(
-        False, description="Loads compiled modules: emulated while a root is made; may begin again emulated"
+    loads_modules: bool = Field(
+        False,
+        description="Loads compiled modules or plugins: emulated while a root is made; may begin again emulated",
     )
     shim: bool = Field(False, description="Asks uname(2), /proc/self/exe or dlopens by path: answered by the shim")
     replace_strings: dict[str, str] = Field(

@@ -342,7 +342,7 @@ class Roots:
         assert policy is not None
 
         # Modules arrive before their partners can be told.
-        loaders = {twin.target_path for twin in natives.twins if policy.tools[twin.tool].interpreter}
+        loaders = {twin.target_path for twin in natives.twins if policy.tools[twin.tool].loads_modules}
 
         def hook(destination: Path, view: str) -> Hook:
             entries: Sequence[table.Entry] = ()

@@ -192,7 +192,7 @@ def _program(tree: Tree, twin: Twin, policy: Policy, toolchain: Toolchain) -> by
     if tool.include_table and twin.architecture != toolchain.architecture:
         data = as_native(data, pairing.fill(tool.include_table, toolchain, twin.source))
     if read_elf(data).interpreter:
-        loader = LATE_LOADER if tool.interpreter else SHIM_LOADER if tool.shim else PLAIN_LOADER
+        loader = LATE_LOADER if tool.loads_modules else SHIM_LOADER if tool.shim else PLAIN_LOADER
         data = with_interpreter(data, f"{paths.PRIVATE}/{twin.architecture}/{loader}")
     return data
 
