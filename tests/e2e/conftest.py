@@ -60,5 +60,5 @@ def project(tmp_path: Path) -> Path:
 def xbuild(project: Path, cache: Path) -> Iterator[Xbuild]:
     """xbuild, in a project of the test's own. What a test leaves in the cache's own parts is removed after it."""
     yield Xbuild(project, cache)
-    for name in ("work", "artifacts"):
+    for name in ("work", "artifacts", "taught"):
         remove_tree(cache / name)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xbuild.base.errors import CheckError, MachineError, PhaseError, RecipeError, UsageError, XbuildError
+from xbuild.base.errors import CheckError, LateError, MachineError, PhaseError, RecipeError, UsageError, XbuildError
 from xbuild.build.build import result_of
 from xbuild.build.executor import Event, Executor, Failure, Order, Outcome, failure_of, unheard
 from xbuild.build.executors import MachineExecutor, SandboxExecutor, executor_of
@@ -40,12 +40,13 @@ REQUESTS = st.builds(
     here=HERE,
 )
 FAILURES = st.builds(Failure, TEXT, st.integers(1, 130), TEXT, st.lists(TEXT).map(tuple), st.none() | TEXT)
-KINDS = st.sampled_from(["began", "ended", "failed", "warning"])
+KINDS = st.sampled_from(["began", "ended", "failed", "warning", "anew"])
+TEXTS = st.lists(TEXT, max_size=3).map(tuple)
 JSON = st.recursive(st.none() | st.booleans() | st.integers() | TEXT, lambda inner: st.dictionaries(TEXT, inner))
 CROSSING = (
     REQUESTS
     | st.builds(Order, REQUESTS, st.none() | TEXT)
-    | st.builds(Event, KINDS, TEXT, st.none() | SECONDS, st.none() | TEXT, TEXT)
+    | st.builds(Event, KINDS, TEXT, st.none() | SECONDS, st.none() | TEXT, TEXT, TEXTS)
     | FAILURES
     | st.builds(
         Outcome,
@@ -54,6 +55,7 @@ CROSSING = (
         st.dictionaries(TEXT, JSON),
         st.lists(st.tuples(TEXT, SECONDS), max_size=3).map(tuple),
         st.none() | FAILURES,
+        st.lists(st.tuples(TEXT, TEXTS), max_size=3).map(tuple),
     )
 )
 
@@ -83,7 +85,7 @@ def test_what_is_no_request_is_an_error_that_says_why(value: Any, said: str) -> 
     assert any(said in line for line in caught.value.details)
 
 
-@pytest.mark.parametrize("kind", [PhaseError, CheckError, MachineError, RecipeError])
+@pytest.mark.parametrize("kind", [PhaseError, CheckError, MachineError, RecipeError, LateError])
 def test_an_error_is_the_same_on_the_other_side(kind: type[XbuildError]) -> None:
     error = kind("what", details=["a", "b"], hint="do this")
     again = crossed(failure_of(error)).error()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from xbuild.base import paths
 from xbuild.formats import record
-from xbuild.formats.record import Choice, Exec, Record, Stream, keep, parse, read
+from xbuild.formats.record import Choice, Exec, Record, Stream, keep, late, parse, read
 
 EXECS = st.lists(
     st.builds(
@@ -165,3 +165,21 @@ def test_the_dispatcher_says_that_an_exec_is_missing(tmp_path: Path) -> None:
         pytest.skip("this file system has no extended attributes")
     keep(file, copy)
     assert [read(known).whole for known in (file, copy)] == [False, False]
+
+
+def test_a_twin_that_could_not_go_on_counts_once_and_is_found_however_long_the_record_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "02-compile"
+    assert late(file) == frozenset()
+    perl, ended = Exec(1, 7, Choice.TWIN, "/usr/bin/perl"), Exec(2, 7, Choice.TOO_LATE, "/usr/bin/perl")
+    file.write_bytes(written([perl, ended, Exec(3, 8, Choice.TWIN, "/usr/bin/sed")]))
+    assert read(file).counts == {("/usr/bin/perl", Choice.TOO_LATE): 1, ("/usr/bin/sed", Choice.TWIN): 1}
+    monkeypatch.setattr(record, "MOST", 10_000)
+    monkeypatch.setattr(record, "_PIECE", 1000)
+    file.write_bytes(written([perl] * 1000 + [ended, Exec(3, 8, Choice.TOO_LATE, "/usr/bin/gawk")]) + b"cut")
+    assert not read(file).whole
+    assert late(file) == {"/usr/bin/perl", "/usr/bin/gawk"}
+    with file.open("ab") as stream:
+        stream.truncate(1 << 40)
+    assert late(file) == {"/usr/bin/perl", "/usr/bin/gawk"}

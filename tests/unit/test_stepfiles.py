@@ -15,11 +15,12 @@ from xbuild.model.preset import Phases
 from xbuild.model.recipe import PartialBuild
 
 COMPILE = StepFiles(2, "compile")
-KINDS_OF_FILES = ("script", "log", "console", "record", "accounts")
+KINDS_OF_FILES = ("script", "log", "console", "record", "marks", "accounts")
 
 
 def test_names_of_a_phase() -> None:
-    names = ["02-compile.sh", "02-compile.log", "02-compile.console", "02-compile", "02-compile.cpu.json"]
+    names = ["02-compile.sh", "02-compile.log", "02-compile.console", "02-compile", "02-compile.marks"]
+    names += ["02-compile.cpu.json"]
     assert [getattr(COMPILE, kind) for kind in KINDS_OF_FILES] == names
 
 

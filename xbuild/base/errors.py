@@ -78,6 +78,13 @@ class PhaseError(XbuildError):
     log: Path | None = None
 
 
+class LateError(PhaseError):
+    """Twins could neither go on nor begin again. programs: the target's own, by their real paths; phase: where."""
+
+    programs: frozenset[str] = frozenset()
+    phase: str = ""
+
+
 class MachineError(XbuildError):
     """The machine lacks something: a kernel feature, a package, an id range, disk space, the network."""
 

@@ -55,6 +55,10 @@ def result_of(subject: Subject, outcome: Outcome) -> Result:
         list(outcome.parts),
         list(told["phases"].items()),
         told={mode: told[mode]} if mode in told else {},
+        anew=outcome.anew,
+        began_again={
+            path: (count, told["ran-native"].get(path, 0)) for path, count in told.get("began-again", {}).items()
+        },
     )
 
 

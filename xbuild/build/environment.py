@@ -102,6 +102,11 @@ class WorkPlace:
         return self.records / step.accounts
 
     @property
+    def marks(self) -> Path:
+        """Where it is written down that twins could not go on in what is no step; a sandbox makes the file."""
+        return self.records / StepFiles(None, "no-step").marks
+
+    @property
     def taken_modes(self) -> Path:
         """The modes of what was installed that `outputs.take_over` has changed on the disk."""
         return self.path / "modes.json"
@@ -133,6 +138,11 @@ class WorkPlace:
     def strange(self) -> bool:
         """Whether its tree is not root's inside, as of an older xbuild, or after an exchange that was cut short."""
         return self.build.exists() and self.build.lstat().st_uid != idmap.find().root[0]
+
+    @property
+    def given(self) -> bool:
+        """Whether root inside has the directory of records: so it is from before the first command of a build on."""
+        return self.records.exists() and self.records.lstat().st_uid == idmap.find().root[0]
 
     def make(self) -> None:
         """Make the directories that are missing; `give_to_builder` makes them those of root and of the builder inside.
@@ -177,7 +187,7 @@ class Job:
 
     env: the whole environment. cwd: inside. network: the machine's, else none but the loopback. over: directories laid
     over the root, topmost first. changes: what it changes below the directories that it can write to is wanted. step:
-    the one whose execs and CPU use are to be written down.
+    the one whose execs and CPU use are to be written down; None: what is written goes to `WorkPlace.marks`.
     """
 
     command: tuple[str, ...]
@@ -265,7 +275,8 @@ def sandbox(
     one whose execs and CPU use are to be written down.
     """
     noted = step if root.private else None
-    record = place.record(noted) if noted else None
+    marks = place.marks if root.private and place.given else None
+    record = place.record(noted) if noted else marks
     return Sandbox(
         mounts=replace(_view(root, place, over), names=place.names(network=network), record=record).mounts(),
         mount_point=place.path / "root",

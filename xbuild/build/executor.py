@@ -29,13 +29,15 @@ class Event:
     """What happens meanwhile: a part of the build (a phase, or what goes before and after) begins, ends or fails.
 
     seconds: how long it took, at its end. log: the name of its file among the build's logs. text: of a warning.
+    `anew`: after this phase the build begins again from unpack, with `programs` (real paths in the root) emulated.
     """
 
-    kind: Literal["began", "ended", "failed", "warning"]
+    kind: Literal["began", "ended", "failed", "warning", "anew"]
     part: str = ""
     seconds: float | None = None
     log: str | None = None
     text: str = ""
+    programs: tuple[str, ...] = ()
 
 
 Tell = Callable[[Event], None]
@@ -74,7 +76,8 @@ class Outcome:
     """What a build gave. key: the artifact's; None if the build failed before that was known.
 
     manifest: the artifact's, with its file's name, sha256 and size, and how long each phase took; {} without artifact.
-    parts: what took how long in this run, in order. failure: why there is no artifact.
+    parts: what took how long in this run, in order. failure: why there is no artifact. anew: the phases after which it
+    began again from unpack, each with the programs that were emulated from then on.
     """
 
     status: Literal["built", "up-to-date", "failed"]
@@ -82,6 +85,7 @@ class Outcome:
     manifest: dict[str, Any] = field(default_factory=dict)
     parts: tuple[tuple[str, float], ...] = ()
     failure: Failure | None = None
+    anew: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
 class Executor(Protocol):

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from xbuild.base import log
 from xbuild.base.digest import damage, key_of, read_json
-from xbuild.base.errors import UsageError, XbuildError
+from xbuild.base.errors import LateError, UsageError, XbuildError
 from xbuild.base.yamlfile import did_you_mean
 from xbuild.build import canary, outputs, phases
 from xbuild.build.canary.compilers import require_same
@@ -18,12 +18,13 @@ from xbuild.build.check import Checked
 from xbuild.build.executor import Event, Executor, Order, Outcome, Tell, failure_of
 from xbuild.build.ground import Ground, lay
 from xbuild.build.modes.mode import Mode
-from xbuild.build.plan import Step, first_step
+from xbuild.build.plan import first_step
 from xbuild.build.prepared import Prepared, prepared
 from xbuild.build.subject import Subject, read
-from xbuild.build.work import LateError, Timed, Work, in_use
+from xbuild.build.work import Timed, Work, in_use
 from xbuild.model.phases import UNPACK
 from xbuild.store.local import Store, writing_below
+from xbuild.twins.pairing import Refusal
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,8 @@ def _performed(order: Order, store: Store, tell: Tell, *, whole: bool) -> Outcom
         try:
             return _built(order, store, timed, whole=whole)
         except XbuildError as error:
-            return Outcome("failed", order.key, parts=tuple(timed.seconds), failure=failure_of(error))
+            parts, anew = tuple(timed.seconds), tuple(timed.begun_anew)
+            return Outcome("failed", order.key, parts=parts, failure=failure_of(error), anew=anew)
 
 
 def _built(order: Order, store: Store, timed: Timed, *, whole: bool) -> Outcome:
@@ -85,7 +87,8 @@ def _built(order: Order, store: Store, timed: Timed, *, whole: bool) -> Outcome:
             build = _prepared(order, subject)
             entry = _Making(build, ground, timed).make()
         manifest = read_json(entry / f"{subject.file_name}.manifest.json")
-        return Outcome("up-to-date" if there else "built", build.key, manifest, tuple(timed.seconds))
+        status: Literal["up-to-date", "built"] = "up-to-date" if there else "built"
+        return Outcome(status, build.key, manifest, tuple(timed.seconds), anew=tuple(timed.begun_anew))
 
 
 def _prepared(order: Order, subject: Subject) -> Prepared:
@@ -131,7 +134,6 @@ class _Making:
     def __init__(self, build: Prepared, ground: Ground, timed: Timed) -> None:
         self._build = build
         self._subject = build.subject
-        self._ground = ground
         self._timed = timed
         self._work = Work(build.subject, ground, timed)
 
@@ -144,36 +146,32 @@ class _Making:
         log.info(f"{subject.title}: from {begin}, {reason}")
         if subject.mode.canaries:
             self._run_canaries()
-        progress = self._run(wanted, first)
+        progress = self._work.run_through(wanted, first, len(wanted))
         env = subject.variables(progress.epoch)
         with self._timed.part("check outputs"), log.step("check outputs"):
             modes = outputs.take_over(place)
-            checked = outputs.verify(subject.recipe, subject.toolchain, place, self._work.root(), env)
+            checked = self._verified(env)
         entry = self._pack(progress, checked, modes)
         if not here.keep:
             subject.store.discard(place.path)
         return entry
 
-    def _run(self, wanted: Sequence[Step], first: int) -> phases.Progress:
-        """Run the steps from number `first`; all of them anew, with fewer twins, if some could not do their work."""
-        try:
-            return self._work.run_steps(wanted, first, len(wanted))
-        except LateError as error:
-            fewer = self._ground.pairs.without(error.programs)
-            if fewer == self._ground.pairs:
-                raise
-            log.warn(f"{error.message}; the build begins again, with that emulated")
-            self._ground = replace(self._ground, pairs=fewer)
-            self._work = Work(self._subject, self._ground, self._timed)
-        return self._run(wanted, 0)
+    def _verified(self, env: Mapping[str, str]) -> Checked:
+        subject = self._subject
+        while True:
+            try:
+                return outputs.verify(subject.recipe, subject.toolchain, subject.place, self._work.root(), env)
+            except LateError as error:
+                # Nothing was changed: they are asked once more.
+                self._work.do_without(error)
 
     def _run_canaries(self) -> None:
-        subject, pairs = self._subject, self._ground.pairs
+        subject, pairs = self._subject, self._work.ground.pairs
         with self._timed.part("canaries"):
             work = subject.place.path.parent
             canary.run(subject.store, subject.roots, pairs.entries, work)
             if any(verdict.offered for verdict in pairs.equivalents.values()):
-                require_same(subject.store, subject.roots, pairs.entries, work, self._ground.site.layers)
+                require_same(subject.store, subject.roots, pairs.entries, work, self._work.ground.site.layers)
 
     def _pack(self, progress: phases.Progress, checked: Checked, modes: Mapping[bytes, int]) -> Path:
         subject = self._subject
@@ -195,7 +193,7 @@ class _Making:
                     checked=checked,
                     epoch=progress.epoch,
                     facts=facts,
-                    twins=self._ground.pairs.twins,
+                    twins=self._work.ground.pairs.twins,
                     usage=usage,
                     modes=modes,
                 )
@@ -206,7 +204,7 @@ class _Making:
 
     def _facts(self, progress: phases.Progress) -> dict[str, object]:
         """What the manifest tells of the build beside what it made."""
-        subject, pairs, imported = self._subject, self._ground.pairs, self._subject.imported
+        subject, pairs, imported = self._subject, self._work.ground.pairs, self._subject.imported
         facts: dict[str, object] = {
             "mode": subject.mode_name,
             "key": self._build.key,
@@ -214,6 +212,9 @@ class _Making:
             "phases": {record.name: record.seconds for record in progress.records},
             "inputs": _told(self._build.value["contents"]),
         }
+        if late := sorted(refused.path for refused in pairs.refused if refused.kind is Refusal.LATE):
+            # The same whether it was met now or in an earlier build.
+            facts["emulated-late"] = late
         if imported is not None:
             facts["root"] = {"name": imported.name, **imported.value(), **imported.facts.as_json()}
             facts["pairing"] = pairs.pairing

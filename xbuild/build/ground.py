@@ -8,6 +8,7 @@ from xbuild.base.paths import PRIVATE
 from xbuild.build.environment import Root, WorkPlace, sandbox
 from xbuild.build.modes.mode import Site
 from xbuild.build.subject import Subject
+from xbuild.build.taught import heeded
 from xbuild.formats.debian import Tree
 from xbuild.roots.distribution import Natives
 from xbuild.sandbox.run import capture
@@ -39,7 +40,7 @@ def _pairs(subject: Subject, tree: Tree) -> pairing.Pairs:
     roots, request, twins = subject.roots, subject.request, subject.recipe.twins
     if roots.policy is None or not subject.mode.twins:
         return pairing.Pairs((), (), ())
-    return pairing.pair(
+    pairs = pairing.pair(
         roots.natives().twins,
         tree,
         roots.policy,
@@ -50,6 +51,7 @@ def _pairs(subject: Subject, tree: Tree) -> pairing.Pairs:
         grouped=request.grouped,
         libc=roots.libc,
     )
+    return pairs.without(heeded(subject, tree))
 
 
 def furnish(subject: Subject, ground: Ground, place: WorkPlace) -> Root:

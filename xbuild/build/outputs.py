@@ -10,7 +10,7 @@ import stat
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from xbuild.base.walk import kind_of, open_file, shown
 from xbuild.build.artifact import pack
 from xbuild.build.check import FOREIGN, Checked, Finding, check_tree
 from xbuild.build.environment import Job, Root, WorkPlace, capture
+from xbuild.build.late import require_nothing_late
 from xbuild.build.stepfiles import accounted, recorded
 from xbuild.formats import record
 from xbuild.formats.debian import Tree
@@ -51,12 +52,14 @@ chmod -R u+rX,g+rX .
 class Usage:
     """How often programs ran, by the real path of the target's file: natively, by their twins, and emulated.
 
-    cut: the steps whose record is not whole, so that these are the least numbers.
+    cut: the steps whose record is not whole, so that these are the least numbers. begun_again: of the emulated ones,
+    those that began as twins.
     """
 
     native: Mapping[str, int]
     emulated: Mapping[str, int]
     cut: tuple[str, ...] = ()
+    begun_again: Mapping[str, int] = field(default_factory=dict)
 
 
 def usage_of(place: WorkPlace) -> Usage:
@@ -65,7 +68,10 @@ def usage_of(place: WorkPlace) -> Usage:
     native, emulated = (
         sum((one.total(native=kind) for one in records.values()), Counter[str]()) for kind in (True, False)
     )
-    return Usage(native, emulated, tuple(name for name, one in records.items() if not one.whole))
+    again: Counter[str] = Counter()
+    for one in records.values():
+        again.update({path: count for (path, how), count in one.counts.items() if how is record.Choice.BEGUN_AGAIN})
+    return Usage(native, emulated, tuple(name for name, one in records.items() if not one.whole), again)
 
 
 def keep_records(place: WorkPlace, destination: Path) -> None:
@@ -108,7 +114,10 @@ def make_readable(tree: Path) -> None:
 def verify(
     recipe: Recipe, toolchain: Toolchain, place: WorkPlace, root: Root, env: Mapping[str, str]
 ) -> Checked:
-    """Check everything that was installed; give what may be packed. Raises CheckError with all that is wrong."""
+    """Check everything that was installed; give what may be packed. Raises CheckError with all that is wrong.
+
+    Raises LateError if a twin that a promised program has started could not go on.
+    """
     tree = Tree(root.layers)
     checked = check_tree(place.dest, toolchain, _library_finder(tree, toolchain), data=recipe.data)
     faults = [str(finding) for finding in checked.findings]
@@ -137,7 +146,7 @@ def broken_promises(
 ) -> list[str]:
     """What of the outputs that `recipe` promises is not there, not of its kind, or does not answer as it should.
 
-    installed: directory outside with what was installed.
+    installed: directory outside with what was installed. Raises LateError as `verify`.
     """
     faults = []
     for output in recipe.outputs:
@@ -217,6 +226,8 @@ def _run_faults(
     returncode, said = capture(root, place, Job(command, with_libraries, cwd="/", over=(installed,)))
     text = said.decode(errors="replace")
     told = " ".join(map(shown, command))
+    if root.private and root.machine is None:
+        require_nothing_late(place.marks, told)
     last = (text.strip().splitlines() or ["nothing"])[-1]
     if returncode != 0:
         return [f"{told}: ended with {returncode} and said: {last}"]
@@ -277,5 +288,6 @@ def _manifest(
         ],
         "ran-native": dict(sorted(usage.native.items())),
         "ran-emulated": dict(sorted(usage.emulated.items())),
+        **({"began-again": dict(sorted(usage.begun_again.items()))} if usage.begun_again else {}),
         **({"records-cut": list(usage.cut)} if usage.cut else {}),
     }  # fmt: skip

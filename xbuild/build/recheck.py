@@ -8,15 +8,18 @@ from typing import Any, Literal
 
 from xbuild.base import log
 from xbuild.base.digest import read_json
-from xbuild.base.errors import CheckError, PhaseError, UsageError
+from xbuild.base.errors import CheckError, LateError, PhaseError, UsageError
 from xbuild.build import outputs, phases
-from xbuild.build.ground import Ground, furnish, lay
+from xbuild.build.ground import lay
+from xbuild.build.late import require_nothing_late
 from xbuild.build.modes.system.mode import machine
+from xbuild.build.plan import Step
 from xbuild.build.prepared import Prepared, prepared
 from xbuild.build.shell import unpacked
 from xbuild.build.standing import artifact
 from xbuild.build.stepfiles import StepFiles
 from xbuild.build.subject import Subject
+from xbuild.build.taught import remember
 from xbuild.build.work import Work
 from xbuild.store.local import writing_below
 
@@ -86,7 +89,7 @@ def recheck(subject: Subject, *, system: bool) -> Checked:
             hint = f"invoke build {subject.command_line()}"
             raise UsageError(f"there is no artifact of {subject.title}", hint=hint)
         there = place.path.exists()
-        checked = _recheck(build, lay(subject), entry, system=system)
+        checked = _recheck(Work(subject, lay(subject)), build, entry, system=system)
         if not there and not checked.faults:
             store.discard(place.path)
         else:
@@ -94,39 +97,52 @@ def recheck(subject: Subject, *, system: bool) -> Checked:
         return checked
 
 
-def _recheck(build: Prepared, ground: Ground, entry: Path, *, system: bool) -> Checked:
-    subject, steps, place = build.subject, build.steps, build.subject.place
+def _recheck(work: Work, build: Prepared, entry: Path, *, system: bool) -> Checked:
+    subject, steps = build.subject, build.steps
     epoch = read_json(entry / f"{subject.file_name}.manifest.json")["source-date-epoch"]
     number = next((number for number, step in enumerate(steps) if step.name == "check"), None)
-    if number is not None:
-        _make_tree(build, ground, number)
+    while True:
+        if number is not None:
+            _make_tree(work, build, number)
+        try:
+            return _checked(work, None if number is None else steps[number], entry, epoch, system=system)
+        except LateError as error:
+            work.do_without(error)
+            remember(subject, work.ground.tree, error)
+            log.warn(f"{error.message}; the check begins again, with that emulated")
+            subject.store.discard(subject.place.path)
+
+
+def _checked(work: Work, step: Step | None, entry: Path, epoch: int, *, system: bool) -> Checked:
+    subject, place = work.subject, work.subject.place
     place.make()
     place.set_variables(subject.assignments)
     place.give_to_builder("src", "obj", "dest")
-    root = furnish(subject, ground, place)
+    root = work.root()
     if system or root.machine:
-        root = replace(root, machine=machine(ground.site, keep=False))
+        root = replace(root, machine=machine(work.ground.site, keep=False))
     where: Where = "machine" if root.machine else "sandbox"
     files, env = StepFiles(None, f"check-{where}"), subject.variables(epoch)
     faults: list[str] = []
     seconds = 0.0
-    if number is not None:
+    if step is not None:
         try:
             # In a sandbox it works in the tree itself, as it did in the build.
-            seconds = phases.run_phase(subject.recipe, steps[number], files, place, root, env, subject.title)
+            seconds = phases.run_phase(subject.recipe, step, files, place, root, env, subject.title)
         except PhaseError as error:
             faults += [error.message, *error.details]
+        require_nothing_late(place.record(files), f"{subject.title}: in phase {step.name!r}", step.name)
     failed = bool(faults)
     with log.step("check outputs"):
         installed = unpacked(subject, entry)
         faults += outputs.broken_promises(subject.recipe, subject.toolchain, place, root, env, installed)
-    phase = None if number is None else not failed
+    phase = None if step is None else not failed
     file = place.log(files) if failed else None
     made = entry / f"{subject.file_name}.tar.zst"
     return Checked(subject.title, where, made, len(subject.recipe.outputs), phase, seconds, tuple(faults), file)
 
 
-def _make_tree(build: Prepared, ground: Ground, number: int) -> None:
+def _make_tree(work: Work, build: Prepared, number: int) -> None:
     """See that the work place holds the tree as it was before step `number`, the last one."""
     subject = build.subject
     done = [(record.name, record.key, record.status) for record in phases.Progress(subject.place).done()]
@@ -134,4 +150,4 @@ def _make_tree(build: Prepared, ground: Ground, number: int) -> None:
     if done[:number] == wanted and subject.place.build.is_dir():
         return
     log.info(f"{subject.title}: built anew up to the check, for its build tree was not kept")
-    Work(subject, ground).run_steps(build.steps, 0, number)
+    work.run_through(build.steps, 0, number)

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-_ENDINGS = (".cpu.json", ".console", ".log", ".sh")
+_ENDINGS = (".cpu.json", ".console", ".log", ".marks", ".sh")
 _NUMBERED = re.compile(r"([0-9]{2,})-(.+)")
 
 
@@ -51,6 +51,11 @@ class StepFiles:
     def record(self) -> str:
         """What it executed (xbuild.formats.record)."""
         return self.name
+
+    @property
+    def marks(self) -> str:
+        """What it executed, where only twins that could not go on are asked for: no record of a step."""
+        return f"{self.name}.marks"
 
     @property
     def accounts(self) -> str:

@@ -5,20 +5,22 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 from xbuild.base import log
 from xbuild.base.digest import key_of
-from xbuild.base.errors import PhaseError, called
+from xbuild.base.errors import LateError, PhaseError, called
 from xbuild.build import phases
 from xbuild.build.environment import Root
 from xbuild.build.executor import Event, Tell, unheard
 from xbuild.build.ground import Ground, furnish
+from xbuild.build.late import require_nothing_late
 from xbuild.build.plan import Step
-from xbuild.build.stepfiles import StepFiles
+from xbuild.build.stepfiles import StepFiles, recorded
 from xbuild.build.subject import Subject
-from xbuild.formats import record
+from xbuild.build.taught import remember
 from xbuild.roots import imported as imported_roots
 from xbuild.roots import mirror
 from xbuild.sources import FetchContext, fetch, lay_out
@@ -26,11 +28,21 @@ from xbuild.twins.pairing import Refusal
 
 
 class Timed:
-    """Tells of the parts of a build as they begin and end. seconds: of each that took any, in order."""
+    """Tells of the parts of a build as they begin and end. seconds: of each that took any, in order.
+
+    begun_anew: as `Outcome.anew`.
+    """
 
     def __init__(self, tell: Tell = unheard) -> None:
         self._tell = tell
         self.seconds: list[tuple[str, float]] = []
+        self.begun_anew: list[tuple[str, tuple[str, ...]]] = []
+
+    def anew(self, error: LateError) -> None:
+        """The build begins again from unpack, for this reason."""
+        programs = tuple(sorted(error.programs))
+        self._tell(Event("anew", error.phase, text=error.message, programs=programs))
+        self.begun_anew.append((error.phase, programs))
 
     @contextmanager
     def part(self, name: str, log_name: str | None = None) -> Iterator[None]:
@@ -64,12 +76,6 @@ def fetched(subject: Subject) -> list[Path]:
 
     context = FetchContext(subject.store, cache(mirrors), subject.project)
     return [fetch(source, context) for source in subject.recipe.sources]
-
-
-class LateError(PhaseError):
-    """Twins that could not go on, nor begin again. programs: the target's own, by their real paths."""
-
-    programs: frozenset[str] = frozenset()
 
 
 class Work:
@@ -113,6 +119,38 @@ class Work:
                 self._on_step(number, wanted[number])
         return progress
 
+    def run_through(self, wanted: Sequence[Step], first: int, stop: int) -> phases.Progress:
+        """As `run_steps`; all of it anew, with fewer twins each time, where some could neither go on nor begin again.
+
+        Raises LateError if the steps before `first` were not done here, but are the user's to keep (--from).
+        """
+        while True:
+            try:
+                # xbuild may have been killed before it looked.
+                for files in recorded(self.subject.place.records) if first else ():
+                    self._require_nothing_late(files.step, files, phases.Progress(self.subject.place))
+                return self.run_steps(wanted, first, stop)
+            except LateError as error:
+                late = error
+            self._begin_anew(late, ours=not first or self.subject.request.here.start is None)
+            first = 0
+
+    def _begin_anew(self, error: LateError, *, ours: bool) -> None:
+        self.do_without(error)
+        remember(self.subject, self.ground.tree, error)
+        if not ours:
+            hint = f"invoke build {self.subject.command_line()}    (from the beginning, with that emulated)"
+            raise LateError(error.message, details=error.details, hint=hint)
+        log.warn(f"{error.message}; the build begins again, with that emulated")
+        self.timed.anew(error)
+
+    def do_without(self, error: LateError) -> None:
+        """Take the twins away that could not go on. Raises `error` if they were not there: then something else lies."""
+        fewer = self.ground.pairs.without(error.programs)
+        if fewer == self.ground.pairs:
+            raise error
+        self.ground = replace(self.ground, pairs=fewer)
+
     def _step(self, number: int, step: Step, progress: phases.Progress, archives: Sequence[Path]) -> None:
         if step.phase is None:
             self._unpack(step, progress, archives)
@@ -124,22 +162,20 @@ class Work:
                 seconds = phases.run_phase(subject.recipe, step, files, subject.place, root, env, subject.title)
         except PhaseError as error:
             progress.add(step, "failed", time.monotonic() - started)
-            self._require_nothing_late(step, files)
+            self._require_nothing_late(step.name, files, progress)
             raise error.with_details(*self._ways_out()) from None
         # A script may have taken it for the answer to a question: its exit code says nothing.
-        self._require_nothing_late(step, files)
+        self._require_nothing_late(step.name, files, progress)
         progress.add(step, "done", seconds)
 
-    def _require_nothing_late(self, step: Step, files: StepFiles) -> None:
-        told = record.read(self.subject.place.record(files)).counts
-        late = sorted({path for path, verdict in told if verdict is record.Choice.TOO_LATE})
-        if late:
-            error = LateError(
-                f"{self.subject.title}: in phase {step.name!r}, {', '.join(late)} asked for a library that is only "
-                "there for the target, and had done something already"
-            )
-            error.programs = frozenset(late)
-            raise error
+    def _require_nothing_late(self, step: str, files: StepFiles, progress: phases.Progress) -> None:
+        try:
+            title = f"{self.subject.title}: in phase {step!r}"
+            require_nothing_late(self.subject.place.record(files), title, step)
+        except LateError:
+            # Nobody is to go on from what there is now.
+            progress.start_at(0)
+            raise
 
     def _unpack(self, step: Step, progress: phases.Progress, archives: Sequence[Path]) -> None:
         subject, started = self.subject, time.monotonic()
@@ -163,7 +199,9 @@ def tell_refused(subject: Subject, ground: Ground) -> None:
     """Tell which tools run emulated though they need not, and what is doubtful."""
     pairs = ground.pairs
     for refused in pairs.refused:
-        if refused.kind is not Refusal.SWITCHED_OFF:
+        if refused.kind is Refusal.LATE:
+            log.info(f"{refused.path} runs emulated: {refused.reason}")
+        elif refused.kind is not Refusal.SWITCHED_OFF:
             log.detail(f"no twin for {refused.path}: {refused.reason}")
     for risk in pairs.risks:
         log.warn(risk)

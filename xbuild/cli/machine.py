@@ -54,7 +54,7 @@ def clean(_c: Context, roots: bool = False, downloads: bool = False, everything:
     kinds = ["work", "artifacts"]
     kinds += _ROOTS if roots or everything else []
     kinds += ["downloads"] if downloads or everything else []
-    kinds += ["imported"] if everything else []
+    kinds += ["imported", "taught"] if everything else []
     store.sweep()
     # What a running build stands on is not taken from under it.
     alone = store.alone() if "roots" in kinds else contextlib.nullcontext()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from invoke.collection import Collection
@@ -11,6 +11,7 @@ from invoke.tasks import task
 
 from xbuild.base import log, paths
 from xbuild.base.errors import UsageError
+from xbuild.build import taught
 from xbuild.build.build import build_or_else
 from xbuild.build.modes.table import mode_of
 from xbuild.build.plan import Facts
@@ -26,6 +27,7 @@ from xbuild.cli.bisect import bisect
 from xbuild.cli.compare import compare
 from xbuild.cli.development import lint, run_tests
 from xbuild.cli.export import export
+from xbuild.cli.forget import forget
 from xbuild.cli.guard import guarded
 from xbuild.cli.lock import lock
 from xbuild.cli.machine import clean, doctor
@@ -45,16 +47,22 @@ from xbuild.proof.trace import explain_exec
 
 def _plan(build: Prepared, present: Facts, *, json: bool, **more: Any) -> None:
     steps = actions(build, present)
-    log.result({"key": build.key, "plan": [vars(action) for action in steps], **more})
+    known = taught.of(build.subject) if build.subject.mode.twins else []
+    told = {"taught": [one.as_json() for one in known], **more}
+    log.result({"key": build.key, "plan": [vars(action) for action in steps], **told})
     if not json:
         log.table(("step", "", "reason"), [(action.name, action.verdict, action.reason) for action in steps])
         log.output(f"key: {build.key}")
+        for one in known:
+            log.output(f"taught: {one.line()}")
 
 
 def _summary(result: Result) -> None:
     rows = [(name, log.human_time(seconds)) for name, seconds in result.parts]
     total = sum(seconds for _, seconds in result.parts)
     log.table(("part", "time"), [*rows, ("total", log.human_time(total))])
+    for path, (again, native) in result.began_again.items():
+        log.output(f"{PurePosixPath(path).name}: {native} native, {again} began again emulated")
     facts = result.as_json()
     log.output(f"{facts['artifact']}  {log.human_size(facts['bytes'])}  sha256 {facts['sha256']}")
 
@@ -223,7 +231,7 @@ def reference(_c: Context) -> None:
 allow_missing_words()
 namespace = Collection("xbuild")
 for _task in (
-    build, lock, check, compare, bisect, trace, bench, why, run, shell, export,
+    build, lock, check, compare, bisect, trace, bench, why, forget, run, shell, export,
     list_, clean, doctor, run_tests, lint, reference,
 ):  # fmt: skip
     namespace.add_task(_task)

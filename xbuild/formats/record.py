@@ -40,6 +40,9 @@ class Choice(IntEnum):
     TOO_LATE = 10
 
 
+_CORRECTING = (Choice.FAILED, Choice.BEGUN_AGAIN, Choice.TOO_LATE)
+
+
 @dataclass(frozen=True, slots=True)
 class Exec:
     """One exec of a target ELF file. time: nanoseconds, CLOCK_BOOTTIME. pid: in the sandbox. path: the real file."""
@@ -122,7 +125,7 @@ def execs(descriptor: int) -> Iterator[Exec]:
 def read(path: Path) -> Record:
     """What the file holds; a file that is not there holds nothing.
 
-    A twin that could not be started, which a later exec of the same process with FAILED tells, does not count.
+    A twin that could not be started, or could not go on, counts once: as what a later exec of the same process tells.
     """
     counts: Counter[tuple[str, Choice]] = Counter()
     latest: dict[int, tuple[str, Choice]] = {}
@@ -135,7 +138,7 @@ def read(path: Path) -> Record:
         while found := stream.more():
             for known in found:
                 key = (_printable(known.path), known.verdict)
-                if known.verdict in (Choice.FAILED, Choice.BEGUN_AGAIN) and (failed := latest.pop(known.pid, None)):
+                if known.verdict in _CORRECTING and (failed := latest.pop(known.pid, None)):
                     counts[failed] -= 1
                 if known.native:
                     latest[known.pid] = key
@@ -144,6 +147,25 @@ def read(path: Path) -> Record:
     finally:
         os.close(descriptor)
     return Record(+counts, whole)
+
+
+def late(path: Path) -> frozenset[str]:
+    """The programs that ended since they could not begin again (TOO_LATE). The whole file counts, however long it is.
+
+    A file that is not there tells of none.
+    """
+    found: set[str] = set()
+    try:
+        descriptor = _open(path)
+    except FileNotFoundError:
+        return frozenset()
+    with os.fdopen(descriptor, "rb") as stream:
+        rest = b""
+        while len(rest) < _LONGEST and (read := stream.read(_PIECE)):
+            execs_, used = parse(rest + read)
+            found |= {_printable(known.path) for known in execs_ if known.verdict is Choice.TOO_LATE}
+            rest = (rest + read)[used:]
+    return frozenset(found)
 
 
 def keep(source: Path, destination: Path) -> None:

@@ -32,6 +32,7 @@ STAYING = {
     "imported": "import the root there, from where it came",
     "canaries": "they say what this machine's kernel does",
     "sessions": "they name a tree by its place on this machine",
+    "taught": "a build learns it anew",
     "work": "they are no results",
 }
 """Kinds of entries that do not travel, and why."""

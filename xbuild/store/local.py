@@ -40,7 +40,7 @@ IN_USE = "in-use"
 
 KINDS = (
     "downloads", "indexes", "resolved", "roots", "imported", "layers", "twins", "canaries", "sessions", "machines",
-    "artifacts", "work",
+    "artifacts", "taught", "work",
 )  # fmt: skip
 LAYOUT = 2
 """Part of the values that roots, and all that is made from them, have their keys from. Raise it when what is in them

@@ -103,7 +103,7 @@ def described(value: Any) -> str:
             words.append(_text(target["distribution"], "suite"))
     base: dict[str, Any] = next((value[name] for name in ("base", "root") if isinstance(value.get(name), dict)), {})
     words += [_text(base, name) for name in ("architecture", "suite")]
-    words += [_text(value, name) for name in ("uname", "source")]
+    words += [_text(value, name) for name in ("uname", "source", "program")]
     packages = value.get("packages")
     if isinstance(packages, list) and all(isinstance(package, str) for package in packages):
         words.append(f"with {' '.join(packages)}"[:60] if packages else "")

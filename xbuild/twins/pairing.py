@@ -32,7 +32,8 @@ _SHOWN = 6
 class Refusal(Enum):
     """Why a program has no twin: the user or the recipe has switched it off; or the target's file is none that could
     have one, is not as its package brought it, or has another version than the native one; or it would have one if the
-    recipe asked for it; or native programs are lacking that it works with.
+    recipe asked for it; or native programs are lacking that it works with; or it could not go on in a build of this
+    recipe.
     """
 
     SWITCHED_OFF = auto()
@@ -43,6 +44,7 @@ class Refusal(Enum):
     OFFERED = auto()
     LACKING = auto()
     ABSENT = auto()
+    LATE = auto()
 
     @property
     def by_roots(self) -> bool:
@@ -58,6 +60,7 @@ class Cause:
     text: str
 
 
+_LATE = "in the middle of its work it asked, in this recipe's build, for a library that is only there for the target"
 _SWITCHED_OFF = Cause(Refusal.SWITCHED_OFF, "switched off")
 
 
@@ -107,10 +110,14 @@ class Pairs:
         return self.entries + self.modules
 
     def without(self, paths: AbstractSet[str]) -> Pairs:
-        """The same, but that the programs at these target paths have no twins."""
+        """The same, but that the programs at these target paths have none, for their twins could not go on.
+
+        Those of their groups stay: what the twins gave as far as they came is not used.
+        """
         kept = [(twin, entry) for twin, entry in zip(self.twins, self.entries, strict=True) if entry.path not in paths]
         twins, entries = tuple(twin for twin, _ in kept), tuple(entry for _, entry in kept)
-        return replace(self, twins=twins, entries=entries)
+        gone = tuple(Refused(entry.path, Refusal.LATE, _LATE) for entry in self.entries if entry.path in paths)
+        return replace(self, twins=twins, entries=entries, refused=self.refused + gone)
 
     @property
     def pairing(self) -> Literal["exact", "equivalent", "none"]:

@@ -150,7 +150,7 @@ def build_again(wanted: Wanted, first: Built) -> Again:
         try:
             ground = lay(subject)
             steps = prepared(subject).steps
-            progress = Work(subject, ground).run_steps(steps, 0, len(steps))
+            progress = Work(subject, ground).run_through(steps, 0, len(steps))
             modes = outputs.take_over(place)
             packed = wanted.scratch / "again.tar.zst"
             pack(place.dest, packed, progress.epoch, modes)

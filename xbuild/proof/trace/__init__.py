@@ -226,7 +226,7 @@ def _source(subject: Subject) -> RecordsOf:
         text = f"{title}: there is no record, for {subject.mode.unrecorded}"
         raise UsageError(text, hint="name another mode: --mode emulated")
     place = subject.place.records
-    if place.is_dir() and any(place.iterdir()):
+    if recorded(place):
         states = {record.name: record.status for record in Progress(subject.place).records}
         return RecordsOf("the work place of a build that failed, runs or was kept", place, states)
     if found := kept(subject, "records"):

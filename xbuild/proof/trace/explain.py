@@ -17,7 +17,7 @@ from xbuild.formats.record import Choice
 from xbuild.model.policy import Policy, Tool, filled
 from xbuild.model.toolchain import Toolchain
 from xbuild.proof.trace.account import is_made
-from xbuild.twins.pairing import Pairs, Refused, Twin
+from xbuild.twins.pairing import Pairs, Refusal, Refused, Twin
 
 
 class Why(StrEnum):
@@ -36,6 +36,7 @@ class Why(StrEnum):
     NEVER = "never"
     REMOVED = "removed"
     REFUSED = "refused"
+    LATE = "late"
     OPTIONAL = "optional"
     NO_NATIVE = "no-native"
     NO_ENTRY = "no-entry"
@@ -142,6 +143,8 @@ def _refused(path: str, around: Surroundings) -> Explanation:
     refused = around.refused[path]
     twin = around.offered[path]
     names = {twin.tool, around.policy.group_of(twin.tool), PurePosixPath(path).name}
+    if refused.kind is Refusal.LATE:
+        return Explanation(Why.LATE, refused.reason, called("`invoke forget RECIPE` lets it be tried again"))
     if path in around.without:
         return Explanation(Why.REMOVED, refused.reason)
     if names & around.removed:

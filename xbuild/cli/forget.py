@@ -1,0 +1,39 @@
+"""The task that forgets what builds of a recipe have taught."""
+
+from __future__ import annotations
+
+from invoke.context import Context
+from invoke.tasks import task
+
+from xbuild.base import log, paths
+from xbuild.build import taught
+from xbuild.build.subject import open_store
+from xbuild.cli.arguments import COMMON, recipe_word
+from xbuild.cli.guard import guarded
+from xbuild.model.load import load_recipe, load_toolchain, toolchain_names
+
+
+@task(
+    positional=["recipe"],
+    auto_shortflags=False,
+    help={
+        "recipe": COMMON["recipe"],
+        "target": "only for this target (default: for all)",
+        "json": "one JSON object on stdout, nothing else there",
+    },
+)
+@guarded
+def forget(_c: Context, recipe: str, target: str = "", json: bool = False) -> None:
+    """Forget which programs builds of a recipe run emulated since their twins could not go on: they are tried again."""
+    log.configure(json=json)
+    project = paths.project()
+    toolchain = load_toolchain(target or toolchain_names(project)[0], project)
+    name = load_recipe(recipe_word(recipe), toolchain, project).name
+    store = open_store()
+    with store.in_use():
+        gone = taught.forget(store, name, target or None)
+    log.result({"forgotten": [one.as_json() for one in gone]})
+    for one in gone:
+        log.output(f"forgotten, for {one.target}: {one.program} ({one.package})")
+    if not gone:
+        log.info(f"builds of {name}{f' for {target}' if target else ''} have taught nothing")
