@@ -200,6 +200,14 @@ def test_permissions_that_the_tree_does_not_have(tmp_path: Path) -> None:
     assert (modes["usr/bin/a"], modes["b"]) == (0o4711, (tree / "b").stat().st_mode & 0o7777)
 
 
+def test_owners_that_the_tree_does_not_have(tmp_path: Path) -> None:
+    tree, kept = make_tree(tmp_path / "tree", ["a", "b", "c"]), {b"a": (33, 0), b"b": (0, 4)}
+    pack(tree, tmp_path / "tree.tar.zst", EPOCH, owners=kept)
+    found = {member.name: member for member in unpack(tmp_path / "tree.tar.zst", tmp_path)}
+    owners = {name: (one.uid, one.uname, one.gid, one.gname) for name, one in found.items() if name in "abc"}
+    assert owners == {"a": (33, "", 0, "root"), "b": (0, "root", 4, ""), "c": (0, "root", 0, "root")}
+
+
 def test_a_thousand_directories_deep(tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     subprocess.run(["mkdir", "-p", tree / "/".join("a" * 1900)], check=True)

@@ -106,6 +106,23 @@ def test_sandbox_of_a_phase(tmp_path: Path) -> None:
     assert where.registrations == ROOT.registrations
 
 
+def test_root_of_a_phase_writes_where_the_builder_does_and_cannot_rename_what_we_write(tmp_path: Path) -> None:
+    place = WorkPlace(tmp_path)
+    place.records.mkdir()
+    where = sandbox(ROOT, place, {"USER": "builder"}, step=COMPILE, as_root=True)
+    found = binds(where.mounts)
+    assert found["/build"] == (str(place.build), True)
+    writable = {target for target, (_, readonly) in found.items() if not readonly}
+    below = {"/build/src", "/build/obj", "/build/dest"}
+    assert writable == {*below, "/tmp", "/var/tmp", "/run", "/.xbuild/record"}
+    assert all(list(found).index(name) > list(found).index("/build") for name in below)
+    assert (where.uid, where.gid, where.narrow, where.locked) == (0, 0, True, True)
+    assert (where.env["USER"], where.env["LOGNAME"]) == ("root", "root")
+    # What was checked is laid over the root, and changed by nobody.
+    over = sandbox(ROOT, place, {}, over=[place.dest], as_root=True).mounts
+    assert binds(over)["/build/dest"] == (str(place.dest), True)
+
+
 def test_sandbox_with_something_laid_over_the_root() -> None:
     overlay = sandbox(ROOT, PLACE, {}, over=[PLACE.dest]).mounts[0]
     assert isinstance(overlay, Overlay)

@@ -93,6 +93,15 @@ def test_it_does_not_call_itself(folder: Path, path: str) -> None:
     assert str(folder) not in told[2].split(":")
 
 
+def test_a_link_in_its_place_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir(mode=0o700)
+    (tmp_path / "run").symlink_to(tmp_path / "out")
+    masquerade.lay(tmp_path / "run", str(tmp_path / "run"), ["gcc"])
+    assert list((tmp_path / "out").iterdir()) == []
+    assert (tmp_path / "out").stat().st_mode & 0o777 == 0o700
+    assert (tmp_path / "run/gcc").exists()
+
+
 def test_a_link_of_an_older_xbuild_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "real").write_text("real")
     (tmp_path / "run").mkdir()

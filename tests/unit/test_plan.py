@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,17 @@ def test_a_phase_is_in_its_own_key_and_in_later_ones(change: tuple[int, str], te
     # The unpacking comes first, so phase 0 is step 1.
     assert after[: number + 1] == before[: number + 1]
     assert all(one != other for one, other in zip(after[number + 1 :], before[number + 1 :], strict=True))
+
+
+def test_who_runs_a_phase_is_an_input() -> None:
+    recipe = RECIPE.model_copy(update={"build": RECIPE.build.model_copy(update={"as_root": (PHASES[-1].name,)})})
+    phases = (*PHASES[:-1], replace(PHASES[-1], root=True))
+    before, after = keys(value()), keys(value(recipe=recipe, phases=phases), recipe, phases)
+    assert after[:-1] == before[:-1]
+    assert after[-1] != before[-1]
+    assert value(recipe=recipe, phases=phases)["recipe"]["build"]["as-root"] == [PHASES[-1].name]
+    # Who does not use it has the keys of an xbuild that could not.
+    assert "as-root" not in value()["recipe"]["build"]
 
 
 def test_jobs_and_the_epoch_are_no_inputs() -> None:

@@ -105,6 +105,10 @@ def test_recipes_of_this_project_know_nothing_of_cross_compilation(name: str) ->
          "7:34: build.options.build-type: must be text"),
         (GOOD.replace("autotools", "autotools, confgure: x"),
          "7:28: build.confgure: unknown field; did you mean 'configure'?"),
+        (GOOD.replace("autotools", "autotools, as-root: [fetch]"),
+         "7:38: build.as-root.0: 'fetch' is not one of prepare, configure, compile, install, check"),
+        (GOOD.replace("autotools", "autotools, keep-owners: true"),
+         "7:1: build: 'keep-owners' wants a phase in 'as-root': else all files are one user's"),
         (HEAD + "sources: []\n" + BUILD + OUTPUTS, "6:1: sources: must have at least one entry"),
         (GOOD + "patches: [demo/x.patch]\n", "9:11: patches.0: no file recipes/demo/x.patch"),
         (GOOD + "depends: {recipes: [zlib]}\n",
@@ -301,14 +305,14 @@ def test_phases(project: Path) -> None:
     text = GOOD.replace(
         "{preset: autotools}",
         "{preset: make, fetch: get, before-compile: first, compile: body, after-compile: last, install: '',"
-        " after-prepare: tidy}",
+        " after-prepare: tidy, as-root: [check]}",
     )
     phases = resolve_phases(load(project, text + "check: {command: make test}\n"), load_presets())
     assert phases == (
         Phase("fetch", "get\n", network=True),
         Phase("prepare", "tidy\n"),
         Phase("compile", "first\nbody\nlast\n"),
-        Phase("check", "make test\n"),
+        Phase("check", "make test\n", root=True),
     )
 
 

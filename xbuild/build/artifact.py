@@ -8,6 +8,7 @@ import os
 import stat
 import tarfile
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -27,10 +28,12 @@ def pack(
     epoch: int,
     modes: Mapping[bytes, int] | None = None,
     checked: Iterable[Node] | None = None,
+    owners: Mapping[bytes, tuple[int, int]] | None = None,
 ) -> None:
     """Write the contents of the directory `tree` to `destination`, a `.tar.zst`.
 
-    Entries are sorted and belong to root:root; no time is later than `epoch`, in seconds since 1970.
+    Entries are sorted and belong to root:root, or as `owners` says (uid, gid by path); no time is later than `epoch`,
+    in seconds since 1970.
     Hard links stay hard links; extended attributes are left out. `destination` appears only when complete.
     modes: those of what has another mode on the disk than it is to have, by path below `tree`. checked: all that the
     tree may hold, from a walk; None: whatever it holds.
@@ -52,7 +55,7 @@ def pack(
         packed,
     ]
     try:
-        _write_tar(tree, archive, epoch, checked, modes or {})
+        _write_tar(tree, archive, epoch, checked, _Kept(modes or {}, owners or {}))
         process.run(command, capture=True)
         packed.replace(destination)
     finally:
@@ -60,9 +63,15 @@ def pack(
         packed.unlink(missing_ok=True)
 
 
-def _write_tar(
-    tree: Path, archive: Path, epoch: int, checked: Iterable[Node] | None, modes: Mapping[bytes, int]
-) -> None:
+@dataclass(frozen=True)
+class _Kept:
+    """What entries have that is not so on the disk; see `pack`."""
+
+    modes: Mapping[bytes, int]
+    owners: Mapping[bytes, tuple[int, int]]
+
+
+def _write_tar(tree: Path, archive: Path, epoch: int, checked: Iterable[Node] | None, kept: _Kept) -> None:
     first_names: dict[tuple[int, int], bytes] = {}
     expected = None if checked is None else iter(checked)
     with tarfile.open(archive, "w", format=tarfile.PAX_FORMAT) as tar:
@@ -74,17 +83,19 @@ def _write_tar(
             if expected is not None and next(expected, None) != node:
                 raise _changed(node)
             first_name = first_names.setdefault(node.inode, node.path)
-            _add(tar, visit, epoch, modes.get(node.path, node.mode), first_name)
+            _add(tar, visit, epoch, kept, first_name)
     for node in itertools.islice(expected or (), 1):
         raise _changed(node)
 
 
-def _add(tar: tarfile.TarFile, visit: Visit, epoch: int, mode: int, first_name: bytes) -> None:
+def _add(tar: tarfile.TarFile, visit: Visit, epoch: int, kept: _Kept, first_name: bytes) -> None:
     """Add a node. first_name: of the same file, which may have several."""
     node = visit.node
     entry = tarfile.TarInfo(os.fsdecode(node.path))
-    entry.mode = stat.S_IMODE(mode)
-    entry.uname = entry.gname = "root"
+    entry.mode = stat.S_IMODE(kept.modes.get(node.path, node.mode))
+    # Without a name the number counts: what the root that it was built in calls it is not what another one does.
+    entry.uid, entry.gid = kept.owners.get(node.path, (0, 0))
+    entry.uname, entry.gname = ("" if number else "root" for number in (entry.uid, entry.gid))
     # Whole seconds also keep sub-second times out of the extended headers.
     entry.mtime = min(node.mtime // 1_000_000_000, epoch)
     if node.kind == stat.S_IFDIR:

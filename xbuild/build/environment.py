@@ -36,6 +36,10 @@ FIXED_VARIABLES: Mapping[str, str] = {
     "TZ": "UTC",
 }
 """The variables that are the same for every recipe."""
+ROOT_VARIABLES: Mapping[str, str] = {"USER": "root", "LOGNAME": "root"}
+"""What they are in a phase that runs as root."""
+_TREES = ("src", "obj", "dest")
+"""Directories below /build that a phase can write to."""
 SCRATCH = ("tmp", "var/tmp", "run")
 """Directories of a root that a build can write to, besides its own."""
 
@@ -112,6 +116,11 @@ class WorkPlace:
         return self.path / "modes.json"
 
     @property
+    def taken_owners(self) -> Path:
+        """The owners of what was installed, as they were before `outputs.take_over`."""
+        return self.path / "owners.json"
+
+    @property
     def cpuinfo(self) -> Path:
         """What /proc/cpuinfo is on the emulated CPU."""
         return self.path / "cpuinfo"
@@ -174,9 +183,14 @@ class WorkPlace:
         tops += [path for layer in self._layers() for path in layer_of(layer)]
         give_tree(BUILDER, [self.build / name for name in names], tops=tops)
 
+    def complete(self) -> None:
+        """As `give_to_builder`, of what is missing: what is there has the owners that phases gave it."""
+        self.give_to_builder(*(name for name in _TREES if not (self.build / name).exists()))
+
     def empty_dest(self) -> None:
         """Make the install directory anew, empty."""
-        self.taken_modes.unlink(missing_ok=True)
+        for noted in (self.taken_modes, self.taken_owners):
+            noted.unlink(missing_ok=True)
         script = 'rm -rf -- "$1" && mkdir -- "$1" && chown "$2:$2" -- "$1"'
         run(machine_view(), ["sh", "-euc", script, "sh", self.dest, str(BUILDER)])
 
@@ -187,7 +201,8 @@ class Job:
 
     env: the whole environment. cwd: inside. network: the machine's, else none but the loopback. over: directories laid
     over the root, topmost first. changes: what it changes below the directories that it can write to is wanted. step:
-    the one whose execs and CPU use are to be written down; None: what is written goes to `WorkPlace.marks`.
+    the one whose execs and CPU use are to be written down; None: what is written goes to `WorkPlace.marks`. root: root
+    runs it, not the builder.
     """
 
     command: tuple[str, ...]
@@ -197,6 +212,7 @@ class Job:
     over: tuple[Path, ...] = ()
     changes: bool = False
     step: StepFiles | None = None
+    root: bool = False
 
 
 class Machine(Protocol):
@@ -256,7 +272,8 @@ def describe(root: Root, place: WorkPlace, job: Job) -> list[str]:
 
 
 def _sandbox_of(root: Root, place: WorkPlace, job: Job) -> Sandbox:
-    return sandbox(root, place, job.env, cwd=job.cwd, network=job.network, over=job.over, step=job.step)
+    network, as_root = job.network, job.root
+    return sandbox(root, place, job.env, cwd=job.cwd, network=network, over=job.over, step=job.step, as_root=as_root)
 
 
 def sandbox(
@@ -268,33 +285,41 @@ def sandbox(
     network: bool = False,
     over: Sequence[Path] = (),
     step: StepFiles | None = None,
+    as_root: bool = False,
 ) -> Sandbox:
     """The sandbox of the build at `place`: the root read-only, /build and the scratch directories writable.
 
     cwd: inside. network: the machine's, else none but the loopback. over: directories laid over the root. step: the
-    one whose execs and CPU use are to be written down.
+    one whose execs and CPU use are to be written down. as_root: for root inside, who may do to files and processes what
+    root may, and nothing else.
     """
+    user = 0 if as_root else BUILDER
     noted = step if root.private else None
+    view = _view(root, place, over, as_root=as_root)
     marks = place.marks if root.private and place.given else None
     record = place.record(noted) if noted else marks
     return Sandbox(
-        mounts=replace(_view(root, place, over), names=place.names(network=network), record=record).mounts(),
+        mounts=replace(view, names=place.names(network=network), record=record).mounts(),
         mount_point=place.path / "root",
         registrations=root.registrations,
-        env=env,
+        env={**env, **ROOT_VARIABLES} if as_root else env,
         cwd=cwd,
-        uid=BUILDER,
-        gid=BUILDER,
+        uid=user,
+        gid=user,
         network=network,
         locked=True,
+        narrow=True,
         service=None if network else root.service,
         record=RECORD if noted else None,
         accounts=place.accounts(noted) if noted else None,
     )
 
 
-def _view(root: Root, place: WorkPlace, over: Sequence[Path]) -> RootView:
-    own = [Bind(str(place.build), BUILD), *_kept(place, over)]
+def _view(root: Root, place: WorkPlace, over: Sequence[Path], *, as_root: bool) -> RootView:
+    # What we write to or give away by its name is not for root inside to rename, or to lay links in the place of.
+    own = [Bind(str(place.build), BUILD, readonly=as_root)]
+    own += [Bind(str(place.build / name), f"{BUILD}/{name}") for name in _TREES if as_root]
+    own += _kept(place, over)
     own += [Bind(str(place.scratch(name)), f"/{name}") for name in SCRATCH]
     return RootView(
         (*over, *root.layers),

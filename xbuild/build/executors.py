@@ -149,9 +149,9 @@ class _Making:
         progress = self._work.run_through(wanted, first, len(wanted))
         env = subject.variables(progress.epoch)
         with self._timed.part("check outputs"), log.step("check outputs"):
-            modes = outputs.take_over(place)
+            taken = outputs.take_over(place, keep_owners=subject.recipe.build.keep_owners)
             checked = self._verified(env)
-        entry = self._pack(progress, checked, modes)
+        entry = self._pack(progress, checked, taken)
         if not here.keep:
             subject.store.discard(place.path)
         return entry
@@ -173,7 +173,7 @@ class _Making:
             if any(verdict.offered for verdict in pairs.equivalents.values()):
                 require_same(subject.store, subject.roots, pairs.entries, work, self._work.ground.site.layers)
 
-    def _pack(self, progress: phases.Progress, checked: Checked, modes: Mapping[bytes, int]) -> Path:
+    def _pack(self, progress: phases.Progress, checked: Checked, taken: outputs.Taken) -> Path:
         subject = self._subject
         facts = self._facts(progress)
 
@@ -195,7 +195,7 @@ class _Making:
                     facts=facts,
                     twins=self._work.ground.pairs.twins,
                     usage=usage,
-                    modes=modes,
+                    taken=taken,
                 )
 
         if subject.request.here.start is not None:
@@ -212,6 +212,8 @@ class _Making:
             "phases": {record.name: record.seconds for record in progress.records},
             "inputs": _told(self._build.value["contents"]),
         }
+        if subject.recipe.build.as_root:
+            facts["as-root"] = list(subject.recipe.build.as_root)
         if late := sorted(refused.path for refused in pairs.refused if refused.kind is Refusal.LATE):
             # The same whether it was met now or in an earlier build.
             facts["emulated-late"] = late

@@ -39,6 +39,11 @@ cd -- "$1"
 find . ! -type l \( -type f -perm /6000 -o ! -perm -440 -o \( -type d -o -perm /111 \) ! -perm -110 \) \
     -printf '%m\0%P\0'
 """
+# Whose group is the user's own was root's: it has been taken over already.
+_OWNED = r"""
+cd -- "$1"
+find . ! \( -uid 0 \( -gid 0 -o -gid +65535 \) \) -printf '%U:%G\0%P\0'
+"""
 # Without the bits before it changes hands: there is no moment at which a set-uid file belongs to root inside.
 _TAKE = """
 cd -- "$1"
@@ -83,26 +88,48 @@ def keep_records(place: WorkPlace, destination: Path) -> None:
         shutil.copyfile(place.accounts(files), destination / files.accounts)
 
 
-def take_over(place: WorkPlace) -> dict[bytes, int]:
+@dataclass(frozen=True)
+class Taken:
+    """What installed files were before `take_over`, by path below the install directory: the artifact has it.
+
+    modes: of what had to change its mode. owners: uid and gid inside, of what was not root's; none if all is root's.
+    """
+
+    modes: Mapping[bytes, int]
+    owners: Mapping[bytes, tuple[int, int]] = field(default_factory=dict)
+
+
+def take_over(place: WorkPlace, *, keep_owners: bool = False) -> Taken:
     """Make root inside the owner of what was installed, and let the user outside read all of it.
 
-    Gives the modes of what had to change its mode for that, by path below the install directory: the artifact has them.
+    keep_owners: the artifact has the owners that files were given; else all of it is root's.
     """
+    owners = _noted(place, _OWNED, place.taken_owners) if keep_owners else {}
+    modes = _noted(place, _ODD, place.taken_modes)
+    make_readable(place.dest)
+    return Taken({path: int(mode, 8) for path, mode in modes.items()}, _numbers(owners))
+
+
+def _numbers(owners: Mapping[bytes, str]) -> dict[bytes, tuple[int, int]]:
+    split = {path: text.split(":") for path, text in owners.items()}
+    return {path: (int(uid), int(gid)) for path, (uid, gid) in split.items()}
+
+
+def _noted(place: WorkPlace, script: str, file: Path) -> dict[bytes, str]:
+    """What `script` tells of installed files, by their paths; it is noted in `file`, and what stands there counts."""
     with tempfile.TemporaryFile() as output:
-        run(machine_view(), ["sh", "-euc", _ODD, "sh", place.dest], output=output)
+        run(machine_view(), ["sh", "-euc", script, "sh", place.dest], output=output)
         output.seek(0)
         words = output.read().split(b"\0")[:-1]
-    modes = {path: int(mode, 8) for mode, path in zip(words[::2], words[1::2], strict=True)}
-    if place.taken_modes.exists():
-        # The build was killed here before, and goes on: some of the modes are changed already.
-        noted = json_contents(place.taken_modes)
-        modes |= {os.fsencode(path): mode for path, mode in noted.items()}
-    if modes:
-        beside = place.taken_modes.with_suffix(".new")
-        beside.write_text(json.dumps({os.fsdecode(path): mode for path, mode in modes.items()}))
-        beside.replace(place.taken_modes)
-    make_readable(place.dest)
-    return modes
+    told = {path: text.decode() for text, path in zip(words[::2], words[1::2], strict=True)}
+    if file.exists():
+        # The build was killed here before, and goes on: some of it is changed already.
+        told |= {os.fsencode(path): text for path, text in json_contents(file).items()}
+    if told:
+        beside = file.with_suffix(".new")
+        beside.write_text(json.dumps({os.fsdecode(path): text for path, text in told.items()}))
+        beside.replace(file)
+    return told
 
 
 def make_readable(tree: Path) -> None:
@@ -248,16 +275,17 @@ def finish(
     facts: Mapping[str, Any],
     twins: Sequence[Twin],
     usage: Usage,
-    modes: Mapping[bytes, int] | None = None,
+    taken: Taken | None = None,
 ) -> None:
     """Pack the install directory into `destination`/`name`.tar.zst, and write `name`.manifest.json beside it.
 
     checked: what `verify` has given; nothing else is packed. facts: what the caller knows of the build (mode, phases,
-    inputs); they go into the manifest as they are. modes: what `take_over` gave. The sums of all that `destination`
+    inputs); they go into the manifest as they are. taken: what `take_over` gave. The sums of all that `destination`
     holds are written last.
     """
     archive = destination / f"{name}.tar.zst"
-    pack(place.dest, archive, epoch, modes, checked.nodes)
+    found = taken or Taken({})
+    pack(place.dest, archive, epoch, found.modes, checked.nodes, found.owners)
     manifest = {
         **_manifest(recipe, toolchain, archive, twins, usage),
         "source-date-epoch": epoch,

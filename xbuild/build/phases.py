@@ -139,7 +139,8 @@ def run_phase(
     command = ["sh", "-euc", f'. {VARIABLES}; . "$0"', f"{BUILD}/run/{files.script}"]
     if deadline is not None:
         command = ["timeout", "--kill-after=10", str(deadline), *command]
-    job = Job(tuple(command), env, cwd=directory_of(recipe, step), network=network, changes=True, step=files)
+    cwd, root_runs = directory_of(recipe, step), step.phase.root
+    job = Job(tuple(command), env, cwd, network=network, changes=True, step=files, root=root_runs)
     for line in describe(root, place, job):
         log.detail(line)
     with log.step(step.name):

@@ -15,6 +15,9 @@ from xbuild.model.phases import IN_SOURCE, UNPACK, Phase
 from xbuild.model.recipe import Recipe
 from xbuild.model.toolchain import Toolchain
 
+_OF_ROOT = ("as-root", "keep-owners")
+"""Fields of `build` that say nothing where no phase is root's."""
+
 
 @dataclass(frozen=True)
 class Step:
@@ -77,6 +80,9 @@ def artifact_value(
     """
     unimportant = {"summary", "homepage", "idle_limit", "root"} | (set() if recipe.data else {"data"})
     described = recipe.model_dump(mode="json", by_alias=True, exclude=unimportant)
+    if not recipe.build.as_root:
+        # As it is in the keys of artifacts that are older than these fields.
+        described["build"] = {name: value for name, value in described["build"].items() if name not in _OF_ROOT}
     return {
         "recipe": described,
         "patches": dict(patches),
@@ -103,7 +109,8 @@ def steps(recipe: Recipe, phases: Sequence[Phase], value: Mapping[str, Any]) -> 
     key = key_of({"step": UNPACK, "shared": shared, **laid_out})
     found = [Step(UNPACK, key)]
     for phase in phases:
-        key = key_of({"step": phase.name, "after": key, "script": phase.script, "network": phase.network})
+        whose = {"root": True} if phase.root else {}
+        key = key_of({"step": phase.name, "after": key, "script": phase.script, "network": phase.network, **whose})
         found.append(Step(phase.name, key, phase))
     return found
 

@@ -117,7 +117,7 @@ def _checked(work: Work, step: Step | None, entry: Path, epoch: int, *, system: 
     subject, place = work.subject, work.subject.place
     place.make()
     place.set_variables(subject.assignments)
-    place.give_to_builder("src", "obj", "dest")
+    place.complete()
     root = work.root()
     if system or root.machine:
         root = replace(root, machine=machine(work.ground.site, keep=False))

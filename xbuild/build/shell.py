@@ -23,24 +23,27 @@ _BASH = f"exec bash --rcfile {VARIABLES} -i"
 _SHELL = ("sh", "-c", f"if command -v bash > /dev/null; then {_BASH}; else exec env ENV={VARIABLES} sh -i; fi")
 
 
-def shell(subject: Subject, command: Sequence[str], *, with_artifact: bool = False) -> int:
+def shell(subject: Subject, command: Sequence[str], *, with_artifact: bool = False, as_root: bool = False) -> int:
     """Run `command` (interactively a shell if it is empty) as a phase would run; give its exit code.
 
-    with_artifact: lay the finished artifact over the root. Raises UsageError if there is none.
+    with_artifact: lay the finished artifact over the root. as_root: as a phase that runs as root. Raises UsageError if
+    there is no artifact, or no phase of the recipe runs as root.
     """
+    if as_root and not subject.recipe.build.as_root:
+        raise UsageError(f"no phase of {subject.title} runs as root", hint="`build.as-root` names those that do")
     place, store = subject.place, subject.store
     lock = store.lock(place.path.name, wait=False, describe=f"builds {subject.title}")
     with in_use(subject), lock:
         place.make()
         place.set_variables(subject.assignments)
-        place.give_to_builder("src", "obj", "dest")
+        place.complete()
         progress = phases.Progress(place)
         if progress.records:
             _tell_changed(subject)
         env = {**subject.variables(progress.epoch), "TERM": os.environ.get("TERM", "dumb")}
         over = (_artifact(subject),) if with_artifact else ()
         root = furnish(subject, lay(subject), place)
-        code = _run(subject, root, Job(tuple(command), env, over=over, changes=True))
+        code = _run(subject, root, Job(tuple(command), env, over=over, changes=True, root=as_root))
         if not progress.records and command:
             store.discard(place.path)
         return code if code >= 0 else 128 - code
@@ -80,6 +83,6 @@ def _run(subject: Subject, root: Root, job: Job) -> int:
         return code
     if root.machine:
         log.warn("this shell is in a sandbox, under qemu-user; a command after `--` runs in the emulated machine")
-    where = sandbox(root, subject.place, job.env, cwd=job.cwd, over=job.over)
+    where = sandbox(root, subject.place, job.env, cwd=job.cwd, over=job.over, as_root=job.root)
     with log.paused():
         return run_apart(where, job.command or _SHELL)

@@ -163,7 +163,7 @@ class Work:
         except PhaseError as error:
             progress.add(step, "failed", time.monotonic() - started)
             self._require_nothing_late(step.name, files, progress)
-            raise error.with_details(*self._ways_out()) from None
+            raise error.with_details(*self._ways_out(as_root=step.phase.root)) from None
         # A script may have taken it for the answer to a question: its exit code says nothing.
         self._require_nothing_late(step.name, files, progress)
         progress.add(step, "done", seconds)
@@ -189,9 +189,10 @@ class Work:
             progress.epoch = phases.unpack(subject.place, fill, patches, self.root(), subject.variables(0))
         progress.add(step, "done", time.monotonic() - started)
 
-    def _ways_out(self) -> list[str]:
+    def _ways_out(self, *, as_root: bool) -> list[str]:
         words = self.subject.command_line()
-        ways = [f"shell:  invoke shell {words}", f"retry:  invoke build {words}    (resumes at this phase)"]
+        shell = f"{words} --as-root" if as_root else words
+        ways = [f"shell:  invoke shell {shell}", f"retry:  invoke build {words}    (resumes at this phase)"]
         return [called(way) for way in ways]
 
 

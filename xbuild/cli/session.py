@@ -85,6 +85,7 @@ def run(
         "recipe": "a recipe, for a shell as its build has it; without one the whole system",
         "root": COMMON["root"],
         "artifact": "lay the recipe's finished artifact over the root",
+        "as_root": "with a recipe: as a phase that runs as root",
         "keep": "without a recipe: keep the changes by this name, to go on with them another time",
         "bind": "without a recipe: directories to be seen inside at the same paths, separated by commas",
         "verbose": "tell more",
@@ -100,6 +101,7 @@ def shell(
     snapshot: str = "",
     root: str = "",
     artifact: bool = False,
+    as_root: bool = False,
     keep: str = "",
     bind: str = "",
     verbose: bool = False,
@@ -108,8 +110,8 @@ def shell(
     log.configure(verbose=int(verbose))
     words = words_after(c.remainder)
     if recipe == _NO_RECIPE:
-        if artifact:
-            raise UsageError("--artifact is for a shell with a recipe")
+        if artifact or as_root:
+            raise UsageError("--artifact and --as-root are for a shell with a recipe")
         options = ShellOptions(
             target=target,
             suite=suite or None,
@@ -126,7 +128,7 @@ def shell(
     name = _BARE if recipe == "bare" else recipe
     subject = read(request_of(name, target, mode, suite, root, snapshot=snapshot or None))
     require(native=subject.toolchain.native)
-    return build_shell(subject, _command(words, f". {VARIABLES}; "), with_artifact=artifact)
+    return build_shell(subject, _command(words, f". {VARIABLES}; "), with_artifact=artifact, as_root=as_root)
 
 
 def _command(words: list[str], before: str = "") -> list[str]:

@@ -49,11 +49,12 @@ NOT_BUILDING = (UNPACK, *(kind.name for kind in KINDS if not kind.preset))
 
 @dataclass(frozen=True)
 class Phase:
-    """One phase: its name, shell text for `sh -eu`, and whether it may use the network."""
+    """One phase: its name, shell text for `sh -eu`, whether it may use the network, and whether it is root's."""
 
     name: str
     script: str
     network: bool = False
+    root: bool = False
 
 
 def resolve_phases(recipe: Recipe, presets: Mapping[str, Preset]) -> tuple[Phase, ...]:
@@ -64,7 +65,8 @@ def resolve_phases(recipe: Recipe, presets: Mapping[str, Preset]) -> tuple[Phase
         "check": recipe.check.command if recipe.check else None,
         **{kind.name: _text(recipe, preset, kind.name) for kind in KINDS if kind.preset},
     }
-    phases = [Phase(kind.name, _joined(own[kind.name]), kind.network) for kind in KINDS]
+    roots = recipe.build.as_root
+    phases = [Phase(kind.name, _joined(own[kind.name]), kind.network, kind.name in roots) for kind in KINDS]
     return tuple(phase for phase in phases if phase.script)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
@@ -80,6 +80,10 @@ class Depends(Model):
         return value
 
 
+RootPhase = Literal["prepare", "configure", "compile", "install", "check"]
+"""A phase that can run as root: none that has the network."""
+
+
 class PartialBuild(Model):
     """The build part of an override: as in a recipe, but the preset may be left out."""
 
@@ -98,12 +102,20 @@ class PartialBuild(Model):
     after_compile: str | None = Field(None, description="Shell text after the compile phase's own")
     before_install: str | None = Field(None, description="Shell text ahead of the install phase's own")
     after_install: str | None = Field(None, description="Shell text after the install phase's own")
+    as_root: tuple[RootPhase, ...] = Field((), description="Phases that run as root of the system that they see")
+    keep_owners: bool = Field(False, description="The artifact has the owners that files were given (default: root's)")
 
 
 class Build(PartialBuild):
     """How the project is built: a preset, its options, and shell text (`sh -eu`) where that does not fit."""
 
     preset: str = Field(description="Name of the build system: a file in xbuild/presets")
+
+    @model_validator(mode="after")
+    def _owners_by_root(self) -> Self:
+        if self.keep_owners and not self.as_root:
+            raise fault("owners", "'keep-owners' wants a phase in 'as-root': else all files are one user's")
+        return self
 
 
 class PartialCheck(Model):

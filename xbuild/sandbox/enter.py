@@ -145,6 +145,8 @@ def _exec(spec: dict[str, Any], *, ours: bool = False) -> NoReturn:
         os.setgroups([])
         os.setresgid(spec["gid"], spec["gid"], spec["gid"])
         os.setresuid(spec["uid"], spec["uid"], spec["uid"])
+    elif spec["narrow"]:
+        sys_.narrow_root()
     if spec["no_new_privileges"]:
         sys_.prctl(sys_.PR_SET_NO_NEW_PRIVS, 1)
     os.umask(spec["umask"])

@@ -58,7 +58,8 @@ class Sandbox:
     for his own programs; the machine's root is root of his range all the same. known: the caller, an ordinary user, is
     `idmap.IDS` inside, so that root inside can reach what is his. service: what is to run beside the command.
     accounts: a file outside that is made (mounts.made_outside) and gets the CPU use by program as JSON (sampler.py), by
-    the record of execs at `record`, a path inside.
+    the record of execs at `record`, a path inside. narrow: root inside may do to files and processes what root may,
+    and nothing else: no mounts, no devices.
     """
 
     mounts: tuple[Mount, ...] = ()
@@ -76,6 +77,7 @@ class Sandbox:
     service: Service | None = None
     record: str | None = None
     accounts: Path | None = None
+    narrow: bool = False
 
     def describe(self) -> list[str]:
         """What the sandbox consists of, one line each, for --verbose."""
@@ -369,6 +371,7 @@ def _spec(sandbox: Sandbox, command: Sequence[str | Path]) -> dict[str, object]:
         "uid": sandbox.uid,
         "gid": sandbox.gid,
         "no_new_privileges": sandbox.locked,
+        "narrow": sandbox.narrow,
         # The machine's root is never mapped, and must not get in unmapped either: he is root of his range.
         "himself": sandbox.himself and os.geteuid() != 0,
         "umask": callers_umask() if sandbox.himself else 0o022,

@@ -40,6 +40,7 @@ MNT_DETACH = 0x2
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
 PR_SET_SECCOMP = 22
+PR_CAPBSET_DROP = 24
 PR_SET_NO_NEW_PRIVS = 38
 
 # <linux/sockios.h>, <linux/if.h>
@@ -89,6 +90,17 @@ def prctl(option: int, value: int, further: int = 0) -> None:
     """prctl(2) with one or two arguments."""
     words = [ctypes.c_ulong(word) for word in (value, further, 0, 0)]
     _check(_libc.prctl(ctypes.c_int(option), *words), f"prctl({option})")
+
+
+# <linux/capability.h>: CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_FSETID, CAP_KILL, CAP_SETGID, CAP_SETUID.
+_OF_FILES_AND_PROCESSES = frozenset({0, 1, 3, 4, 5, 6, 7})
+
+
+def narrow_root() -> None:
+    """Whatever is executed from here on can have no capabilities but those over files, their owners and processes."""
+    for capability in range(int(Path("/proc/sys/kernel/cap_last_cap").read_text()) + 1):
+        if capability not in _OF_FILES_AND_PROCESSES:
+            prctl(PR_CAPBSET_DROP, capability)
 
 
 def signalfd(numbers: Iterable[int]) -> int:

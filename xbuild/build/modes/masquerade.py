@@ -6,8 +6,11 @@ options by which gcc writes or reads other files; with the rest they would be mi
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
+
+from xbuild.sandbox.run import remove_tree
 
 CLIENT = "/usr/bin/distcc"
 KEPT = "(kept here)"
@@ -58,6 +61,9 @@ def lay(folder: Path, inside: str, names: Iterable[str]) -> None:
     """Lay what stands in for compilers of these names into the directory `folder`, which is `inside` in the sandbox."""
     text = _SCRIPT.format(folder=inside, given="|".join(_GIVEN), kept="|".join((*_KEPT, _LONG)), mark=KEPT)
     clients = folder / ".client"
+    # A phase that ran as root may have laid anything there, also a link that leads out.
+    if folder.is_symlink() or (folder.exists() and folder.stat().st_uid != os.geteuid()):
+        remove_tree(folder)
     for path in (folder, clients):
         path.mkdir(exist_ok=True)
         path.chmod(0o755)

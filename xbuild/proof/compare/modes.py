@@ -151,9 +151,9 @@ def build_again(wanted: Wanted, first: Built) -> Again:
             ground = lay(subject)
             steps = prepared(subject).steps
             progress = Work(subject, ground).run_through(steps, 0, len(steps))
-            modes = outputs.take_over(place)
+            taken = outputs.take_over(place, keep_owners=subject.recipe.build.keep_owners)
             packed = wanted.scratch / "again.tar.zst"
-            pack(place.dest, packed, progress.epoch, modes)
+            pack(place.dest, packed, progress.epoch, taken.modes, owners=taken.owners)
             found = _self_differences(first, Artifact(packed, scratch), scratch, place)
         except _FAULTS as error:
             log.warn(f"the second build in mode {subject.mode.name} failed: {error.message}")

@@ -13,7 +13,7 @@ from typing import IO
 
 from xbuild.base.errors import MachineError
 from xbuild.base.paths import BUILDER
-from xbuild.build.environment import SCRATCH, Job, WorkPlace
+from xbuild.build.environment import ROOT_VARIABLES, SCRATCH, Job, WorkPlace
 from xbuild.build.modes.system import cpio, talk
 from xbuild.build.modes.system.parts import MKFS, Kernel
 from xbuild.model.toolchain import MachineSpec
@@ -147,11 +147,11 @@ class EmulatedMachine:
         """Write what the emulator reads, and what it is to write to; then nobody but it writes in `disks`."""
         spec = talk.spec(
             job.command,
-            job.env,
+            {**job.env, **ROOT_VARIABLES} if job.root else job.env,
             modules=self.kernel.modules,
             trees=TREES,
             cwd=job.cwd,
-            user=BUILDER,
+            user=0 if job.root else BUILDER,
             seconds=int(time.time()),
             name="xbuild",
             over=bool(job.over),
@@ -240,15 +240,21 @@ class EmulatedMachine:
         env = {"SIZE": str(size)}
         run_script(self.emulator, mounts, _UNPACK, env, "what the emulated machine wrote could not be unpacked")
         trees = _trees(place)
-        if missing := [name for name in trees if (new / name).is_symlink() or not (new / name).is_dir()]:
+        below = [f"build/{path.name}" for path in place.build.iterdir()]
+        if missing := [name for name in (*trees, *below) if not _is_directory(new / name)]:
             raise MachineError(f"the emulated machine has not given back {', '.join(missing)}", hint="report it")
-        tops = [*trees.values(), *(new / name for name in trees)]
-        # The scripts are the caller's, who was nobody in the machine.
         scripts = new / "build" / place.scripts.name
-        take_back(new, *((new / name).parent for name in trees), *tops, tree=scripts if scripts.is_dir() else None)
+        tops = [*trees.values(), *(new / name for name in trees)]
+        take_back(new, *((new / name).parent for name in trees), *tops, scripts)
+        # The caller writes the scripts, by their names: what root of the machine has made of them stays out.
+        exchange_trees(place.scripts, scripts)
         for name, path in trees.items():
             exchange_trees(path, new / name)
         give_tree(0, tops=tops)
+
+
+def _is_directory(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
 
 
 def _trees(place: WorkPlace) -> dict[str, Path]:
