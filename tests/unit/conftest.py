@@ -33,6 +33,7 @@ def resolved(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 
     if request.path.name != "test_resolve.py":
         monkeypatch.setattr(Resolver, "packages", packages)
+        monkeypatch.setattr(Resolver, "status", lambda _resolver, _question: "")
 
 
 @pytest.fixture

@@ -15,11 +15,14 @@ from xbuild.base.errors import RecipeError
 from xbuild.base.yamlfile import load_model
 from xbuild.dispatcher.table import SIZE
 from xbuild.model.load import load_toolchain
+from xbuild.model.native import here
 from xbuild.model.policy import Policy, Tool
 from xbuild.model.toolchain import Toolchain
 
 PROJECT = Path(__file__).parents[2]
 TRIPLET = "arm-linux-gnueabihf"
+OWN = here().triplet
+DIST = "/usr/lib/python3/dist-packages"
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +49,9 @@ def of_file(policy: Policy, path: str, package: str = "") -> tuple[str, str] | N
         (f"/usr/libexec/gcc-cross/{TRIPLET}/14/cc1plus", "x", "cc1", f"/usr/libexec/gcc/{TRIPLET}/14/cc1plus"),
         (f"/usr/lib/gcc-cross/{TRIPLET}/12/cc1", "x", "cc1", f"/usr/lib/gcc/{TRIPLET}/12/cc1"),
         (f"/usr/libexec/gcc-cross/{TRIPLET}/14/lto1", "x", "lto1", f"/usr/libexec/gcc/{TRIPLET}/14/lto1"),
+        (f"/usr/lib/{OWN}/perl5/5.40/auto/X/X.so", "x", "perl-modules", f"/usr/lib/{TRIPLET}/perl5/5.40/auto/X/X.so"),
+        (f"{DIST}/a/_b.cpython-313-{OWN}.so", "x", "python3-modules", f"{DIST}/a/_b.cpython-313-{TRIPLET}.so"),
+        (f"{DIST}/a/_b.abi3.so", "x", "python3-modules", f"{DIST}/a/_b.abi3.so"),
     ],
 )
 def test_places(default: Policy, native: str, package: str, tool: str, place: str) -> None:
@@ -231,3 +237,37 @@ def test_the_triplet_is_no_pattern() -> None:
     tool = Tool.model_validate({"files": ["/usr/bin/{triplet}-as"]})
     assert tool.target_path("/usr/bin/a.b-as", "", "a.b") == "/usr/bin/a.b-as"
     assert tool.target_path("/usr/bin/axb-as", "", "a.b") is None
+
+
+@pytest.mark.parametrize(
+    "native",
+    [
+        f"{DIST}/_cffi_backend.cpython-313-{OWN}.so",
+        f"{DIST}/gi/_gi.cpython-313-{OWN}.so",
+        f"{DIST}/gi/_gi_cairo.cpython-313-{OWN}.so",
+        f"{DIST}/numpy/_core/_multiarray_umath.cpython-313-{OWN}.so",
+        f"/usr/lib/python3.13/lib-dynload/_ctypes.cpython-313-{OWN}.so",
+        f"/usr/lib/{OWN}/perl5/5.40/auto/FFI/Platypus/Platypus.so",
+        f"/usr/lib/{OWN}/perl5/5.40/auto/Glib/Object/Introspection/Introspection.so",
+    ],
+)
+def test_what_loads_the_targets_libraries_has_no_partner(default: Policy, native: str) -> None:
+    assert of_file(default, native, "x") is None
+
+
+@pytest.mark.parametrize(
+    ("package", "dependencies", "may"),
+    [
+        ("libxml-parser-perl", ["perl (>= 5.40.1-6)", "perlapi-5.40.1", "libc6 (>= 2.14)"], True),
+        ("libffi-platypus-perl", ["perlapi-5.40.1"], False),
+        ("libperl-dev", ["perl:any (= 5.40.1-6)", "libperl5.40 (= 5.40.1-6)"], False),
+        ("python3-yaml", ["python3 (<< 3.14)", "python3 (>= 3.13~)", "python3:any"], True),
+        ("python3-cryptography", ["python3-bcrypt", "python3 (>= 3~)", "python3:any"], True),
+        ("python3-gi", ["python3 (<< 3.14)"], False),
+        ("python3-dev", ["python3 (= 3.13.5-1)", "libpython3-dev (= 3.13.5-1)"], False),
+        ("libglib2.0-dev-bin", ["python3:any", "python3-packaging"], False),
+        ("debhelper", [], False),
+    ],
+)
+def test_packages_that_may_bring_modules(default: Policy, package: str, dependencies: list[str], may: bool) -> None:
+    assert default.brings_modules(package, dependencies) is may

@@ -10,12 +10,14 @@ import pytest
 from xbuild.base.digest import key_of
 from xbuild.base.errors import EXIT_MACHINE, EXIT_USAGE, MachineError, UsageError
 from xbuild.formats.debian import Package, Tree
+from xbuild.model.native import here
 from xbuild.roots import index
 from xbuild.roots.index import Archive, Stanza, read_answer, with_sums
 from xbuild.roots.resolve import Locked, MirrorChanged, Question, Resolver, mirror_changed, require_same
 from xbuild.store.local import Store
 
 INDEX = Path(__file__).with_name("data") / "index"
+NATIVE = here().name
 BASE = Question("target root", "armhf", "extract", ("libc6",))
 LAYER = Question("build dependencies", "armhf", None, ("pkgconf",), BASE)
 NO_APT = pytest.mark.skipif(shutil.which("apt-get") is None, reason="apt is not there")
@@ -165,3 +167,55 @@ def test_what_a_changed_mirror_says() -> None:
     line = "E: Failed to fetch http://a.example/pool/x.deb  404  Not Found [IP: 127.0.0.1 80]"
     assert mirror_changed(MachineError("x", details=["a", line]))
     assert not mirror_changed(MachineError("x", details=["dpkg: error processing package x"]))
+
+
+def package(name: str, version: str, number: int, *, depends: str = "", architecture: str = NATIVE) -> str:
+    lines = [f"Package: {name}", f"Version: {version}", f"Architecture: {architecture}", "Size: 1"]
+    lines += [f"Depends: {depends}"] if depends else []
+    lines += [f"Filename: pool/{name}_{version}_{architecture}.deb", f"SHA256: {number:064x}"]
+    return "\n".join(lines) + "\n\n"
+
+
+ARCHIVE = (
+    package("lang", "1.0-1", 1)
+    + package("liba-lang", "1.0-1+b2", 2, depends="lang, libx1, data")
+    + package("libx1", "5", 3)
+    + package("data", "5", 4, architecture="all")
+    + package("libb-lang", "2.0-2", 5)
+    + package("libc-lang", "3.0-1", 6, depends="libgone1")
+)
+
+
+@pytest.fixture
+def native(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Resolver:
+    """It asks real apt, over ARCHIVE."""
+    place = tmp_path / "index"
+    shutil.copytree(INDEX, place)
+    (file,) = index.packages_files(place / "lists")
+    file.unlink()
+    file.with_name(file.name.replace("armhf", NATIVE)).write_text(ARCHIVE)
+    release = next((place / "lists").glob("*_Release"))
+    release.write_text(release.read_text().replace("armhf", NATIVE))
+    monkeypatch.setattr(index, "newest", lambda *_args, **_more: place)
+    archive = Archive("trixie", ("main",), None, lambda: None)
+    return Resolver(Store(tmp_path / "store"), archive, None, lambda version: version.partition("+b")[0])
+
+
+@NO_APT
+def test_only_what_the_archive_has_in_the_same_version(native: Resolver) -> None:
+    # Its own suffix says nothing about the sources; what it depends on comes along, but for what is of no architecture.
+    assert alike(native, liba_lang="1.0-1") == {"liba-lang", "libx1"}
+    # Another version, none at all, and one that cannot be installed: those that can are there all the same.
+    assert alike(native, libb_lang="2.0-1") == set()
+    assert alike(native, nothing="1", libb_lang="2.0-2") == {"libb-lang"}
+    assert alike(native, libc_lang="3.0-1") == set()
+    assert alike(native, liba_lang="1.0-1", libb_lang="2.0-2", libc_lang="3.0-1") == {
+        "liba-lang", "libb-lang", "libx1",
+    }  # fmt: skip
+
+
+def alike(resolver: Resolver, **versions: str) -> set[str]:
+    names = tuple(name.replace("_", "-") for name in versions)
+    base = Question("native root", NATIVE, "extract", ("lang",))
+    question = Question("native layer", NATIVE, None, names, base, versions=tuple(versions.values()))
+    return set(resolver.packages(question)) - set(resolver.packages(base))

@@ -73,6 +73,13 @@ def test_nothing_hides_what_is_ours() -> None:
     assert hidden(FULL.mounts("/somewhere")) == ["/somewhere/proc/1"]
 
 
+def test_a_native_layer_lies_in_the_private_tree() -> None:
+    mounts = replace(FULL, layer=Path("/store/layer")).mounts()
+    assert mounts[-4] == Bind("/store/layer", "/.xbuild/layer", readonly=True)
+    assert (mounts[:-4], mounts[-3:]) == (FULL.mounts()[:-3], FULL.mounts()[-3:])
+    assert "/.xbuild" not in hidden(mounts)
+
+
 def test_nothing_is_seen_unless_it_is_asked_for() -> None:
     assert RootView((BASE,), proc=False, devices=False).mounts() == (laid([BASE], "/"),)
     assert RootView((BASE,)).mounts() == (laid([BASE], "/"), Devices(), Proc())

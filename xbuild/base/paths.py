@@ -22,6 +22,9 @@ PRIVATE = "/.xbuild"
 DISPATCH = f"{PRIVATE}/dispatch"
 """Where the machine's own entry finds the dispatcher."""
 
+LAYER = f"{PRIVATE}/layer"
+"""Where the native layer lies: partners of compiled modules that a recipe's build dependencies bring."""
+
 RECORD = f"{PRIVATE}/record"
 """Where the dispatcher writes down what runs."""
 

@@ -232,7 +232,8 @@ class Machine(Protocol):
 
 @dataclass(frozen=True)
 class Root:
-    """What a build sees as `/`. layers: directories outside, topmost first. private: the private tree, if any.
+    """What a build sees as `/`. layers: directories outside, topmost first. private: the private tree, if any;
+    native_layer: what lies in it as such.
 
     registrations: for the private binfmt_misc. dispatcher: a file outside, for where the machine's own entry is to find
     it instead. service: what runs beside each phase without network. network: every phase needs the machine's.
@@ -246,6 +247,7 @@ class Root:
     network: bool = False
     dispatcher: Path | None = None
     machine: Machine | None = None
+    native_layer: Path | None = None
 
 
 def capture(root: Root, place: WorkPlace, job: Job) -> tuple[int, bytes]:
@@ -325,6 +327,7 @@ def _view(root: Root, place: WorkPlace, over: Sequence[Path], *, as_root: bool) 
         (*over, *root.layers),
         shown=tuple(own),
         private=root.private,
+        layer=root.native_layer,
         dispatcher=root.dispatcher,
         cpuinfo=place.cpuinfo if root.private and place.cpuinfo.exists() else None,
         writer=BUILDER,

@@ -10,6 +10,7 @@ from xbuild.build.modes.mode import Site
 from xbuild.build.subject import Subject
 from xbuild.build.taught import heeded
 from xbuild.formats.debian import Tree
+from xbuild.roots import partners
 from xbuild.roots.distribution import Natives
 from xbuild.sandbox.run import capture
 from xbuild.twins import pairing
@@ -31,17 +32,22 @@ def lay(subject: Subject) -> Ground:
     """Make what is missing of roots, layers and twins for `subject`."""
     roots, native = subject.roots, subject.toolchain.native
     layers = roots.layers(subject.packages)
+    natives = None if native else _natives(subject)
     site = Site(roots, subject.toolchain, subject.packages, layers, subject.jobs, subject.request.servers)
     tree = roots.tree_of(layers)
-    return Ground(site, tree, None if native else roots.natives(), _pairs(subject, tree))
+    return Ground(site, tree, natives, _pairs(subject, natives, tree))
 
 
-def _pairs(subject: Subject, tree: Tree) -> pairing.Pairs:
+def _natives(subject: Subject) -> Natives:
+    return partners.of(subject.roots, subject.packages).natives() if subject.mode.twins else subject.roots.natives()
+
+
+def _pairs(subject: Subject, natives: Natives | None, tree: Tree) -> pairing.Pairs:
     roots, request, twins = subject.roots, subject.request, subject.recipe.twins
-    if roots.policy is None or not subject.mode.twins:
+    if roots.policy is None or natives is None or not subject.mode.twins:
         return pairing.Pairs((), (), ())
     pairs = pairing.pair(
-        roots.natives().twins,
+        natives.twins,
         tree,
         roots.policy,
         roots.toolchain,
@@ -62,7 +68,10 @@ def furnish(subject: Subject, ground: Ground, place: WorkPlace) -> Root:
     dispatcher = site.roots.dispatcher(ground.pairs.table, place.dispatcher)
     registrations, shown = site.roots.hook(dispatcher)
     machine = subject.mode.machine(site)
-    root = Root(site.layers, natives.private, registrations, dispatcher=shown, machine=machine)
+    layer = natives.layer
+    root = Root(
+        site.layers, natives.private, registrations, dispatcher=shown, machine=machine, native_layer=layer
+    )
     root = subject.mode.equip(root, place, site)
     if ground.pairs.entries and not place.cpuinfo.exists():
         _ask_cpuinfo(root, place)

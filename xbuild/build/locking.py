@@ -13,6 +13,7 @@ from xbuild.build.subject import Subject, read
 from xbuild.model.base import SCHEMA
 from xbuild.model.load import recipe_path
 from xbuild.model.lock import Lock, LockedRoot, LockedTarget, load_lock, write_lock
+from xbuild.roots import partners
 from xbuild.roots.resolve import Question
 from xbuild.store.local import Store
 
@@ -41,6 +42,8 @@ def questions(subject: Subject) -> list[Question]:
     roots = subject.roots
     names = [] if subject.toolchain.native else roots.native_architectures()
     layer = [roots.layer_question(subject.packages)] if subject.packages else []
+    native_layer = partners.of(roots, subject.packages).question
+    layer += [native_layer] if native_layer else []
     return [*map(roots.native_question, names), roots.base_question(), *layer]
 
 

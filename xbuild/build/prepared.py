@@ -17,6 +17,7 @@ from xbuild.build import artifact, outputs, phases
 from xbuild.build.plan import Step, artifact_value, steps
 from xbuild.build.request import Request
 from xbuild.build.subject import Subject, read
+from xbuild.roots import partners
 from xbuild.sources import archive, git, trees
 from xbuild.store.local import Store
 
@@ -73,6 +74,7 @@ def _contents(subject: Subject) -> dict[str, Any]:
     if subject.mode.twins:
         # Which of those that the packages and the policy allow.
         chosen = {"remove": own.remove, "add": own.add, "without": request.without}
+        contents |= partners.of(subject.roots, subject.packages).inputs()
         contents["twins"] = {name: sorted(names) for name, names in chosen.items()} | {"grouped": request.grouped}
     return contents | {"mode": subject.mode.inputs(subject.roots, request.servers)}
 

@@ -12,6 +12,7 @@ from xbuild.build import phases
 from xbuild.build.plan import Action, Facts, plan
 from xbuild.build.prepared import Prepared, prepared
 from xbuild.build.subject import Subject
+from xbuild.roots import partners
 from xbuild.sources import downloaded
 from xbuild.store.differences import diff_values
 
@@ -30,6 +31,8 @@ def things(subject: Subject) -> dict[str, bool]:
         wanted += subject.mode.things(roots)
     if subject.packages:
         wanted += [("build dependencies", "layers", roots.layer_value(subject.packages))]
+    if subject.mode.twins and (value := partners.of(roots, subject.packages).value()):
+        wanted += [(partners.WHAT, "twins", value)]
     there = {title: subject.store.get(kind, key_of(value)) is not None for title, kind, value in wanted}
     return there | ({f"imported root {subject.imported.name}": True} if subject.imported else {})
 

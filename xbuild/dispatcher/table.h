@@ -4,7 +4,7 @@
 #include <stdint.h>
 
 #define TABLE_MAGIC 0x35544258u /* "XBT5" */
-#define TABLE_SIZE (256 * 1024)
+#define TABLE_SIZE (2048 * 1024)
 
 /* How argv[0] of the dispatcher begins when preamble.c has started it; the number of the open file follows. */
 #define HANDED_ON "xbuild-fd:"

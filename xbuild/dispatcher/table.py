@@ -15,7 +15,9 @@ from xbuild.formats.elf import section_location
 from xbuild.model.rules import Rules
 
 MAGIC = 0x35544258
-SIZE = 256 * 1024
+SIZE = 2048 * 1024
+"""Bytes; some 6,000 modules beside the programs. What is not used takes no room on the disk, nor time at an exec."""
+
 SECTION = ".xbuild_table"
 _HEADER = struct.Struct("<7I")
 _SLOT = struct.Struct("<4I3q2I")
@@ -118,13 +120,15 @@ def encode(entries: Sequence[Entry], *, near: str, far: str, record: bool) -> by
 def install(dispatcher: Path, destination: Path, table: bytes) -> None:
     """Write a copy of the compiled `dispatcher` that decides by `table` to `destination`, executable by all."""
     offset, size = section_location(dispatcher, SECTION)
-    program = bytearray(dispatcher.read_bytes())
-    program[offset : offset + size] = table.ljust(size, b"\0")
+    program = dispatcher.read_bytes()
     # Never over what is there: it may be registered, and then the kernel runs it or refuses the writing (ETXTBSY).
     with tempfile.NamedTemporaryFile(dir=destination.parent, prefix=f".{destination.name}.", delete=False) as stream:
         beside = Path(stream.name)
         try:
-            stream.write(program)
+            stream.write(program[:offset] + table)
+            # The compiled table is all zeros, and so is a hole.
+            stream.seek(offset + size)
+            stream.write(program[offset + size :])
             stream.close()
             beside.chmod(0o755)
             beside.replace(destination)

@@ -20,6 +20,7 @@ from xbuild.export.image import Compression, Layer, Layout, packed_as
 from xbuild.formats.debian import Tree
 from xbuild.model.load import load_policy, load_toolchain
 from xbuild.model.toolchain import Platform, Toolchain
+from xbuild.roots import partners
 from xbuild.roots.distribution import Roots
 from xbuild.sandbox.run import ROOT_PATH
 from xbuild.store.local import Store, writing_below
@@ -157,11 +158,11 @@ class Export:
         return Exported(path, self.name, manifest.digest, self.platform, count, tuple(layers))
 
     def _overlay(self, scratch: Path) -> tuple[Path, int]:
-        natives, archive = self.roots.natives(), scratch / "overlay.tar"
+        natives, archive = partners.of(self.roots, self.wish.packages).natives(), scratch / "overlay.tar"
         policy = self.roots.policy
         assert policy is not None
         pairs = pairing.pair(natives.twins, self._tree, policy, self.toolchain, added=frozenset(policy.tools))
-        trees.write_overlay(self.roots, pairs, self._tree, scratch, archive, self._epoch)
+        trees.write_overlay(self.roots, natives, pairs, self._tree, scratch, archive, self._epoch)
         return archive, len(pairs.entries)
 
     @contextlib.contextmanager

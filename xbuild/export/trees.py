@@ -14,7 +14,7 @@ from xbuild.base.errors import MachineError, UsageError
 from xbuild.dispatcher import table
 from xbuild.export.image import add_file
 from xbuild.formats.debian import Tree
-from xbuild.roots.distribution import Roots
+from xbuild.roots.distribution import Natives, Roots
 from xbuild.sandbox import idmap
 from xbuild.sandbox.mounts import Proc
 from xbuild.sandbox.run import Sandbox, machine_view, run
@@ -101,12 +101,13 @@ def entries_by_contents(pairs: Pairs, tree: Tree) -> list[table.Entry]:
     return found
 
 
-def write_overlay(roots: Roots, pairs: Pairs, tree: Tree, scratch: Path, destination: Path, epoch: int) -> None:
+def write_overlay(
+    roots: Roots, natives: Natives, pairs: Pairs, tree: Tree, scratch: Path, destination: Path, epoch: int
+) -> None:
     """Write the tar file `destination`: /.xbuild with the twins of `pairs`, the emulator, dispatcher and enter.
 
-    tree: the target root that the twins belong to. scratch: an existing directory.
+    natives: what has these twins. tree: the target root that they belong to. scratch: an existing directory.
     """
-    natives = roots.natives()
     dispatch = roots.dispatcher(entries_by_contents(pairs, tree), scratch / "dispatch")
     line = roots.registrations(Path(f"{paths.PRIVATE}/{_OWN}/dispatch"))[0]
     unused = unused_programs(roots, pairs)
@@ -123,6 +124,9 @@ def write_overlay(roots: Roots, pairs: Pairs, tree: Tree, scratch: Path, destina
             name = str(path.relative_to(natives.private))
             if name not in made and f"{paths.PRIVATE}/{name}" not in unused:
                 add_file(tar, f"{top}/{name}", path, epoch)
+        layer = paths.LAYER.lstrip("/")
+        for path in sorted(natives.layer.rglob("*")) if natives.layer else ():
+            add_file(tar, f"{layer}/{path.relative_to(natives.layer)}", path, epoch)
 
 
 def unused_programs(roots: Roots, pairs: Pairs) -> set[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import PurePosixPath
 from typing import Literal, Self
 
@@ -42,6 +42,11 @@ class Tool(Rules):
     library: bool = Field(False, description="A library that a twin opens by path, not a program")
     module: bool = Field(
         False, description="A compiled module or plugin of a tool: paired file by file, and opened only where paired"
+    )
+    layer_packages: tuple[str, ...] = Field(
+        (),
+        description="Which build dependencies may bring such modules: patterns of `NAME: DEPENDENCY`, one of the parts "
+        "of the package's Depends",
     )
     loads_modules: bool = Field(
         False,
@@ -155,6 +160,12 @@ class Policy(Rules):
         for suffix in self.ignored_version_suffixes:
             version = re.sub(f"(?:{suffix})$", "", version)
         return version
+
+    def brings_modules(self, package: str, dependencies: Iterable[str]) -> bool:
+        """Whether a package with these dependencies, each as `NAME (>= VERSION)`, may bring modules of a tool."""
+        patterns = [pattern for tool in self.tools.values() for pattern in tool.layer_packages]
+        words = [f"{package}: {dependency}" for dependency in dependencies]
+        return any(re.fullmatch(pattern, word) for pattern in patterns for word in words)
 
     def may_have_twin(self, path: str) -> bool:
         """Is the program `path` none of those that always run as the target's own?"""

@@ -51,6 +51,22 @@ dpkg-deb --show --showformat='${Package} ${Version}' ./*.deb > version
 rm ./*.deb
 """
 
+# As a merged root is laid out, and with the lists that dpkg would have written; scripts of packages do not run.
+UNPACK_ALL = """
+set -eu
+cd "$1"
+shift
+mkdir -p usr/bin usr/lib usr/lib64 usr/sbin var/lib/dpkg/info fetched
+for name in bin lib lib64 sbin; do ln -s "usr/$name" "$name"; done
+(cd fetched && apt-get -qq download -- "$@")
+for package in fetched/*.deb; do
+    dpkg-deb --fsys-tarfile "$package" > fetched/files.tar
+    tar --extract --verbose --keep-directory-symlink --file fetched/files.tar > fetched/files
+    sed -e 's|^[.]||' -e 's|/$||' fetched/files > "var/lib/dpkg/info/$(dpkg-deb --field "$package" Package).list"
+done
+rm -r fetched
+"""
+
 
 # What an imported root says about apt may be meant for a machine, not for a layer; and a first install is no upgrade.
 INSIDE = ("-qq", "-y", "-o", "APT::Install-Recommends=false", "-o",

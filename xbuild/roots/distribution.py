@@ -36,8 +36,8 @@ from xbuild.twins import pairing, privatetree
 class Natives:
     """What stands behind a target: the native roots by architecture, and the private tree made from them.
 
-    dispatcher: without a table. enter: what starts a container's commands. key: of the private tree, in the store.
-    All paths outside.
+    dispatcher: without a table. enter: what starts a container's commands. key: of the private tree, in the store, and
+    of a native layer. layer: that, if there is one (`xbuild.roots.partners`). All paths outside.
     """
 
     trees: Mapping[str, Path]
@@ -46,6 +46,7 @@ class Natives:
     enter: Path
     key: str
     twins: tuple[pairing.Twin, ...]
+    layer: Path | None = None
 
     @property
     def tree(self) -> Path:
@@ -80,7 +81,7 @@ class Roots:
         self._mirror: str | bool | None = False
         distribution = toolchain.distribution
         archive = Archive(distribution.suite, distribution.components, snapshot, self.mirror)
-        self.resolver = Resolver(store, archive, locked)
+        self.resolver = Resolver(store, archive, locked, policy.plain_version if policy else str)
 
     def mirror(self) -> str | None:
         """The package mirror for roots; asked for once."""
@@ -186,7 +187,7 @@ class Roots:
             with log.step(f"target root: {self.toolchain.distribution.suite} for {name}"):
                 self._bootstrap(staging, question, self._foreign())
 
-        return self._ensured("roots", question, self.base_value, f"the root of {name}", make) / "root"
+        return self.ensured("roots", question, self.base_value, f"the root of {name}", make) / "root"
 
     def layers(self, packages: Sequence[str]) -> tuple[Path, ...]:
         """The target root with `packages` installed: directories outside, topmost first; made if not there."""
@@ -198,15 +199,15 @@ class Roots:
         def make(staging: Path) -> None:
             with log.step(f"build dependencies: {' '.join(question.packages)}"):
                 if self.imported is not None:
-                    self._making(staging, self._foreign(self.tree(()))).install_inside(base, question.packages)
+                    self.making(staging, self._foreign(self.tree(()))).install_inside(base, question.packages)
                     return
                 answer = self.resolver.place(question)
-                self._making(staging, self._foreign()).install(base, question.packages, answer)
+                self.making(staging, self._foreign()).install(base, question.packages, answer)
                 held = self.resolver.packages(question)
                 require_same(held, Tree([staging / "upper", base]), "root with the build dependencies")
 
         value = partial(self.layer_value, packages)
-        return (self._ensured("layers", question, value, "the build dependencies", make) / "upper", base)
+        return (self.ensured("layers", question, value, "the build dependencies", make) / "upper", base)
 
     @property
     def libc(self) -> str | None:
@@ -286,7 +287,7 @@ class Roots:
                 self._bootstrap(staging, question, None)
 
         value = partial(self.machine_value, packages)
-        return self._ensured("roots", question, value, "the emulator of machines", make) / "root"
+        return self.ensured("roots", question, value, "the emulator of machines", make) / "root"
 
     def package_question(self, package: str, needed: str) -> Question:
         """One package of the target's distribution, for `unpack`.
@@ -304,7 +305,7 @@ class Roots:
         complaint, hint = f"the package {name} could not be had", "is the network there?"
         words = [f"{name}={text.split()[0]}", str(folder)]
         answer = self.resolver.place(question)
-        self._making(staging, self._foreign()).with_apt(self.base(), apt.UNPACK, words, answer, complaint, hint)
+        self.making(staging, self._foreign()).with_apt(self.base(), apt.UNPACK, words, answer, complaint, hint)
         return folder
 
     def _native_root(self, architecture: str) -> Path:
@@ -315,9 +316,9 @@ class Roots:
                 self._bootstrap(staging, question, None)
 
         value = partial(self.native_value, architecture)
-        return self._ensured("roots", question, value, f"the native root {architecture}", make) / "root"
+        return self.ensured("roots", question, value, f"the native root {architecture}", make) / "root"
 
-    def _ensured(
+    def ensured(
         self, kind: str, question: Question, value: Callable[[], Any], what: str, make: Callable[[Path], None]
     ) -> Path:
         """As Store.ensure; where the mirror no longer gives what was resolved, that is resolved again, once."""
@@ -356,11 +357,12 @@ class Roots:
 
         return Foreign(natives.private, hook)
 
-    def _making(self, staging: Path, foreign: Foreign | None) -> Making:
+    def making(self, staging: Path, foreign: Foreign | None) -> Making:
+        """What makes a root or layer in `staging`."""
         return Making(self.store, staging, self.toolchain, foreign)
 
     def _bootstrap(self, staging: Path, question: Question, foreign: Foreign | None) -> None:
-        self._making(staging, foreign).bootstrap(question, self.resolver.place(question))
+        self.making(staging, foreign).bootstrap(question, self.resolver.place(question))
         # What is only unpacked has no list of what it has.
         if question.variant != "extract":
             require_same(self.resolver.packages(question), Tree([staging / "root"]), question.what)

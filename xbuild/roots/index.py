@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,10 +91,15 @@ class Stanza:
         return cls(fields["Package"], fields["Version"], fields["Architecture"], fields.get("SHA256", ""), text, file)
 
     @property
+    def dependencies(self) -> list[str]:
+        """The parts of its Depends, each `NAME (>= VERSION)`; several with bars are one."""
+        field = re.search(r"^Depends: *(.*(?:\n .*)*)", self.text, re.MULTILINE)
+        return [" ".join(part.split()) for part in field[1].split(",")] if field else []
+
+    @property
     def depends(self) -> list[str]:
         """The names of what it depends on, alternatives too, in the order of its field."""
-        field = re.search(r"^Depends: *(.*(?:\n .*)*)", self.text, re.MULTILINE)
-        return re.findall(r"(?:^|[,|])\s*([a-z0-9][a-z0-9+.-]*)", field[1]) if field else []
+        return re.findall(r"(?:^|[\n|])\s*([a-z0-9][a-z0-9+.-]*)", "\n".join(self.dependencies))
 
 
 def newest(store: Store, archive: Archive, architecture: str, *, renew: bool = False) -> Path:
@@ -158,6 +163,22 @@ def with_sums(lists: Path, wanted: set[str]) -> list[Stanza]:
             if at >= 0 and sha256 in wanted and sha256 not in found:
                 found[sha256] = Stanza.read(text.strip("\n"), file.name)
     return list(found.values())
+
+
+def named(lists: Path, wanted: Container[str]) -> list[Stanza]:
+    """Those of packages whose names are among `wanted`."""
+    found = []
+    for file in packages_files(lists):
+        for text in file.read_text(errors="surrogateescape").split("\n\n"):
+            name = text[: text.find("\n")].removeprefix("Package: ")
+            if name in wanted:
+                found.append(Stanza.read(text.strip("\n"), file.name))
+    return found
+
+
+def read_stanzas(text: str) -> list[Stanza]:
+    """All of a list of packages, or of dpkg's status file."""
+    return [Stanza.read(part) for part in text.split("\n\n") if part.strip()]
 
 
 def read_answer(said: str) -> tuple[set[str], list[str]]:

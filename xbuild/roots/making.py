@@ -36,13 +36,15 @@ class Foreign:
 class Making:
     """One root or layer that is being made in the directory `staging`.
 
-    foreign: None where the machine runs the root's programs itself, or none of them is run.
+    foreign: None where the machine runs the root's programs itself, or none of them is run. architecture: of a
+    layer, if not the target's.
     """
 
     store: Store
     staging: Path
     toolchain: Toolchain
     foreign: Foreign | None
+    architecture: str | None = None
 
     def bootstrap(self, question: Question, answer: Path) -> None:
         """Make a root at `root`. answer: what was resolved for `question`; nothing else is to be had for it."""
@@ -111,7 +113,8 @@ class Making:
         merged = str(seen / "merged")
         registrations, view = self.seen(base, str(private[0]) if private else "")
         config = staging / "apt.conf"
-        config.write_text(apt.CONFIG.format(root=merged, architecture=self.toolchain.architecture, answer=index))
+        architecture = self.architecture or self.toolchain.architecture
+        config.write_text(apt.CONFIG.format(root=merged, architecture=architecture, answer=index))
         command = ["sh", "-c", script, "sh", *words]
         env = {"APT_CONFIG": str(seen / config.name), "DEBIAN_FRONTEND": "noninteractive"}
         sandbox = apt.machine_sandbox(seen, (Proc(), *window, *view.mounts(merged)), registrations, env)

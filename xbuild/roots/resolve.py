@@ -6,10 +6,11 @@ key of a root is known without it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,8 @@ class Locked:
 class Question:
     """What is to be installed. what: for people, and in lock files. variant: mmdebstrap's; None: a layer over `base`.
 
-    needed: see `Roots.unpack`.
+    needed: see `Roots.unpack`. versions: of `packages`, as `plain` of `Resolver` gives them: what the archive has in
+    these versions and can be installed, the others are left out.
     """
 
     what: str
@@ -63,13 +65,24 @@ class Question:
     packages: tuple[str, ...]
     base: Question | None = None
     needed: str | None = None
+    versions: tuple[str, ...] = ()
 
 
 class Resolver:
-    """Answers questions by the index of `archive`. locked: packages that a lock file fixes, by `what`."""
+    """Answers questions by the index of `archive`. locked: packages that a lock file fixes, by `what`.
 
-    def __init__(self, store: Store, archive: Archive, locked: Mapping[str, Locked] | None = None) -> None:
+    plain: a version without what says nothing about the sources.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        archive: Archive,
+        locked: Mapping[str, Locked] | None = None,
+        plain: Callable[[str], str] = str,
+    ) -> None:
         self.store = store
+        self.plain = plain
         self.archive = archive
         self.locked = locked or {}
         self._answers: dict[Question, Packages] = {}
@@ -98,6 +111,10 @@ class Resolver:
 
         return self.store.ensure(KIND, value, f"the list of packages of the {question.what}", make)
 
+    def status(self, question: Question) -> str:
+        """What will be installed then, as in dpkg's status file."""
+        return (self.place(question) / STATUS).read_text(errors="surrogateescape")
+
     def renew(self, question: Question) -> None:
         """Fetch the index anew and forget the answer, which the mirror no longer gives."""
         index.newest(self.store, self.archive, question.architecture, renew=True)
@@ -123,19 +140,24 @@ class Resolver:
             "packages": list(question.packages),
             **({"base": dict(self.packages(question.base))} if question.base else {}),
             **({"needed": question.needed} if question.needed else {}),
+            **({"versions": list(question.versions)} if question.versions else {}),
             **({"locked": dict(locked)} if locked is not None else {}),
         }
 
     def _answer(self, staging: Path, question: Question, place: Path) -> None:
-        below = (self.place(question.base) / STATUS).read_text(errors="surrogateescape") if question.base else ""
-        installed = {stanza.name: stanza for stanza in map(Stanza.read, filter(None, below.split("\n\n")))}
+        below = self.status(question.base) if question.base else ""
+        installed = {stanza.name: stanza for stanza in index.read_stanzas(below)}
         removed: list[str] = []
         if (locked := self._lock(question)) is not None:
             place, added = self._locked(question, place, locked)
         else:
             scratch = staging / "apt"
             scratch.mkdir()
-            added, removed = _resolved(Apt(scratch, place, question.architecture), question, self.archive, installed)
+            apt = Apt(scratch, place, question.architecture)
+            if question.versions:
+                added = self._alike(apt, question, installed)
+            else:
+                added, removed = _resolved(apt, question, self.archive, installed)
             self.store.discard(scratch)
         for name in removed:
             installed.pop(name, None)
@@ -143,6 +165,18 @@ class Resolver:
         _write(staging, place, added, whole)
         answer = {"packages": listed(added), "removed": sorted(removed)}
         (staging / _ANSWER).write_text(json.dumps(answer, indent=1, sort_keys=True) + "\n")
+
+    def _alike(self, apt: Apt, question: Question, installed: Mapping[str, Stanza]) -> list[Stanza]:
+        """As `Question.versions` says, with what they depend on, as far as it is of the architecture."""
+        wanted = dict(zip(question.packages, question.versions, strict=True))
+        words = [
+            f"{stanza.name}={stanza.version}"
+            for stanza in index.named(apt.lists, wanted)
+            if self.plain(stanza.version) == wanted[stanza.name]
+        ]
+        apt.install(stanza.text for stanza in installed.values())
+        found = _installable(apt, sorted(set(words)))
+        return [stanza for stanza in found if stanza.architecture == question.architecture]
 
     def _locked(self, question: Question, place: Path, locked: Packages) -> tuple[Path, list[Stanza]]:
         """What the lock file names, and the index that has it. Raises MachineError if the mirror has it no more."""
@@ -197,6 +231,18 @@ def _resolved(
             added.pop(name, None)
         gone += removed
     return list(added.values()), [name for name in gone if name not in now]
+
+
+def _installable(apt: Apt, words: list[str]) -> list[Stanza]:
+    """What comes with as many of these packages as can be installed together, the first ones first."""
+    kept: list[str] = []
+    found: list[Stanza] = []
+    # Usually it is all of them.
+    for more in (words, *([word] for word in words)):
+        with contextlib.suppress(MachineError):
+            if more and not set(more) <= set(kept):
+                found, kept = apt.would("install", *kept, *more)[0], [*kept, *more]
+    return found
 
 
 def _downloaded(apt: Apt, package: str, needed: str) -> list[Stanza]:

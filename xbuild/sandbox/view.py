@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from xbuild.base.paths import DISPATCH, PRIVATE, RECORD
+from xbuild.base.paths import DISPATCH, LAYER, PRIVATE, RECORD
 from xbuild.sandbox.mounts import Bind, Devices, Mount, Overlay, Proc, Text, Tmpfs
 
 TMP = Tmpfs("/tmp", "1777")
@@ -24,8 +24,9 @@ class RootView:
     settings: small files, for a root that can be written to. proc, devices: whether it has a /proc and a minimal /dev
     of its own. empty: further file systems in memory. shown: directories, files, and other overlays.
 
-    private: the private tree. dispatcher: a file, for where the machine's own entry is to find it. cpuinfo: what
-    /proc/cpuinfo is. record: a file for what runs to be written down in; writer: it is made anew, for this user inside.
+    private: the private tree. layer: a native layer, in it. dispatcher: a file, for where the machine's own entry is to
+    find it. cpuinfo: what /proc/cpuinfo is. record: a file for what runs to be written down in; writer: it is made
+    anew, for this user inside.
     """
 
     layers: tuple[Path, ...] = ()
@@ -38,6 +39,7 @@ class RootView:
     empty: tuple[Tmpfs, ...] = ()
     shown: tuple[Bind | Overlay, ...] = ()
     private: Path | None = None
+    layer: Path | None = None
     dispatcher: Path | None = None
     cpuinfo: Path | None = None
     record: Path | None = None
@@ -52,8 +54,8 @@ class RootView:
         mounts += [Devices()] if self.devices else []
         mounts += [*self.empty, *self.shown]
         mounts += [Proc()] if self.proc else []
-        ours = ((self.private, PRIVATE), (self.dispatcher, DISPATCH), (self.cpuinfo, "/proc/cpuinfo"))
-        mounts += [Bind(str(source), target, readonly=True) for source, target in ours if source]
+        ours = {PRIVATE: self.private, LAYER: self.layer, DISPATCH: self.dispatcher, "/proc/cpuinfo": self.cpuinfo}
+        mounts += [Bind(str(source), target, readonly=True) for target, source in ours.items() if source]
         mounts += [Bind(str(self.record), RECORD, writer=self.writer)] if self.record else []
         return tuple(_below(mounts, at)) if at else tuple(mounts)
 

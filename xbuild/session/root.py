@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from xbuild.base import paths
+from xbuild.base import log, paths
 from xbuild.base.digest import key_of
-from xbuild.base.errors import UsageError
+from xbuild.base.errors import MachineError, UsageError
 from xbuild.dispatcher.table import Entry
 from xbuild.formats.debian import Tree
-from xbuild.roots.distribution import Roots
+from xbuild.roots import partners
+from xbuild.roots.distribution import Natives, Roots
 from xbuild.sandbox import run as sandboxes
 from xbuild.sandbox.view import RootView
 from xbuild.store.local import LAYOUT, Store
@@ -68,10 +69,10 @@ def prepare(
     """
     if roots.toolchain.native:
         return SessionRoot(RootView(source.layers), ())
-    natives = roots.natives()
+    natives = _natives(roots, source) if native else roots.natives()
 
     def make(staging: Path) -> None:
-        entries = _entries(roots, source) if native else ()
+        entries = _entries(roots, natives, source) if native else ()
         roots.dispatcher(entries, staging / "dispatcher", record=record)
         _ask_cpuinfo(roots, source, staging)
 
@@ -90,7 +91,9 @@ def prepare(
     cpuinfo = place / "cpuinfo"
     registrations, dispatcher = roots.hook(place / "dispatcher", credentials=credentials)
     shown = cpuinfo if cpuinfo.exists() else None
-    view = RootView(source.layers, private=natives.private, dispatcher=dispatcher, cpuinfo=shown)
+    view = RootView(
+        source.layers, private=natives.private, layer=natives.layer, dispatcher=dispatcher, cpuinfo=shown
+    )
     return SessionRoot(view, registrations)
 
 
@@ -109,15 +112,24 @@ def _identity(layer: Path) -> list[Any]:
     return [str(layer), state.st_ino, state.st_ctime_ns]
 
 
-def _entries(roots: Roots, source: Origin) -> Sequence[Entry]:
+def _natives(roots: Roots, source: Origin) -> Natives:
+    try:
+        return partners.of_tree(roots, roots.tree_of(source.layers)).natives()
+    except MachineError as error:
+        # A session needs no network: what has no partner runs emulated.
+        log.warn(f"compiled modules of the root's own packages stay emulated: {error.message}")
+        return roots.natives()
+
+
+def _entries(roots: Roots, natives: Natives, source: Origin) -> Sequence[Entry]:
     tree = roots.tree_of(source.layers)
     policy = roots.policy
     # Without a package database nothing says what a file is.
     if policy is None or (roots.imported is None and tree.find(f"/{_STATUS}") is None):
         return ()
-    natives = roots.natives().twins
-    without = frozenset(path for path in {twin.target_path for twin in natives} if _is_doubtful(tree, path, source))
-    return pairing.pair(natives, tree, policy, roots.toolchain, without=without, libc=roots.libc).table
+    paths = {twin.target_path for twin in natives.twins}
+    without = frozenset(path for path in paths if _is_doubtful(tree, path, source))
+    return pairing.pair(natives.twins, tree, policy, roots.toolchain, without=without, libc=roots.libc).table
 
 
 def _is_doubtful(tree: Tree, path: str, source: Origin) -> bool:

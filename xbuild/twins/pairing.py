@@ -7,7 +7,7 @@ root, with its libraries, into one private directory. `pair` decides, for one ta
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass, field, replace
 from enum import Enum, auto
@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from xbuild.base.digest import json_contents
-from xbuild.base.paths import PRIVATE
+from xbuild.base.paths import LAYER, PRIVATE
 from xbuild.dispatcher.table import Entry
 from xbuild.formats.debian import Tree
 from xbuild.formats.elf import ElfError, is_elf, read_elf
@@ -70,6 +70,7 @@ class Twin:
 
     target_path: real path of the file in the target root that it stands in for. architecture: one of the machine's two.
     version: of its native package, without the suffixes that the policy ignores. source: the native file's path.
+    layer: it lies in a native layer.
     """
 
     tool: str
@@ -78,11 +79,12 @@ class Twin:
     package: str
     version: str
     source: str
+    layer: bool = False
 
     @property
     def program(self) -> str:
         """Its path, as seen inside."""
-        return f"{PRIVATE}/{self.architecture}{self.target_path}"
+        return f"{LAYER if self.layer else f'{PRIVATE}/{self.architecture}'}{self.target_path}"
 
 
 @dataclass(frozen=True)
@@ -141,20 +143,38 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:_SHOWN]) + (" ..." if len(names) > _SHOWN else "")
 
 
-def candidates(tree: Tree, architecture: str, policy: Policy, toolchain: Toolchain) -> list[Twin]:
-    """The programs of a native tree that the policy knows as tools, in a fixed order; of its tools the first counts."""
+def candidates(
+    tree: Tree,
+    architecture: str,
+    policy: Policy,
+    toolchain: Toolchain,
+    *,
+    packages: Container[str] | None = None,
+    layer: bool = False,
+) -> list[Twin]:
+    """The programs of a native tree that the policy knows as tools, in a fixed order; of its tools the first counts.
+
+    packages: only of these. layer: they come into a native layer.
+    """
     found = []
     for path, package in sorted(tree.owners.items()):
-        if not policy.may_have_twin(path):
+        if (packages is not None and package not in packages) or not policy.may_have_twin(path):
             continue
         for name, tool in policy.tools.items():
             target_path = tool.target_path(path, package, toolchain.triplet)
             place = tree.find(path) if target_path else None
             if target_path and place and place.is_file() and not place.is_symlink() and is_elf(place):
                 version = policy.plain_version(tree.packages[package].version)
-                found.append(Twin(name, target_path, architecture, package, version, path))
+                found.append(Twin(name, target_path, architecture, package, version, path, layer))
                 break
     return found
+
+
+def contents(tree: Tree, path: str) -> bytes:
+    """What the file `path` of `tree`, which is there, holds."""
+    place = tree.find(path)
+    assert place is not None
+    return place.read_bytes()
 
 
 def closure(tree: Tree, path: str, triplet: str) -> dict[str, str]:

@@ -111,7 +111,8 @@ def make(staging: Path, trees: Mapping[str, Path], policy: Policy, toolchain: To
         found += _copy(Tree([path]), architecture, private, policy, toolchain)
     assert toolchain.qemu is not None
     shutil.copy(trees[machine.name] / toolchain.qemu.binary.lstrip("/"), private / "qemu")
-    # Files to lay others over.
+    # A directory and files to lay others over.
+    (private / Path(paths.LAYER).name).mkdir()
     for name in (paths.RECORD, paths.DISPATCH):
         (private / Path(name).name).touch()
     for source in paths.DISPATCHER.glob("*.[ch]"):
@@ -136,23 +137,25 @@ def _copy(tree: Tree, architecture: str, private: Path, policy: Policy, toolchai
     triplet = here().width(architecture).triplet
     directory = private / architecture
     (directory / "lib").mkdir(parents=True)
-    kept = []
+    kept, placed = [], dict[str, str]()
     for twin in pairing.candidates(tree, architecture, policy, toolchain):
         tool = policy.tools[twin.tool]
         # What the machine's own root has is enough where the width does not show.
         by_width = tool.width == "target" or pairing.rules_of(policy, tool, twin, toolchain).target_width_args
         if architecture != here().name and not by_width:
             continue
+        libraries = pairing.closure(tree, twin.source, triplet)
         try:
+            _require_one_each(libraries, placed)
             program = _program(tree, twin, policy, toolchain)
         except (MachineError, ValueError) as error:
             # The target's own runs, emulated: slow, but right.
             log.warn(f"no twin for {twin.target_path}: {error}")
             continue
         _write(directory / twin.target_path.lstrip("/"), program)
-        for name, real in pairing.closure(tree, twin.source, triplet).items():
-            if not (directory / "lib" / name).exists():
-                _write(directory / "lib" / name, _contents(tree, real))
+        for name in libraries.keys() - placed.keys():
+            _write(directory / "lib" / name, pairing.contents(tree, libraries[name]))
+        placed |= libraries
         kept.append(twin)
     loader = next(iter((directory / "lib").glob("ld-linux*")))
     for name, preload in ((PLAIN_LOADER, "none"), (SHIM_LOADER, "shp"), (LATE_LOADER, "slp")):
@@ -172,9 +175,16 @@ def _copy(tree: Tree, architecture: str, private: Path, policy: Policy, toolchai
     return kept
 
 
+def _require_one_each(libraries: Mapping[str, str], placed: Mapping[str, str]) -> None:
+    """Raise ValueError if a library is another file than the one of its name that is placed already."""
+    for name, real in libraries.items():
+        if placed.get(name, real) != real:
+            raise ValueError(f"it needs {real}, and another program {placed[name]}: both cannot be there as {name}")
+
+
 def _program(tree: Tree, twin: Twin, policy: Policy, toolchain: Toolchain) -> bytes:
     tool = policy.tools[twin.tool]
-    data = _contents(tree, twin.source)
+    data = pairing.contents(tree, twin.source)
     for old, new in tool.replace_strings.items():
         data = replace_string(
             data, pairing.fill(old, toolchain, twin.source), pairing.fill(new, toolchain, twin.source)
@@ -197,12 +207,6 @@ def _program(tree: Tree, twin: Twin, policy: Policy, toolchain: Toolchain) -> by
     return data
 
 
-def _contents(tree: Tree, path: str) -> bytes:
-    found = tree.find(path)
-    assert found is not None
-    return found.read_bytes()
-
-
 def _write(destination: Path, data: bytes) -> None:
     destination.parent.mkdir(parents=True, exist_ok=True)
     destination.write_bytes(data)
@@ -222,7 +226,7 @@ def _copy_converters(tree: Tree, directory: Path, triplet: str) -> None:
 
 
 def patched_loader(data: bytes, architecture: str, triplet: str, preload: str) -> bytes:
-    """The dynamic loader `data` made to look for libraries in the private directory only.
+    """The dynamic loader `data` made to look for libraries in the private directory only, in a native layer last.
 
     Paths compiled into it are replaced by ones of the same length (`elf/dl-load.c` and `rtld.c` of glibc hold their
     lengths too). preload: the file, in the private architecture's directory, that it reads for /etc/ld.so.preload:
@@ -231,7 +235,8 @@ def patched_loader(data: bytes, architecture: str, triplet: str, preload: str) -
     own = f"{paths.PRIVATE}/{architecture}"
     replaced = {
         f"/usr/lib/{triplet}/": f"{own}/lib/",
-        f"/lib/{triplet}/": f"{own}/lib/",
+        # The cache below names all that is in the other one, and comes first.
+        f"/lib/{triplet}/": f"{paths.LAYER}/lib/",
         "/etc/ld.so.cache": f"{own}/c",
         "/etc/ld.so.preload": f"{own}/{preload[:3]}",
     }

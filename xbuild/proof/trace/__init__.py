@@ -199,7 +199,7 @@ def surroundings(subject: Subject) -> Surroundings:
         toolchain=subject.toolchain,
         tree=ground.tree,
         pairs=ground.pairs,
-        twins=subject.roots.natives().twins,
+        twins=ground.natives.twins if ground.natives else (),
         removed=frozenset(subject.recipe.twins.remove),
         without=subject.request.without,
     )
