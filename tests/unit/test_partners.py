@@ -91,6 +91,10 @@ def test_what_a_layer_is_determined_by(tmp_path: Path) -> None:
     value = one.value()
     assert value is not None
     assert value["held"] == one.inputs()[WHAT]
+    # The store takes it for its own.
+    store = one.roots.store
+    store.ensure("twins", value, "a native layer", lambda _: None)
+    assert store.older("twins") == []
 
 
 def test_a_lock_file_fixes_it(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from xbuild.formats.debian import Tree, merged
 from xbuild.formats.elf import ElfError
 from xbuild.model.load import load_toolchain
 from xbuild.model.policy import Policy
-from xbuild.twins.pairing import Pairs, Refusal, Twin, candidates, closure, entries, fill, load, pair, save
+from xbuild.twins.closure import closure
+from xbuild.twins.pairing import Pairs, Refusal, Twin, candidates, entries, fill, load, pair, save
 
 DATA = Path(__file__).parent / "data"
 ARMHF = load_toolchain("armhf", Path(__file__).parents[2])

@@ -124,9 +124,9 @@ def write_overlay(
             name = str(path.relative_to(natives.private))
             if name not in made and f"{paths.PRIVATE}/{name}" not in unused:
                 add_file(tar, f"{top}/{name}", path, epoch)
-        layer = paths.LAYER.lstrip("/")
-        for path in sorted(natives.layer.rglob("*")) if natives.layer else ():
-            add_file(tar, f"{layer}/{path.relative_to(natives.layer)}", path, epoch)
+        layer = natives.layer or scratch / "none"
+        for path in sorted(layer.rglob("*")):
+            add_file(tar, f"{paths.LAYER.lstrip('/')}/{path.relative_to(layer)}", path, epoch)
 
 
 def unused_programs(roots: Roots, pairs: Pairs) -> set[str]:

@@ -22,6 +22,7 @@ from xbuild.roots.index import STATUS, read_stanzas
 from xbuild.roots.resolve import Question
 from xbuild.sandbox import idmap
 from xbuild.sandbox.run import take_back
+from xbuild.store.local import LAYOUT
 from xbuild.twins import nativelayer, pairing
 
 WHAT = "native layer"
@@ -80,7 +81,14 @@ class Partners:
         if self.question is None or not self.held:
             return None
         private = key_of(self.roots.private_value())
-        return {"what": WHAT, "packages": list(self.question.packages), "held": dict(self.held), "private": private}
+        return {
+            "what": WHAT,
+            "architecture": self.question.architecture,
+            "packages": list(self.question.packages),
+            "held": dict(self.held),
+            "private": private,
+            "layout": LAYOUT,
+        }
 
     def inputs(self) -> Mapping[str, Any]:
         """What it can put into an artifact, as JSON."""

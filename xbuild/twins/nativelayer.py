@@ -13,6 +13,7 @@ from xbuild.model.policy import Policy
 from xbuild.model.toolchain import Toolchain
 from xbuild.sandbox.run import give_tree
 from xbuild.twins import pairing
+from xbuild.twins.closure import closure, contents
 
 
 class Clash(Exception):
@@ -42,7 +43,7 @@ def make(
             continue
         for name, data in added.items():
             _write(layer / "lib" / name, data)
-        _write(layer / twin.target_path.lstrip("/"), pairing.contents(tree, twin.source))
+        _write(layer / twin.target_path.lstrip("/"), contents(tree, twin.source))
         kept.append(twin)
     give_tree(0, [layer])
     pairing.save(kept, staging / "twins.json")
@@ -53,8 +54,8 @@ def _libraries(tree: Tree, twin: pairing.Twin, triplet: str, folders: tuple[Path
     shared, own = folders
     lower = Tree(tree.layers[-1:])
     added = {}
-    for name, real in pairing.closure(tree, twin.source, triplet).items():
-        data = pairing.contents(tree, real)
+    for name, real in closure(tree, twin.source, triplet).items():
+        data = contents(tree, real)
         if (shared / name).exists():
             # What lies there may be changed, so the roots are compared.
             there = lower.located(f"/usr/lib/{triplet}/{name}") or lower.located(real)

@@ -19,6 +19,7 @@ from xbuild.sandbox.mounts import Bind, Overlay
 from xbuild.sandbox.view import TMP, RootView
 from xbuild.twins import pairing
 from xbuild.twins.arithmetic import without_fused
+from xbuild.twins.closure import closure, contents
 from xbuild.twins.gcctable import as_native
 from xbuild.twins.limits import without_address_limits
 from xbuild.twins.pairing import LATE_SHIM, SHIM, Twin
@@ -144,7 +145,7 @@ def _copy(tree: Tree, architecture: str, private: Path, policy: Policy, toolchai
         by_width = tool.width == "target" or pairing.rules_of(policy, tool, twin, toolchain).target_width_args
         if architecture != here().name and not by_width:
             continue
-        libraries = pairing.closure(tree, twin.source, triplet)
+        libraries = closure(tree, twin.source, triplet)
         try:
             _require_one_each(libraries, placed)
             program = _program(tree, twin, policy, toolchain)
@@ -154,7 +155,7 @@ def _copy(tree: Tree, architecture: str, private: Path, policy: Policy, toolchai
             continue
         _write(directory / twin.target_path.lstrip("/"), program)
         for name in libraries.keys() - placed.keys():
-            _write(directory / "lib" / name, pairing.contents(tree, libraries[name]))
+            _write(directory / "lib" / name, contents(tree, libraries[name]))
         placed |= libraries
         kept.append(twin)
     loader = next(iter((directory / "lib").glob("ld-linux*")))
@@ -184,7 +185,7 @@ def _require_one_each(libraries: Mapping[str, str], placed: Mapping[str, str]) -
 
 def _program(tree: Tree, twin: Twin, policy: Policy, toolchain: Toolchain) -> bytes:
     tool = policy.tools[twin.tool]
-    data = pairing.contents(tree, twin.source)
+    data = contents(tree, twin.source)
     for old, new in tool.replace_strings.items():
         data = replace_string(
             data, pairing.fill(old, toolchain, twin.source), pairing.fill(new, toolchain, twin.source)
