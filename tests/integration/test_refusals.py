@@ -264,7 +264,10 @@ $CC $FLAGS -nostdlib -shared -fPIC -DMACHINE='"armv7l"' -DPRIVATE='"/tmp/private
 LD_PRELOAD=$PWD/shim2.so /tmp/private/usr/bin/env > said
 [ "$(sort -u said)" = /usr/bin/env ] || { cat said; exit 1; }
 """
-FLAGS = "-std=gnu11 -O2 -Wall -Wextra -Werror -ffreestanding -fno-stack-protector -fno-asynchronous-unwind-tables"
+FLAGS = (
+    "-std=gnu11 -O2 -Wall -Wextra -Werror -ffreestanding -fno-stack-protector -fno-asynchronous-unwind-tables "
+    '-DTRIPLET="arm-linux-gnueabihf" -DNATIVE_TRIPLET="x86_64-linux-gnu"'
+)
 
 
 @pytest.fixture
@@ -273,7 +276,8 @@ def bench(armhf: Armhf) -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="xbuild-test-"))
     folder.chmod(0o755)
     (folder / "private").mkdir()
-    shutil.copy(paths.DISPATCHER / "shim.c", folder)
+    for source in paths.DISPATCHER.glob("*.[ch]"):
+        shutil.copy(source, folder)
     give_tree(0, [folder])
     yield folder
     remove_tree(folder)

@@ -3,20 +3,32 @@
 #include <dirent.h>
 #include <dlfcn.h>
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <pthread.h>
+#include <setjmp.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/file.h>
+#include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/personality.h>
 #include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/resource.h>
+#include <sys/sendfile.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
+#include <sys/timerfd.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -25,7 +37,9 @@ extern char **environ;
 static const char *library;
 
 
+static sigjmp_buf before;
 static void handle(int number) { (void)number; }
+static void jump(int number) { siglongjmp(before, number); }
 static void *thread(void *nothing) { return nothing; }
 static void action(int number, void (*what)(int), int block_all)
 {
@@ -42,6 +56,20 @@ static void block(int number)
     sigprocmask(SIG_BLOCK, &set, NULL);
 }
 static void ask(void) { printf("went on: %s\n", dlopen(library, RTLD_NOW) ? "opened" : dlerror()); }
+static int begin_cache(void)
+{
+    int fd = open("kept/x.new", O_WRONLY | O_CREAT | O_EXCL, 0644);
+    if (fd < 0 || write(fd, "cache\n", 6) != 6 || lseek(fd, 0, SEEK_CUR) != 6 || isatty(fd))
+        abort();
+    return fd;
+}
+static void cache(void)
+{
+    mkdir("kept", 0777);
+    close(begin_cache());
+    if (rename("kept/x.new", "kept/x"))
+        abort();
+}
 static int on_stdin(const char *wanted)
 {
     char text[64] = "";
@@ -76,6 +104,18 @@ int main(int argc, char **argv)
     DO(ask_what_sigsys_does, struct sigaction a; sigaction(SIGSYS, NULL, &a); if (a.sa_handler != SIG_DFL) abort())
     DO(open_as_of_old, long fd = syscall(SYS_open, "/etc/passwd", O_RDONLY); syscall(SYS_read, fd, text, 9))
     DO(ask_for_time, struct timespec t; syscall(SYS_clock_gettime, CLOCK_REALTIME, &t))
+    DO(open_input_again, int fd = open("/proc/self/fd/0", O_RDONLY); if (read(fd, text, 9) != 9) abort())
+    DO(read_past_the_cache, int fd = open("input", O_RDONLY | O_DIRECT); pread(fd, text, 512, 0))
+    DO(read_input_in_parts, struct iovec v[2] = {{text, 2}, {text + 2, 3}}; readv(0, v, 2); pread(0, text, 3, 1))
+    DO(handle_on_a_stack_of_its_own, stack_t s = {.ss_sp = malloc(1 << 16), .ss_size = 1 << 16}; sigaltstack(&s, NULL);
+       struct sigaction a = {.sa_handler = handle, .sa_flags = SA_ONSTACK}; sigaction(SIGSEGV, &a, NULL);
+       sigaction(SIGSEGV, NULL, &a); if (a.sa_handler != handle || a.sa_flags & SA_SIGINFO) abort())
+    DO(handle_and_ignore_again, action(SIGUSR1, handle, 0); if (signal(SIGUSR1, SIG_IGN) != handle) abort())
+    DO(look_at_shared_memory, int fd = open("input", O_RDONLY); if (*(char *)mmap(NULL, 9, 1, MAP_SHARED, fd, 0) != 'f') abort())
+    DO(own_shared_memory, char *p = mmap(NULL, 9, 3, MAP_SHARED | MAP_ANONYMOUS, -1, 0); *p = 1; munmap(p, 9))
+    DO(keep_a_cache, cache())
+    DO(keep_two_caches, cache(); cache())
+    DO(give_up_a_cache, mkdir("kept", 0777); close(begin_cache()); if (unlink("kept/x.new")) abort())
     /* What can be seen, or goes on. */
     DO(write_bytes, if (write(1, "seen\n", 5) != 5) abort())
     DO(print_flushed, printf("seen\n"); fflush(stdout))
@@ -110,6 +150,47 @@ int main(int argc, char **argv)
     DO(die_with_the_parent, prctl(PR_SET_PDEATHSIG, SIGTERM))
     DO(sleep, usleep(1000))
     DO(new_session, setsid())
+    DO(jump_out_of_a_handler, action(SIGSEGV, jump, 0); if (!sigsetjmp(before, 1)) *(volatile char *)16 = 0)
+    DO(begin_a_cache, mkdir("kept", 0777); close(begin_cache()))
+    DO(begin_two_caches, mkdir("kept", 0777); begin_cache(); open("kept/x.newer", O_WRONLY | O_CREAT | O_EXCL, 0644))
+    DO(remove_a_cache, cache(); unlink("kept/x"))
+    DO(rename_a_cache, cache(); rename("kept/x", "kept/x.old"))
+    DO(rename_a_cache_away, mkdir("kept", 0777); close(begin_cache()); rename("kept/x.new", "away"))
+    DO(write_over_a_cache, cache(); close(open("kept/x", O_WRONLY)))
+    DO(make_a_cache_without_care, mkdir("kept", 0777); close(open("kept/x.new", O_WRONLY | O_CREAT, 0644)))
+    DO(write_into_what_was_inherited, char *p = mmap(NULL, 9, PROT_READ, MAP_SHARED, 2, 0); mprotect(p, 9, 3))
+    DO(wake_others, int word = 0; syscall(SYS_futex, &word, FUTEX_WAKE, 1, NULL, NULL, 0))
+    DO(memory_with_a_descriptor, syscall(SYS_memfd_create, "x", 0))
+    DO(ring, char p[256] = ""; syscall(425, 1, p))
+    DO(lock, flock(0, LOCK_SH))
+    DO(lock_a_part, struct flock l = {.l_type = F_RDLCK}; fcntl(0, F_SETLK, &l))
+    DO(lock_what_is_its_own, int fd = open("/etc/passwd", O_RDONLY); flock(fd, LOCK_SH))
+    DO(duplicate_for_itself, fcntl(0, F_DUPFD_CLOEXEC, 10))
+    DO(watch_files, inotify_init())
+    DO(wait_for_many, epoll_create1(0))
+    DO(count_events, eventfd(0, 0))
+    DO(read_signals, sigset_t s; sigemptyset(&s); signalfd(-1, &s, 0))
+    DO(read_a_timer, timerfd_create(CLOCK_MONOTONIC, 0))
+    DO(wait_for_a_signal, sigset_t s; sigemptyset(&s); struct timespec t = {0, 1}; sigtimedwait(&s, NULL, &t))
+    DO(be_traced, ptrace(PTRACE_TRACEME, 0, NULL, NULL))
+    DO(be_another_user, setuid(getuid()))
+    DO(lose_a_capability, prctl(PR_CAPBSET_DROP, 0, 0, 0, 0))
+    DO(keep_memory, mlockall(MCL_CURRENT))
+    DO(have_another_personality, personality(ADDR_NO_RANDOMIZE))
+    DO(make_a_fifo, mkfifo("fifo", 0600))
+    DO(open_output_again, open("/dev/stdout", O_RDONLY | O_NONBLOCK))
+    DO(open_a_fifo, if (open("/proc/self/fd/1", O_RDONLY | O_NONBLOCK) < 0) abort())
+    DO(open_a_terminal, open("/dev/ptmx", O_RDONLY | O_NOCTTY))
+    DO(open_a_device, open("/dev/tty", O_RDONLY))
+    DO(send_a_file, int fd = open("input", O_RDONLY); sendfile(1, fd, NULL, 0))
+    DO(close_all, syscall(436, 100, ~0U, 0))
+    DO(child_in_place, if (!vfork()) _exit(0); wait(NULL))
+    DO(begin_another, char *w[] = {"true", NULL}; if (!fork()) execvp("true", w); wait(NULL))
+    DO(begin_what_is_not_there, char *w[] = {"x", NULL}; execv("/nowhere/x", w))
+    DO(end_another_s_process, kill(getppid(), 0))
+    DO(change_times, utimensat(AT_FDCWD, "input", NULL, 0))
+    DO(change_mode, chmod("input", 0600))
+    DO(link, link("input", "linked"); symlink("input", "there"))
     ask();
     return 0;
 }

@@ -5,7 +5,8 @@
  * What is on the list below is done as asked; the first one that is not ends all that, for good, and runs as if
  * nothing had been. The list need not be complete to be right: what is missing in it only ends the chance early.
  *
- * What changes but can be put back is noted: files opened, signals ignored, the signal mask, the umask.
+ * What changes but can be put back is noted: files opened, signals ignored, the signal mask, the umask. What the program
+ * writes may stay if it is a cache that the policy names for it: the emulated program would have written the same.
  */
 #include <stddef.h>
 #include <stdint.h>
@@ -13,118 +14,64 @@
 enum { PASS = 0, TRAP = 1 };
 enum { PR_SET_NAME = 15, PR_SET_SYSCALL_USER_DISPATCH = 59, SYS_USER_DISPATCH = 2, SIGSYS = 31, SIGKILL = 9, SIGSTOP = 19 };
 enum { SA_SIGINFO = 4, SA_RESTORER = 0x04000000, SIG_DFL = 0, SIG_IGN = 1, SIG_BLOCK = 0, SIG_UNBLOCK = 1, SIG_SETMASK = 2 };
-enum { AUDIT_ARCH_X86_64 = (int)0xc000003e, BEFORE = 3, DESCRIPTORS = 1024, MOVED = 8 };
-enum { PROT_WRITE = 2, MAP_SHARED_ANY = 1, MAP_ANONYMOUS = 0x20, FUTEX_WAKE = 1, FUTEX_COMMAND = 127 };
-enum { O_WRITES = 3 | 0100 | 01000 | 020000000 }; /* O_WRONLY, O_RDWR, O_CREAT, O_TRUNC, __O_TMPFILE */
-enum { F_GETFD = 1, F_SETFD = 2, F_GETFL = 3, TCGETS = 0x5401, TIOCGWINSZ = 0x5413, FIOCLEX = 0x5451, SEEK_CUR = 1 };
+enum { DESCRIPTORS = 1024, MOVED = 8, SIGNALS = 64 };
+enum { PROT_WRITE = 2, MAP_SHARED_ANY = 1, MAP_ANONYMOUS = 0x20, FUTEX_WAKE_PRIVATE = 1 | 128 };
+enum { O_CREAT = 0100, O_EXCL = 0200 };
+enum { O_WRITES = 3 | O_CREAT | 01000 | 020000000 }; /* O_WRONLY, O_RDWR, O_CREAT, O_TRUNC, __O_TMPFILE */
+enum { F_GETFD = 1, F_SETFD = 2, F_GETFL = 3, SEEK_CUR = 1, EFAULT = 14 };
+enum { TCGETS = 0x5401, TCGETS2 = 0x802c542a, TIOCGWINSZ = 0x5413, FIOCLEX = 0x5451 };
 enum { S_IFMT = 0170000, S_IFREG = 0100000, S_IFDIR = 0040000, S_IFCHR = 0020000, MEMORY_DEVICES = 1 };
-enum { O_WRONLY = 1, O_APPEND = 02000, CLOCK_BOOTTIME = 7 };
 
 struct action { /* the kernel's struct sigaction */
     uintptr_t handler;
-    uint64_t flags;
+    unsigned long flags;
     void (*restorer)(void);
     uint64_t mask;
 };
-
-struct information { /* siginfo_t, <asm-generic/siginfo.h> */
-    int number, error, code, pad;
-    void *address;
-    int call;
-    unsigned architecture;
-};
-
-struct context { /* struct ucontext, <asm/ucontext.h> and <asm/sigcontext.h> */
-    uint64_t flags, link, stack[3];
-    uint64_t r8, r9, r10, r11, r12, r13, r14, r15, di, si, bp, bx, dx, ax, cx, sp, ip, rflags, segments, error, trap;
-    uint64_t old_mask, cr2, state, reserved[8];
-    uint64_t mask;
-};
-
-/* Is it an ELF file for another machine, or of another word size, than ours? */
-static int is_foreign(const char *path)
-{
-    unsigned char head[20];
-    const unsigned char *own = (const unsigned char *)__ehdr_start;
-    int fd = open(path, O_CLOEXEC), got;
-    if (fd < 0)
-        return 0;
-    got = pread(fd, head, sizeof head, 0) == sizeof head && head[0] == 0x7f && head[1] == 'E' && head[2] == 'L' &&
-          head[3] == 'F' && (head[4] != own[4] || head[18] != own[18] || head[19] != own[19]);
-    close(fd);
-    return got;
-}
 
 static struct {
     char **argv, **envp;        /* copies; NULL: there is no way back */
     volatile char selector;
     uint64_t changed, ignored;  /* signals whose action changed; of these, what was ignored before */
+    struct action asked[SIGNALS]; /* where our own handler stands before the program's */
     uint64_t mask;              /* before it changed */
     uint64_t hidden;            /* SIGSYS, if the program thinks that it is blocked */
     struct action own;          /* what SIGSYS did before */
     uint64_t opened[DESCRIPTORS / 64], closing[DESCRIPTORS / 64]; /* by us; inherited, and to be closed at an exec */
     struct {
-        long fd, offset;
+        long fd;
+        int64_t offset;
     } moved[MOVED]; /* inherited files, in the order in which they were first read */
     int moves;
     int mask_changed, umask_changed;
     long umask;
+    long cache;                 /* the descriptor of the cache that is being written, plus one */
+    char cache_path[4096];      /* from its making until it gets its name; empty: none is being made */
     long over;                  /* the call that ended it, plus one */
 } late;
 
-static inline long raw(long number, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e, uint64_t f)
-{
-    register uint64_t r10 __asm__("r10") = d;
-    register uint64_t r8 __asm__("r8") = e;
-    register uint64_t r9 __asm__("r9") = f;
-    long result;
-    __asm__ volatile("syscall"
-                     : "=a"(result)
-                     : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
-                     : "rcx", "r11", "memory");
-    return result;
-}
-
-#define RAW(number, a, b, c) raw(number, (uint64_t)(a), (uint64_t)(b), (uint64_t)(c), 0, 0, 0)
-
-/* x86-64's numbers (<asm/unistd_64.h>), where the list needs their names. */
-enum {
-    NR_read = 0, NR_write = 1, NR_open = 2, NR_close = 3, NR_fstat = 5, NR_lseek = 8, NR_mmap = 9, NR_rt_sigaction = 13,
-    NR_rt_sigprocmask = 14, NR_rt_sigreturn = 15, NR_ioctl = 16, NR_pread64 = 17, NR_getpid = 39, NR_execve = 59,
-    NR_fcntl = 72, NR_umask = 95, NR_prctl = 157, NR_getdents64 = 217, NR_futex = 202, NR_clock_gettime = 228,
-    NR_exit_group = 231, NR_openat = 257, NR_newfstatat = 262, NR_prlimit64 = 302, NR_statx = 332
-};
-
-__asm__(".text\n\t.type late_restorer, @function\nlate_restorer:\n\tmov $15, %eax\n\tsyscall");
+extern int *__errno_location(void);
 extern void late_restorer(void) __attribute__((visibility("hidden")));
 
-/* Calls that change nothing but the memory of this process, or nothing at all, whatever their arguments are. */
+/* No call is watched any more. */
+static void let_go(void);
+
 static int is_pure(long number)
 {
     switch (number) {
-    case 4: case 5: case 6: case 262: case 332:              /* stat fstat lstat newfstatat statx */
-    case 137: case 138: case 21: case 269: case 439:         /* statfs fstatfs access faccessat faccessat2 */
-    case 89: case 267: case 79:                              /* readlink readlinkat getcwd */
-    case 191: case 192: case 193: case 194: case 195: case 196: /* getxattr ... flistxattr */
-    case 10: case 11: case 12: case 25: case 28:             /* mprotect munmap brk mremap madvise */
-    case 39: case 102: case 104: case 107: case 108: case 110: /* getpid getuid getgid geteuid getegid getppid */
-    case 111: case 115: case 118: case 120: case 121: case 124: case 186: /* getpgrp getgroups getresuid ... gettid */
-    case 96: case 98: case 99: case 100: case 201: case 228: case 229: /* gettimeofday getrusage sysinfo times time ... */
-    case 63: case 97: case 140: case 204: case 318: case 309: /* uname getrlimit getpriority affinity getrandom getcpu */
-    case 131: case 158: case 218: case 273: case 334:        /* sigaltstack arch_prctl set_tid_address robust_list rseq */
-    case 127: case 60: case 231: case 24:                    /* rt_sigpending exit exit_group sched_yield */
+    PURE_CALLS
         return 1;
     default:
         return 0;
     }
 }
 
-static int is_in(const uint64_t *set, uint64_t fd)
+static int is_in(const uint64_t *set, uintptr_t fd)
 {
     return fd < DESCRIPTORS && (set[fd / 64] >> fd % 64 & 1);
 }
 
-static void put(uint64_t *set, uint64_t fd, int yes)
+static void put(uint64_t *set, uintptr_t fd, int yes)
 {
     if (yes)
         set[fd / 64] |= (uint64_t)1 << fd % 64;
@@ -132,181 +79,227 @@ static void put(uint64_t *set, uint64_t fd, int yes)
         set[fd / 64] &= ~((uint64_t)1 << fd % 64);
 }
 
-/* Notes where an inherited file stands, before it is read or moved; a pipe cannot be put back. */
-static int can_be_put_back(uint64_t fd)
+static int64_t seek(long fd, int64_t offset, int whence)
 {
-    uint64_t st[18];
+#ifdef __i386__
+    int64_t result = 0;
+    long error = raw(NR__llseek, (uintptr_t)fd, (uintptr_t)(offset >> 32), (uintptr_t)offset, (uintptr_t)&result,
+                     (uintptr_t)whence, 0);
+    return error ? error : result;
+#else
+    return RAW(NR_lseek, fd, offset, whence);
+#endif
+}
+
+static long look(long directory, const char *path, long flags, struct statx *st)
+{
+    return raw(SYS_statx, (uintptr_t)directory, (uintptr_t)path, (uintptr_t)flags, 1, (uintptr_t)st, 0); /* STATX_TYPE */
+}
+
+/* Notes where an inherited file stands, before it is read or moved; a pipe cannot be put back. */
+static int can_be_put_back(long fd)
+{
+    struct statx st;
     for (int i = 0; i < late.moves; i++)
-        if (late.moved[i].fd == (long)fd)
+        if (late.moved[i].fd == fd)
             return 1;
-    if (late.moves == MOVED || RAW(NR_fstat, fd, st, 0) || ((uint32_t)st[3] & S_IFMT) != S_IFREG)
+    if (late.moves == MOVED || look(fd, "", AT_EMPTY_PATH, &st) || (st.mode & S_IFMT) != S_IFREG)
         return 0;
-    late.moved[late.moves].fd = (long)fd;
-    late.moved[late.moves].offset = RAW(NR_lseek, fd, 0, SEEK_CUR);
+    late.moved[late.moves].fd = fd;
+    late.moved[late.moves].offset = seek(fd, 0, SEEK_CUR);
     return late.moved[late.moves].offset >= 0 && ++late.moves;
 }
 
 /* What is read there is there again for whoever reads next. */
-static int is_harmless_file(long directory, uint64_t path)
+static int is_harmless_file(long directory, const char *path)
 {
-    uint64_t st[18]; /* struct stat: st_mode is the 4 bytes at 24, st_rdev at 40 */
+    struct statx st;
     uint32_t mode;
-    if (raw(NR_newfstatat, (uint64_t)directory, path, (uint64_t)st, 0, 0, 0))
+    if (look(directory, path, 0, &st))
         return 1; /* and opening it fails as well */
-    mode = (uint32_t)st[3] & S_IFMT;
-    return mode == S_IFREG || mode == S_IFDIR || (mode == S_IFCHR && (st[5] >> 8 & 0xfff) == MEMORY_DEVICES);
+    mode = st.mode & S_IFMT;
+    return mode == S_IFREG || mode == S_IFDIR || (mode == S_IFCHR && st.rdev_major == MEMORY_DEVICES);
 }
 
-static void note_action(uint64_t number, uintptr_t before)
-{
-    uint64_t bit = (uint64_t)1 << (number - 1);
-    if (!(late.changed & bit) && before == SIG_IGN)
-        late.ignored |= bit;
-    late.changed |= bit;
-}
+#include "signals.h"
 
-static int set_action(struct context *c, long *result)
+static int open_to_read(long directory, uintptr_t path, uintptr_t flags, long *result)
 {
-    const struct action *to = (const struct action *)c->si;
-    struct action before, *out = (struct action *)c->dx;
-    if (c->di == SIGSYS) {
-        if (to)
-            return 0;
-        if (out)
-            *out = late.own;
-        *result = 0;
-        return 1;
-    }
-    if (to && to->handler > SIG_IGN && (to->mask >> (SIGSYS - 1) & 1))
-        return 0; /* our signal may never be blocked: the kernel would kill the process */
-    *result = raw(NR_rt_sigaction, c->di, c->si, (uint64_t)&before, 8, 0, 0);
-    if (!*result && to)
-        note_action(c->di, before.handler);
-    if (!*result && out)
-        *out = before;
-    return 1;
-}
-
-static int set_mask(struct context *c, long *result)
-{
-    uint64_t before = c->mask | late.hidden, to = before, given;
-    if (c->si) {
-        given = *(const uint64_t *)c->si;
-        to = c->di == SIG_BLOCK ? to | given : c->di == SIG_UNBLOCK ? to & ~given : given;
-        to &= ~((uint64_t)1 << (SIGKILL - 1) | (uint64_t)1 << (SIGSTOP - 1));
-        if (c->di > SIG_SETMASK)
-            return 0;
-        if (!late.mask_changed)
-            late.mask = before;
-        late.mask_changed = 1;
-        /* Ours is not to be blocked: the kernel would kill the process. It counts as blocked all the same. */
-        late.hidden = to & (uint64_t)1 << (SIGSYS - 1);
-    }
-    if (c->dx)
-        *(uint64_t *)c->dx = before;
-    c->mask = to & ~late.hidden;
-    *result = 0;
-    return 1;
-}
-
-static int open_to_read(uint64_t directory, uint64_t path, uint64_t flags, long *result)
-{
-    if (flags & O_WRITES || !is_harmless_file((long)(int)directory, path))
+    if (flags & O_WRITES || !is_harmless_file(directory, (const char *)path))
         return 0;
-    *result = raw(NR_openat, directory, path, flags, 0, 0, 0);
+    *result = raw(NR_openat, (uintptr_t)directory, path, flags, 0, 0, 0);
     if (*result >= DESCRIPTORS) {
-        raw(NR_close, (uint64_t)*result, 0, 0, 0, 0, 0);
+        RAW(NR_close, *result, 0, 0);
         return 0;
     }
     if (*result >= 0)
-        put(late.opened, (uint64_t)*result, 1);
+        put(late.opened, (uintptr_t)*result, 1);
+    return 1;
+}
+
+/* What the table says of this program's caches: patterns, one after another. */
+static const char *own_caches(void)
+{
+    const char *table = table_of_this_build(), *path = own_path();
+    const struct slot *slot = table && path ? slot_of(table, path) : NULL;
+    const struct rules *rules = slot && slot->rules ? (const struct rules *)(const void *)(table + slot->rules) : NULL;
+    return rules && rules->caches ? table + rules->caches : "";
+}
+
+/* Is it a cache of this program? Only asked for in the handler, where no signal comes between. */
+static int is_cache(uintptr_t path)
+{
+    static const char *patterns; /* empty: none */
+    struct statx st;
+    int error = *__errno_location();
+    if (look(AT_FDCWD, (const char *)path, 0, &st) == -EFAULT)
+        return 0;
+    if (!patterns) {
+        late.selector = PASS;
+        patterns = own_caches();
+        late.selector = TRAP;
+        *__errno_location() = error;
+    }
+    for (const char *pattern = patterns; *pattern; pattern += strlen(pattern) + 1)
+        if (matches(pattern, (const char *)path))
+            return 1;
+    return 0;
+}
+
+/* A cache is made under another name and gets its own at once. Whoever does that again sees and leaves the same; so
+ * does who makes its directory, as programs do whether it is there or not. */
+static int cache_call(const struct call *call, long *result)
+{
+    const uintptr_t *words = call->words + (call->number == NR_openat);
+    int making = call->number == NR_open || call->number == NR_openat;
+    if (making && (late.cache_path[0] || (words[1] & (O_CREAT | O_EXCL)) != (O_CREAT | O_EXCL)))
+        return 0;
+    if ((call->number == NR_rename || call->number == NR_unlink) && strcmp((const char *)words[0], late.cache_path))
+        return 0;
+    if (!is_cache(words[0]) || (call->number == NR_rename && !is_cache(words[1])))
+        return 0;
+    if (making && strlen((const char *)words[0]) >= sizeof late.cache_path)
+        return 0;
+    *result = raw(call->number, call->words[0], call->words[1], call->words[2], call->words[3], 0, 0);
+    if (making && *result >= 0) {
+        late.cache = *result + 1;
+        strcpy(late.cache_path, (const char *)words[0]);
+    } else if (call->number != NR_mkdir && !making && !*result) {
+        late.cache_path[0] = 0;
+    }
     return 1;
 }
 
 /* Does the call as the program asks for it, if it may be done and still leaves a way back. */
-static int done(long number, struct context *c, long *result)
+static int done(const struct call *call, uint64_t *mask, long *result)
 {
-    int ours = is_in(late.opened, c->di);
-    if (is_pure(number))
+    const uintptr_t *words = call->words;
+    int ours = is_in(late.opened, words[0]), cache = (long)words[0] == late.cache - 1;
+    if (is_pure(call->number))
         goto as_asked;
-    switch (number) {
+    switch (call->number) {
     case NR_openat:
-        return open_to_read(c->di, c->si, c->dx, result);
+        if (words[2] & O_EXCL)
+            return cache_call(call, result);
+        return open_to_read((int)words[0], words[1], words[2], result);
     case NR_open:
-        return open_to_read((uint64_t)AT_FDCWD, c->di, c->si, result);
-    case NR_close:
-        if (!ours)
+        if (words[1] & O_EXCL)
+            return cache_call(call, result);
+        return open_to_read(AT_FDCWD, words[0], words[1], result);
+    case NR_mkdir: case NR_rename: case NR_unlink:
+        return cache_call(call, result);
+    case NR_write:
+        if (!cache)
             return 0;
-        put(late.opened, c->di, 0);
+        goto as_asked;
+    case NR_close:
+        if (!ours && !cache)
+            return 0;
+        if (cache)
+            late.cache = 0;
+        else
+            put(late.opened, words[0], 0);
+        goto as_asked;
+    case NR__llseek:
+        if (!ours && !cache && (words[1] || words[2] || words[4] != SEEK_CUR) && !can_be_put_back((int)words[0]))
+            return 0;
         goto as_asked;
     case NR_lseek:
-        if (!ours && (c->si || c->dx != SEEK_CUR) && !can_be_put_back(c->di))
+        if (!ours && !cache && (words[1] || words[2] != SEEK_CUR) && !can_be_put_back((int)words[0]))
             return 0;
         goto as_asked;
-    case NR_read: case NR_pread64: case NR_getdents64: case 19: case 78: case 221: /* readv getdents fadvise64 */
-        if (!ours && !can_be_put_back(c->di))
+    case NR_read: case NR_pread64: case NR_readv: case NR_getdents: case NR_getdents64: case NR_fadvise64:
+        if (!ours && !can_be_put_back((int)words[0]))
             return 0;
         goto as_asked;
-    case NR_fcntl:
-        if (c->si != F_GETFD && c->si != F_GETFL && (c->di >= DESCRIPTORS || c->si != F_SETFD))
+    case NR_fcntl: case NR_fcntl64:
+        if (words[1] != F_GETFD && words[1] != F_GETFL && (words[0] >= DESCRIPTORS || words[1] != F_SETFD))
             return 0;
         /* What was inherited was not to be closed. */
-        if (c->si == F_SETFD && !ours)
-            put(late.closing, c->di, (int)c->dx & 1);
+        if (words[1] == F_SETFD && !ours && !cache)
+            put(late.closing, words[0], (int)words[2] & 1);
         goto as_asked;
     case NR_ioctl:
-        if (c->si != TCGETS && c->si != TIOCGWINSZ && (!ours || c->si != FIOCLEX))
+        if (words[1] != TCGETS && words[1] != TCGETS2 && words[1] != TIOCGWINSZ && (!ours || words[1] != FIOCLEX))
             return 0;
         goto as_asked;
     case NR_mmap:
-        if (c->r10 & MAP_SHARED_ANY && c->dx & PROT_WRITE && !(c->r10 & MAP_ANONYMOUS))
+        /* What is inherited may be open for writing, and mprotect(2) is free. */
+        if (words[3] & MAP_SHARED_ANY && !(words[3] & MAP_ANONYMOUS) && !is_in(late.opened, words[4]))
             return 0;
         goto as_asked;
-    case NR_futex:
-        if ((c->si & FUTEX_COMMAND) != FUTEX_WAKE)
+    case NR_futex: case NR_futex_time64:
+        if (words[1] != FUTEX_WAKE_PRIVATE)
             return 0;
         goto as_asked;
     case NR_prlimit64:
-        if (c->dx)
+        if (words[2])
             return 0;
         goto as_asked;
     case NR_prctl:
-        if (c->di != PR_SET_NAME) /* execve sets the name */
+        if (words[0] != PR_SET_NAME) /* execve sets the name */
             return 0;
         goto as_asked;
     case NR_umask:
-        *result = raw(number, c->di, 0, 0, 0, 0, 0);
+        *result = RAW(NR_umask, words[0], 0, 0);
         if (!late.umask_changed)
             late.umask = *result;
         late.umask_changed = 1;
         return 1;
     case NR_rt_sigaction:
-        return set_action(c, result);
+        return set_action(call, result);
     case NR_rt_sigprocmask:
-        return set_mask(c, result);
+        return set_mask(call, mask, result);
     default:
         return 0;
     }
 as_asked:
-    *result = raw(number, c->di, c->si, c->dx, c->r10, c->r8, c->r9);
+    *result = raw(call->number, words[0], words[1], words[2], words[3], words[4], words[5]);
     return 1;
 }
 
-/* No call comes here any more. */
 static void let_go(void)
 {
+    struct action now;
+    if (late.selector == PASS)
+        return;
     late.selector = PASS;
-    RAW(NR_prctl, PR_SET_SYSCALL_USER_DISPATCH, 0, 0);
-    raw(NR_rt_sigaction, SIGSYS, (uint64_t)&late.own, 0, 8, 0, 0);
+    raw(NR_prctl, PR_SET_SYSCALL_USER_DISPATCH, 0, 0, 0, 0, 0);
+    for (uintptr_t number = 1; number <= SIGNALS; number++)
+        if (late.changed >> (number - 1) & 1 && !raw(NR_rt_sigaction, number, 0, (uintptr_t)&now, 8, 0, 0) &&
+            now.handler == (uintptr_t)entered)
+            raw(NR_rt_sigaction, number, (uintptr_t)&late.asked[number - 1], 0, 8, 0, 0);
+    raw(NR_rt_sigaction, SIGSYS, (uintptr_t)&late.own, 0, 8, 0, 0);
 }
 
 static void trapped(int number, struct information *information, struct context *c)
 {
+    struct call call = {information->call, WORDS_OF(c)};
     long result;
     (void)number;
-    if (information->code == SYS_USER_DISPATCH && (int)information->architecture == AUDIT_ARCH_X86_64 &&
-        done(information->call, c, &result)) {
-        c->ax = (uint64_t)result;
+    if (information->code == SYS_USER_DISPATCH && (int)information->architecture == AUDIT_ARCH_OWN &&
+        done(&call, &c->mask, &result)) {
+        c->ax = (uintptr_t)result;
         return;
     }
     late.over = information->call + 1L;
@@ -314,69 +307,5 @@ static void trapped(int number, struct information *information, struct context 
     c->mask |= late.hidden;
     /* Once more, and now in earnest: the instruction has two bytes. */
     c->ip -= 2;
-    c->ax = (uint64_t)(long)information->call;
-}
-
-static size_t bytes_of(char **words)
-{
-    size_t bytes = sizeof *words;
-    for (; *words; words++) {
-        const char *end = *words;
-        while (*end++)
-            ;
-        bytes += sizeof *words + (size_t)(end - *words);
-    }
-    return bytes;
-}
-
-/* Copies the words to `room`, and their text to `*text`. */
-static char **copied(char **words, char **room, char **text)
-{
-    char **to = room;
-    for (; *words; words++) {
-        const char *from = *words;
-        *to++ = *text;
-        while ((*(*text)++ = *from++))
-            ;
-    }
-    *to = NULL;
-    return room;
-}
-
-/* Copies of what the stack holds, which the program may write over; before the arguments room for BEFORE more. */
-static void copy(char **argv, char **envp, size_t words)
-{
-    size_t size = bytes_of(argv) + bytes_of(envp) + BEFORE * sizeof *argv;
-    char **room = (char **)raw(NR_mmap, 0, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, (uint64_t)-1, 0);
-    char *text;
-    if ((uintptr_t)room >= (uintptr_t)-PAGE)
-        return;
-    text = (char *)(room + BEFORE + words);
-    late.argv = copied(argv, room + BEFORE, &text);
-    while (*argv++)
-        room++;
-    late.envp = copied(envp, room + BEFORE + 1, &text);
-}
-
-__attribute__((constructor)) static void watch(int argc, char **argv, char **envp)
-{
-    uint64_t blocked = 0;
-    size_t variables = 0;
-    struct action action = {(uintptr_t)trapped, SA_SIGINFO | SA_RESTORER, late_restorer, ~(uint64_t)0};
-    while (envp[variables])
-        variables++;
-    copy(argv, envp, (size_t)argc + variables + 2);
-    raw(NR_rt_sigprocmask, SIG_BLOCK, 0, (uint64_t)&blocked, 8, 0, 0);
-    if (!late.envp || (blocked >> (SIGSYS - 1) & 1) ||
-        raw(NR_rt_sigaction, SIGSYS, (uint64_t)&action, (uint64_t)&late.own, 8, 0, 0)) {
-        late.envp = NULL;
-        return;
-    }
-    late.selector = TRAP;
-    if (raw(NR_prctl, PR_SET_SYSCALL_USER_DISPATCH, 1, (uint64_t)__ehdr_start, (uint64_t)(_etext - __ehdr_start),
-            (uint64_t)&late.selector, 0)) {
-        late.selector = PASS;
-        late.envp = NULL;
-        raw(NR_rt_sigaction, SIGSYS, (uint64_t)&late.own, 0, 8, 0, 0);
-    }
+    c->ax = (uintptr_t)(long)information->call;
 }

@@ -93,25 +93,26 @@ static int is_as_packaged(const char *path, const struct slot *slot, const void 
     return same;
 }
 
+/* What the table has for the file of this real path; NULL: nothing. */
+static const struct slot *slot_of(const char *table, const char *path)
+{
+    const struct table *head = (const struct table *)(const void *)table;
+    const struct slot *slots = (const struct slot *)(const void *)(table + head->slots);
+    uint32_t hash = 2166136261u; /* FNV-1a, 32 bits */
+    for (const char *p = path; *p; p++)
+        hash = (hash ^ (unsigned char)*p) * 16777619u;
+    for (uint32_t i = hash & head->slot_mask; slots[i].path; i = (i + 1) & head->slot_mask)
+        if (slots[i].hash == hash && !strcmp(table + slots[i].path, path))
+            return &slots[i];
+    return NULL;
+}
+
 /* The partner of the file of this real path; NULL if it has none. */
 static const char *partner(const char *path)
 {
     const char *table = table_of_this_build();
-    const struct table *head = (const struct table *)(const void *)table;
-    const struct slot *slots;
-    uint32_t hash = 2166136261u; /* FNV-1a, 32 bits */
-    if (!table)
+    const struct slot *slot = table ? slot_of(table, path) : NULL;
+    if (!slot || slot->exec || !slot->other)
         return NULL;
-    slots = (const struct slot *)(const void *)(table + head->slots);
-    for (const char *p = path; *p; p++)
-        hash = (hash ^ (unsigned char)*p) * 16777619u;
-    for (uint32_t i = hash & head->slot_mask; slots[i].path; i = (i + 1) & head->slot_mask) {
-        const struct slot *slot = &slots[i];
-        if (slot->hash != hash || strcmp(table + slot->path, path))
-            continue;
-        if (slot->exec || !slot->other)
-            return NULL;
-        return is_as_packaged(path, slot, slot->digest ? table + slot->digest : NULL) ? table + slot->other : NULL;
-    }
-    return NULL;
+    return is_as_packaged(path, slot, slot->digest ? table + slot->digest : NULL) ? table + slot->other : NULL;
 }

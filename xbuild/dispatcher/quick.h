@@ -3,17 +3,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
-extern int *__errno_location(void);
-
 /* Does it, and gives what libc's function gives; 0 if libc's own function is to do it. */
 static int quickly(long number, long a, long b, long c, long d, long *result)
 {
-    struct context call;
+    struct call call = {number, {(uintptr_t)a, (uintptr_t)b, (uintptr_t)c, (uintptr_t)d, 0, 0}};
     if (late.selector != TRAP)
         return 0;
-    call.di = (uint64_t)a, call.si = (uint64_t)b, call.dx = (uint64_t)c, call.r10 = (uint64_t)d;
-    call.r8 = call.r9 = 0;
-    if (!done(number, &call, result)) {
+    if (!done(&call, NULL, result)) {
         late.over = number + 1;
         let_go();
         raw(NR_rt_sigprocmask, SIG_BLOCK, (uint64_t)&late.hidden, 0, 8, 0, 0);
@@ -78,7 +74,7 @@ int open64(const char *path, int flags, ...)
     __builtin_va_list more;
     unsigned mode;
     LIBC(int, "open64", const char *, int, ...);
-    if (quickly(NR_openat, AT_FDCWD, (long)path, flags, 0, &result))
+    if (!(flags & O_WRITES) && quickly(NR_openat, AT_FDCWD, (long)path, flags, 0, &result))
         return (int)result;
     __builtin_va_start(more, flags);
     mode = flags & O_WRITES & ~3 ? __builtin_va_arg(more, unsigned) : 0;

@@ -1,8 +1,11 @@
 /* A library that some twins load before libc. It answers, for the twin alone, as the target would (MACHINE, and PRIVATE,
- * the directory of the twins of this word size, are macros given to the compiler):
+ * the directory of the twins of this word size, TRIPLET and NATIVE_TRIPLET, the target's and theirs, are macros given to
+ * the compiler):
  *   uname(2)                   MACHINE: what uname -m says on the target
  *   readlink, realpath and their kin, of /proc/self/exe   the path of the target's own file, without our private directory
- *   dlopen of /some/plugin.so  the native one that the table of twins has for it, where there is one (partner.h)
+ *   dlopen of /some/plugin.so  the native one that the table of twins has for it (partner.h); where there is none, the
+ *                              twin begins again emulated (again.h), or ends and leaves a mark (mark.h): never does it
+ *                              go on without what the target's program would have had
  *   _obstack_begin (i386)      with the sizes that the target's libc has by default: the assembler breaks its work where
  *                              a chunk of an obstack ends, and that shows in the line tables that it writes
  */
@@ -31,6 +34,7 @@ extern void *memmove(void *to, const void *from, size_t n);
 extern int strncmp(const char *a, const char *b, size_t n);
 extern int strcmp(const char *a, const char *b);
 extern char *strchr(const char *s, int c);
+extern size_t strlen(const char *s);
 extern char *strcpy(char *to, const char *from);
 extern char *realpath(const char *path, char *resolved);
 extern void __chk_fail(void) __attribute__((noreturn));
@@ -111,39 +115,70 @@ char *__realpath_chk(const char *path, char *resolved, size_t size)
 extern const char __ehdr_start[] __attribute__((visibility("hidden")));
 extern const char _etext[] __attribute__((visibility("hidden")));
 
+#include "calls.h"
 #include "partner.h"
-#if defined LATE && defined __x86_64__
+#include "mark.h"
+#if defined LATE && defined WATCHED
+#include "pattern.h"
 #include "late.h"
-#include "quick.h"
+#include "watch.h"
 #include "again.h"
+#ifdef __x86_64__
+#include "quick.h"
 #endif
+#else
+static __attribute__((noreturn)) void become_emulated(const char *library)
+{
+    end(library, "it was not watched from its start", "");
+}
+#endif
+#include "search.h"
 
-static __attribute__((noinline)) void *open_native(const char *path, int flags, void *(*real)(const char *, int))
+static __attribute__((noinline)) void *open_native(const char *path, int flags)
 {
     char whole[4096];
     const char *native;
+    void *found = NULL;
+    if (!real_dlopen)
+        real_dlopen = (void *(*)(const char *, int))(uintptr_t)dlsym(RTLD_NEXT, "dlopen");
+    if (!path || !*path)
+        return NULL;
+    if (!strchr(path, '/')) {
+        if (search(path, whole) && !(flags & RTLD_NOLOAD))
+            become_emulated(whole);
+        return NULL;
+    }
     /* Plugins are found through links, as in /usr/lib/bfd-plugins. */
-    if (!realpath(path, whole))
+    if (!real_path_of(path, whole))
         return NULL;
     native = partner(whole);
-#if defined LATE && defined __x86_64__
-    if (!native && is_foreign(whole))
+    if (native)
+        found = real_dlopen(native, flags);
+    /* A partner that does not open needs what is not there for it. */
+    if (!found && !(flags & RTLD_NOLOAD) && (native || is_foreign(whole)))
         become_emulated(whole);
-#endif
-    return native ? real(native, flags) : NULL;
+    return found;
 }
 
 /* libc searches by the RUNPATH of its caller, whom it knows by the address to return to. So the call at the end has to be
  * a jump, as gcc makes it where nothing on the stack is needed any more. */
 void *dlopen(const char *path, int flags)
 {
-    static void *(*real)(const char *, int);
-    void *found = NULL;
+    void *found = open_native(path, flags);
+    return found ? found : real_dlopen(path, flags);
+}
+
+/* Another name space has its own copies of libraries, and no shim in it. */
+void *dlmopen(long space, const char *path, int flags)
+{
+    static void *(*real)(long, const char *, int);
+    void *found = open_native(space ? NULL : path, flags);
+    char whole[4096];
     if (!real)
-        real = (void *(*)(const char *, int))(uintptr_t)dlsym(RTLD_NEXT, "dlopen");
-    if (path && strchr(path, '/'))
-        found = open_native(path, flags, real);
-    return found ? found : real(path, flags);
+        real = (void *(*)(long, const char *, int))(uintptr_t)dlsym(RTLD_NEXT, "dlmopen");
+    if (space && path && *path && (strchr(path, '/') ? real_path_of(path, whole) && is_foreign(whole) : search(path, whole)))
+        become_emulated(whole);
+    return found ? found : real(space, path, flags);
 }
 
 #ifdef __i386__

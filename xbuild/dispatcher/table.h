@@ -41,6 +41,7 @@ struct rules {
     uint32_t linker_words;      /* patterns: with another option in -Wl, or -Xlinker the target's own program runs */
     uint32_t emulate_env;       /* names, `=` behind those that count only if not empty: with one the target's own runs */
     uint32_t target_width_args; /* patterns: with such an argument `other` is the twin, if there is one */
+    uint32_t caches;            /* patterns: such files it may write and still begin again emulated (late.h) */
 };
 
 /* One exec, as xbuild/formats/record.py reads it; the real path of the file follows, without a NUL. */

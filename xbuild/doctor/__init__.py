@@ -30,6 +30,7 @@ def examine(store_root: Path, *, offline: bool = False) -> list[Probe]:
     found += [machine.programs(), machine.git(), machine.subordinate_ids(), *machine.settings(works=allowed)]
     found += [machine.binfmt_module(works=binfmt.status == "ok"), machine.confinement(works=allowed)]
     found += [namespace, trials.id_maps() if works else trials.not_tried("id maps", namespace.name), binfmt]
+    found.append(trials.begin_again())
     found += _in_cache(store_root, namespaces=works, binfmt=binfmt.status == "ok")
     return found if offline else [*found, machine.package_mirror()]
 

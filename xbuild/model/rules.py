@@ -2,7 +2,8 @@
 
 All of Python follows from the fields, in their order: what a policy may say (model/policy.py), how it is put together
 for one program (`together`), the table (dispatcher/table.py), keys, what `why --exec` tells. So a new rule is a field
-here, one of the same name in `struct rules` of dispatcher/table.h, and what dispatcher.c does by it.
+here, one of the same name in `struct rules` of dispatcher/table.h, and what dispatcher.c does by it, or, in a twin that
+runs, late.h.
 """
 
 from __future__ import annotations
@@ -60,6 +61,12 @@ class Rules(Model):
     )
     target_width_args: tuple[Word, ...] = Field(
         (), description="Arguments (`*`: any text) that ask for the twin of the target's width"
+    )
+
+    caches: Annotated[tuple[Word, ...], Told("keeps, if it begins again emulated, what it wrote into")] = Field(
+        (),
+        description="Files and directories (`*`: any text) that it keeps for later runs of itself, with the same bytes "
+        "whoever writes them: made under another name (O_EXCL) and renamed",
     )
 
     def lists(self) -> Iterator[tuple[str, tuple[str, ...]]]:

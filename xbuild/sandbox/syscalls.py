@@ -42,6 +42,7 @@ PR_SET_DUMPABLE = 4
 PR_SET_SECCOMP = 22
 PR_CAPBSET_DROP = 24
 PR_SET_NO_NEW_PRIVS = 38
+PR_SET_SYSCALL_USER_DISPATCH = 59
 
 # <linux/sockios.h>, <linux/if.h>
 SIOCGIFFLAGS = 0x8913
@@ -84,6 +85,14 @@ def umount(target: str, flags: int = 0) -> None:
 def pivot_root(new_root: str, put_old: str) -> None:
     """pivot_root(2)."""
     _check(_libc.pivot_root(os.fsencode(new_root), os.fsencode(put_old)), f"pivot_root {new_root}")
+
+
+def try_syscall_dispatch() -> None:
+    """Ask that all system calls be let pass (Syscall User Dispatch), and take that back. Raises OSError if refused."""
+    allow = ctypes.c_char(0)
+    for words in ((1, 0, 0, ctypes.addressof(allow)), (0, 0, 0, 0)):
+        result = _libc.prctl(ctypes.c_int(PR_SET_SYSCALL_USER_DISPATCH), *map(ctypes.c_ulong, words))
+        _check(result, "prctl(PR_SET_SYSCALL_USER_DISPATCH)")
 
 
 def prctl(option: int, value: int, further: int = 0) -> None:

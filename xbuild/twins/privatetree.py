@@ -43,12 +43,12 @@ link="-nostdlib -Wl,--build-id=none"
 gcc $flags $link -static -no-pie -Wl,-z,noseparate-code -o dispatcher dispatcher.c
 gcc -std=gnu11 -D_GNU_SOURCE -O2 -Wall -Wextra -Werror -static -s -Wl,--build-id=none -o enter enter.c
 rm -rf sources && mkdir sources && mv ./*.[ch] sources
-while read -r architecture compiler; do
+while read -r architecture triplet own_target compiler; do
     own="$PRIVATE/$architecture"
-    $compiler $flags $link -shared -fPIC -DMACHINE="\\"$MACHINE\\"" -DPRIVATE="\\"$own\\"" \\
-        -o "private/$architecture/lib/$SHIM" sources/shim.c
-    $compiler $flags $link -shared -fPIC -DLATE -DMACHINE="\\"$MACHINE\\"" -DPRIVATE="\\"$own\\"" \\
-        -o "private/$architecture/lib/$LATE_SHIM" sources/shim.c
+    names="-DMACHINE=\\"$MACHINE\\" -DPRIVATE=\\"$own\\" -DTRIPLET=\\"$TRIPLET\\" -DNATIVE_TRIPLET=\\"$triplet\\""
+    names="$names -DOWN_TARGET=$own_target"
+    $compiler $flags $link $names -shared -fPIC -o "private/$architecture/lib/$SHIM" sources/shim.c
+    $compiler $flags $link $names -shared -fPIC -DLATE -o "private/$architecture/lib/$LATE_SHIM" sources/shim.c
     echo "$own/lib" > directories
     ldconfig -X -f directories -C "$own/c"
 done < widths
@@ -122,9 +122,13 @@ def make(staging: Path, trees: Mapping[str, Path], policy: Policy, toolchain: To
         "SHIM": SHIM,
         "LATE_SHIM": LATE_SHIM,
         "MACHINE": toolchain.uname_machine,
+        "TRIPLET": toolchain.triplet,
         "PRIVATE": paths.PRIVATE,
     }
-    widths = [f"{name} {machine.width(name).compiler}\n" for name in trees]
+    widths = []
+    for name in trees:
+        width = machine.width(name)
+        widths.append(f"{name} {width.triplet} {int(name == toolchain.architecture)} {width.compiler}\n")
     (staging / "widths").write_text("".join(widths))
     programs = [twin.program for twin in found if not policy.tools[twin.tool].library]
     (staging / "programs").write_text("".join(program + "\n" for program in programs))

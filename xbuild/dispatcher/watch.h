@@ -1,0 +1,69 @@
+/* How a twin begins: with copies of its words, and watched from then on (late.h). */
+#include <stddef.h>
+#include <stdint.h>
+
+enum { BEFORE = 3 };
+
+static size_t bytes_of(char **words)
+{
+    size_t bytes = sizeof *words;
+    for (; *words; words++) {
+        const char *end = *words;
+        while (*end++)
+            ;
+        bytes += sizeof *words + (size_t)(end - *words);
+    }
+    return bytes;
+}
+
+/* Copies the words to `room`, and their text to `*text`. */
+static char **copied(char **words, char **room, char **text)
+{
+    char **to = room;
+    for (; *words; words++) {
+        const char *from = *words;
+        *to++ = *text;
+        while ((*(*text)++ = *from++))
+            ;
+    }
+    *to = NULL;
+    return room;
+}
+
+/* Copies of what the stack holds, which the program may write over; before the arguments room for BEFORE more. */
+static void copy(char **argv, char **envp, size_t words)
+{
+    size_t size = bytes_of(argv) + bytes_of(envp) + BEFORE * sizeof *argv;
+    char **room = (char **)raw(NR_mmap, 0, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, (uintptr_t)-1, 0);
+    char *text;
+    if ((uintptr_t)room >= (uintptr_t)-PAGE)
+        return;
+    text = (char *)(room + BEFORE + words);
+    late.argv = copied(argv, room + BEFORE, &text);
+    while (*argv++)
+        room++;
+    late.envp = copied(envp, room + BEFORE + 1, &text);
+}
+
+__attribute__((constructor)) static void watch(int argc, char **argv, char **envp)
+{
+    uint64_t blocked = 0;
+    size_t variables = 0;
+    struct action action = {(uintptr_t)trapped, SA_SIGINFO | SA_RESTORER, late_restorer, ~(uint64_t)0};
+    while (envp[variables])
+        variables++;
+    copy(argv, envp, (size_t)argc + variables + 2);
+    raw(NR_rt_sigprocmask, SIG_BLOCK, 0, (uintptr_t)&blocked, 8, 0, 0);
+    if (!late.envp || (blocked >> (SIGSYS - 1) & 1) ||
+        raw(NR_rt_sigaction, SIGSYS, (uintptr_t)&action, (uintptr_t)&late.own, 8, 0, 0)) {
+        late.envp = NULL;
+        return;
+    }
+    late.selector = TRAP;
+    if (raw(NR_prctl, PR_SET_SYSCALL_USER_DISPATCH, 1, (uintptr_t)__ehdr_start, (uintptr_t)(_etext - __ehdr_start),
+            (uintptr_t)&late.selector, 0)) {
+        late.selector = PASS;
+        late.envp = NULL;
+        raw(NR_rt_sigaction, SIGSYS, (uintptr_t)&late.own, 0, 8, 0, 0);
+    }
+}
