@@ -217,6 +217,16 @@ def test_qemu_of_the_store_must_be_static(tmp_path: Path, monkeypatch: pytest.Mo
     assert trials.find_qemu(tmp_path) == (tmp_path / "roots/b/root/usr/bin/qemu-arm").resolve()
 
 
+def test_the_lack_of_system_call_dispatch_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(trials.seccomp, "try_dispatch", refuse)
+    probe = trials.begin_again()
+    assert probe.status == "warn"
+    assert probe.text.startswith("Operation not permitted: a native tool that asks for a module of the target")
+
+
 def test_a_refused_cache_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (probe,) = doctor._in_cache(tmp_path / "file", namespaces=False, binfmt=False)

@@ -171,3 +171,10 @@ def test_a_library_of_the_native_machine_that_the_build_has_is_as_foreign(made: 
 def test_a_path_of_the_native_machine_compiled_into_a_program(made: Made, tmp_path: Path) -> None:
     done, _ = made.run("nothing", tmp_path, "/usr/lib/x86_64-linux-gnu/nobody/has.so")
     assert "cannot open shared object file" in done.stdout
+
+
+def test_where_the_kernel_does_not_let_it_a_mark_is_left(made: Made, tmp_path: Path) -> None:
+    done, execs = made.run("refused", tmp_path)
+    assert (done.returncode, done.stdout) == (126, "")
+    assert "cannot begin again emulated: the kernel or the length of its arguments does not let it" in done.stderr
+    assert [one.verdict for one in execs] == [record.Choice.TOO_LATE]

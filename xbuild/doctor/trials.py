@@ -17,7 +17,7 @@ from xbuild.doctor import programs
 from xbuild.doctor.probe import Probe
 from xbuild.formats.elf import ElfError, read_elf
 from xbuild.model.native import here
-from xbuild.sandbox import idmap, syscalls
+from xbuild.sandbox import idmap, seccomp
 from xbuild.sandbox import run as sandboxes
 from xbuild.sandbox.mounts import Overlay
 
@@ -204,12 +204,10 @@ def begin_again() -> Probe:
     """Can a native tool begin again emulated in the middle of its work (dispatcher/late.h)?"""
     name = "system call dispatch"
     try:
-        syscalls.try_syscall_dispatch()
+        seccomp.try_dispatch()
     except OSError as error:
-        text = (
-            f"{error.strerror}: a native tool that asks for a module of the target cannot begin again emulated by "
-            "itself; the whole build then begins again, with that tool emulated"
-        )
+        lack = "a native tool that asks for a module of the target cannot begin again emulated by itself"
+        text = f"{error.strerror}: {lack}; the whole build then begins again, with that tool emulated"
         hint = "a kernel from Linux 5.11 on, on x86-64, in a container whose seccomp filter lets prctl(2) pass"
         return Probe(name, "warn", text, hint)
     return Probe(name, "ok", "a native tool can begin again emulated")

@@ -87,17 +87,9 @@ def pivot_root(new_root: str, put_old: str) -> None:
     _check(_libc.pivot_root(os.fsencode(new_root), os.fsencode(put_old)), f"pivot_root {new_root}")
 
 
-def try_syscall_dispatch() -> None:
-    """Ask that all system calls be let pass (Syscall User Dispatch), and take that back. Raises OSError if refused."""
-    allow = ctypes.c_char(0)
-    for words in ((1, 0, 0, ctypes.addressof(allow)), (0, 0, 0, 0)):
-        result = _libc.prctl(ctypes.c_int(PR_SET_SYSCALL_USER_DISPATCH), *map(ctypes.c_ulong, words))
-        _check(result, "prctl(PR_SET_SYSCALL_USER_DISPATCH)")
-
-
-def prctl(option: int, value: int, further: int = 0) -> None:
-    """prctl(2) with one or two arguments."""
-    words = [ctypes.c_ulong(word) for word in (value, further, 0, 0)]
+def prctl(option: int, value: int, *further: int) -> None:
+    """prctl(2) with up to four arguments; those that are not given are 0."""
+    words = [ctypes.c_ulong(word) for word in (value, *further, 0, 0, 0)[:4]]
     _check(_libc.prctl(ctypes.c_int(option), *words), f"prctl({option})")
 
 
