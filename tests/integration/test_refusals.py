@@ -266,7 +266,7 @@ LD_PRELOAD=$PWD/shim2.so /tmp/private/usr/bin/env > said
 """
 FLAGS = (
     "-std=gnu11 -O2 -Wall -Wextra -Werror -ffreestanding -fno-stack-protector -fno-asynchronous-unwind-tables "
-    '-DTRIPLET="arm-linux-gnueabihf" -DNATIVE_TRIPLET="x86_64-linux-gnu"'
+    '-DLAYER="/none" -DTRIPLET="arm-linux-gnueabihf" -DNATIVE_TRIPLET="x86_64-linux-gnu"'
 )
 
 

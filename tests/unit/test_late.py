@@ -67,7 +67,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     flags += ["-nostdlib", "-shared", "-fPIC"]
     names = ['-DMACHINE="armv7l"', '-DPRIVATE="/nowhere"', f'-DDISPATCH="{folder}/dispatch"', "-DLATE"]
     names += [f'-DTARGET_CACHE="{folder}/cache"']
-    names += ['-DTRIPLET="arm-linux-gnueabihf"', '-DNATIVE_TRIPLET="x86_64-linux-gnu"']
+    names += ['-DLAYER="/none"', '-DTRIPLET="arm-linux-gnueabihf"', '-DNATIVE_TRIPLET="x86_64-linux-gnu"']
     shim = folder / "shim.so"
     subprocess.run(["gcc", *flags, *names, "-o", shim, paths.DISPATCHER / "shim.c"], check=True)
     return Made(folder, folder / "probe", shim)

@@ -22,8 +22,7 @@ static void put_back(void)
     /* Two descriptors may be one open file: the first that was read knows where it stood. */
     while (late.moves--)
         seek(late.moved[late.moves].fd, late.moved[late.moves].offset, 0);
-    if (late.mask_changed)
-        raw(NR_rt_sigprocmask, SIG_SETMASK, (uintptr_t)&late.mask, 0, 8, 0, 0);
+    raw(NR_rt_sigprocmask, SIG_SETMASK, (uintptr_t)&late.mask, 0, 8, 0, 0);
 }
 
 static __attribute__((noreturn)) void end_late(const char *library)
@@ -42,7 +41,12 @@ static __attribute__((noreturn)) void end_late(const char *library)
 static __attribute__((noreturn)) void become_emulated(const char *library)
 {
     const char *table = table_of_this_build(), *program = own_path();
+    uint64_t all = ~((uint64_t)1 << (SIGSYS - 1)), mask = 0;
     char **words, *name;
+    /* A signal that comes from here on waits for the emulated program. */
+    raw(NR_rt_sigprocmask, SIG_SETMASK, (uintptr_t)&all, (uintptr_t)&mask, 8, 0, 0);
+    if (!late.mask_changed)
+        late.mask = mask;
     if (late.cache_path[0])
         late.over = NR_write + 1; /* a cache half made */
     if (late.over || !late.envp || !table || !program)

@@ -15,6 +15,13 @@ struct information { /* siginfo_t of SIGSYS, <asm-generic/siginfo.h> */
     unsigned architecture;
 };
 
+struct action { /* the kernel's struct sigaction */
+    uintptr_t handler;
+    unsigned long flags;
+    void (*restorer)(void); /* 64-bit ARM's kernel has it too, and does not ask for it */
+    uint64_t mask;
+};
+
 #if defined __x86_64__
 #define WATCHED
 enum { AUDIT_ARCH_OWN = (int)0xc000003e };
@@ -24,7 +31,8 @@ enum {
     NR_rt_sigprocmask = 14, NR_rt_sigreturn = 15, NR_ioctl = 16, NR_pread64 = 17, NR_readv = 19, NR_getpid = 39, NR_execve = 59, NR_fcntl = 72,
     NR_getdents = 78, NR_rename = 82, NR_mkdir = 83, NR_unlink = 87, NR_umask = 95, NR_prctl = 157, NR_futex = 202,
     NR_getdents64 = 217, NR_fadvise64 = 221, NR_clock_gettime = 228, NR_exit_group = 231, NR_openat = 257,
-    NR_newfstatat = 262, NR_prlimit64 = 302, NR_fcntl64 = 0x1000, NR__llseek, NR_futex_time64
+    NR_fsetxattr = 190, NR_newfstatat = 262,
+    NR_prlimit64 = 302, NR_fcntl64 = 0x1000, NR__llseek, NR_futex_time64
 };
 
 /* Calls that change nothing but the memory of this process, or nothing at all, whatever their arguments are. */
@@ -73,7 +81,7 @@ enum {
     NR_mkdir = 39, NR_execve = 11, NR_ioctl = 54, NR_fcntl = 55, NR_umask = 60, NR__llseek = 140,
     NR_getdents = 141, NR_readv = 145, NR_prctl = 172, NR_rt_sigreturn = 173, NR_rt_sigaction = 174, NR_rt_sigprocmask = 175, NR_pread64 = 180,
     NR_mmap = 192, NR_getdents64 = 220, NR_fcntl64 = 221, NR_futex = 240, NR_fadvise64 = 272, NR_exit_group = 252,
-    NR_clock_gettime = 265, NR_openat = 295, NR_newfstatat = 300, NR_prlimit64 = 340, NR_futex_time64 = 422
+    NR_clock_gettime = 265, NR_openat = 295, NR_fsetxattr = 228, NR_prlimit64 = 340, NR_futex_time64 = 422
 };
 
 /* The same as above, and their forms of old, for 16-bit numbers of users, 32-bit times and sizes. */
@@ -114,9 +122,15 @@ __asm__(".text\n\t.type late_restorer, @function\nlate_restorer:\n\tmov $173, %e
 
 #else
 #if defined __aarch64__
-enum { NR_openat = 56, NR_close = 57, NR_write = 64, NR_exit_group = 94, NR_clock_gettime = 113, NR_getpid = 172 };
+enum {
+    NR_fsetxattr = 7, NR_openat = 56, NR_close = 57, NR_write = 64, NR_exit_group = 94, NR_clock_gettime = 113,
+    NR_rt_sigaction = 134, NR_getpid = 172, NR_prlimit64 = 261
+};
 #else
-enum { NR_getpid = 20, NR_write = 4, NR_close = 6, NR_exit_group = 248, NR_clock_gettime = 263, NR_openat = 322 };
+enum {
+    NR_write = 4, NR_close = 6, NR_getpid = 20, NR_rt_sigaction = 174, NR_fsetxattr = 228, NR_exit_group = 248,
+    NR_clock_gettime = 263, NR_openat = 322, NR_prlimit64 = 369
+};
 #endif
 
 #define raw(number, a, b, c, d, e, f) syscall(number, a, b, c, d, e, f)

@@ -13,7 +13,7 @@
 
 enum { PASS = 0, TRAP = 1 };
 enum { PR_SET_NAME = 15, PR_SET_SYSCALL_USER_DISPATCH = 59, SYS_USER_DISPATCH = 2, SIGSYS = 31, SIGKILL = 9, SIGSTOP = 19 };
-enum { SA_SIGINFO = 4, SA_RESTORER = 0x04000000, SIG_DFL = 0, SIG_IGN = 1, SIG_BLOCK = 0, SIG_UNBLOCK = 1, SIG_SETMASK = 2 };
+enum { SA_SIGINFO = 4, SA_RESTORER = 0x04000000, SIG_DFL = 0, SIG_BLOCK = 0, SIG_UNBLOCK = 1, SIG_SETMASK = 2 };
 enum { DESCRIPTORS = 1024, MOVED = 8, SIGNALS = 64 };
 enum { PROT_WRITE = 2, MAP_SHARED_ANY = 1, MAP_ANONYMOUS = 0x20, FUTEX_WAKE_PRIVATE = 1 | 128 };
 enum { O_CREAT = 0100, O_EXCL = 0200 };
@@ -21,13 +21,6 @@ enum { O_WRITES = 3 | O_CREAT | 01000 | 020000000 }; /* O_WRONLY, O_RDWR, O_CREA
 enum { F_GETFD = 1, F_SETFD = 2, F_GETFL = 3, SEEK_CUR = 1, EFAULT = 14 };
 enum { TCGETS = 0x5401, TCGETS2 = 0x802c542a, TIOCGWINSZ = 0x5413, FIOCLEX = 0x5451 };
 enum { S_IFMT = 0170000, S_IFREG = 0100000, S_IFDIR = 0040000, S_IFCHR = 0020000, MEMORY_DEVICES = 1 };
-
-struct action { /* the kernel's struct sigaction */
-    uintptr_t handler;
-    unsigned long flags;
-    void (*restorer)(void);
-    uint64_t mask;
-};
 
 static struct {
     char **argv, **envp;        /* copies; NULL: there is no way back */

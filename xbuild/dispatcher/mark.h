@@ -1,20 +1,21 @@
-/* What a twin leaves that asked for a library of the target: a record, and a message. Needs PRIVATE and libc. */
+/* What a twin leaves that asked for a library of the target: a record, and a message. Needs PRIVATE, LAYER, libc. */
 #include <stddef.h>
 #include <stdint.h>
 
-enum { O_WRONLY = 1, O_APPEND = 02000, CLOCK_BOOTTIME = 7 };
+enum { O_WRONLY = 1, O_APPEND = 02000, CLOCK_BOOTTIME = 7, RLIMIT_FSIZE = 1, SIGXFSZ = 25, SIG_IGN = 1 };
 
 #ifndef OWN_TARGET
 #define OWN_TARGET 0 /* 1: the twins are programs of the target's machine */
 #endif
 
 /* Is it a library that the program could not open, if it were the target's own? Any of another machine's or word size;
- * and where the target is another machine than the twin's, any that is not from our private directory. */
+ * and where the target is another machine than the twin's, any that is not from our private directory or a native layer. */
 static int is_foreign(const char *path)
 {
     unsigned char head[20];
     const unsigned char *own = (const unsigned char *)__ehdr_start;
-    int fd = strncmp(path, PRIVATE "/", sizeof PRIVATE) ? open(path, O_CLOEXEC) : -1, got;
+    int ours = !strncmp(path, PRIVATE "/", sizeof PRIVATE) || !strncmp(path, LAYER "/", sizeof LAYER);
+    int fd = ours ? -1 : open(path, O_CLOEXEC), got;
     if (fd < 0)
         return 0;
     got = pread(fd, head, sizeof head, 0) == sizeof head && head[0] == 0x7f && head[1] == 'E' && head[2] == 'L' &&
@@ -30,6 +31,21 @@ static const char *own_path(void)
     long got = readlink("/proc/self/exe", program, sizeof program - 1);
     program[got < 0 ? 0 : got] = 0;
     return got < 0 ? NULL : program;
+}
+
+/* Under a limit on files (RLIMIT_FSIZE), too, which who ends needs no longer. What is not whole is told (dispatcher.c). */
+static void append(long fd, const void *data, size_t size, enum verdict verdict)
+{
+    struct action ignore = {SIG_IGN, 0, NULL, 0}, before;
+    uint64_t limit[2];
+    if (verdict == TOO_LATE && !raw(NR_prlimit64, 0, RLIMIT_FSIZE, 0, (uintptr_t)limit, 0, 0)) {
+        limit[0] = limit[1];
+        RAW(NR_prlimit64, 0, RLIMIT_FSIZE, limit);
+    }
+    raw(NR_rt_sigaction, SIGXFSZ, (uintptr_t)&ignore, (uintptr_t)&before, 8, 0, 0);
+    if (RAW(NR_write, fd, data, size) != (long)size)
+        raw(NR_fsetxattr, (uintptr_t)fd, (uintptr_t)RECORD_CUT, (uintptr_t)"1", 1, 0, 0);
+    raw(NR_rt_sigaction, SIGXFSZ, (uintptr_t)&before, 0, 8, 0, 0);
 }
 
 static void write_down(const char *program, enum verdict verdict)
@@ -52,9 +68,11 @@ static void write_down(const char *program, enum verdict verdict)
     entry.head.time = (uint64_t)now[0] * 1000000000u + (uint64_t)now[1];
     entry.head.pid = (uint32_t)RAW(NR_getpid, 0, 0, 0);
     fd = RAW(NR_openat, AT_FDCWD, (const char *)table + table->record, O_WRONLY | O_APPEND | O_CLOEXEC);
+    if (fd < 0) /* in a root that lacks our directory */
+        fd = RAW(NR_openat, AT_FDCWD, (const char *)table + table->far_record, O_WRONLY | O_APPEND | O_CLOEXEC);
     if (fd < 0)
         return;
-    RAW(NR_write, fd, &entry, entry.head.length);
+    append(fd, &entry, entry.head.length, verdict);
     RAW(NR_close, fd, 0, 0);
 }
 

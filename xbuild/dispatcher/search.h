@@ -1,4 +1,5 @@
-/* What the target's own program would find for a library by its name. It needs PRIVATE, TRIPLET, NATIVE_TRIPLET, libc. */
+/* What the target's own program would find for a library by its name. It needs PRIVATE, LAYER, TRIPLET,
+ * NATIVE_TRIPLET and libc. */
 #include <stddef.h>
 #include <stdint.h>
 
@@ -14,7 +15,7 @@ extern int munmap(void *at, size_t size);
 
 static void *(*real_dlopen)(const char *, int);
 
-/* DIRECTORY/NAME, if it fits and the twin could not open what is there. */
+/* The real path of DIRECTORY/NAME, if that is there. */
 static int is_there(const char *directory, size_t length, const char *name, char *whole)
 {
     char path[4096];
@@ -24,17 +25,18 @@ static int is_there(const char *directory, size_t length, const char *name, char
     memmove(path, directory, length);
     path[length] = '/';
     memmove(path + length + 1, name, n + 1);
-    return realpath(path, whole) && is_foreign(whole);
+    return realpath(path, whole) != NULL;
 }
 
-/* A line of directories with `:` or `;` between them, as LD_LIBRARY_PATH; an empty one is the current directory. */
+/* Is it in one of these, and the twin could not open it? `:` or `;` stands between the directories, as in
+ * LD_LIBRARY_PATH; an empty one is the current directory. */
 static int is_in_one(const char *directories, const char *name, char *whole)
 {
     for (;;) {
         size_t n = 0;
         while (directories[n] && directories[n] != ':' && directories[n] != ';')
             n++;
-        if (is_there(n ? directories : ".", n ? n : 1, name, whole))
+        if (is_there(n ? directories : ".", n ? n : 1, name, whole) && is_foreign(whole))
             return 1;
         if (!directories[n])
             return 0;
@@ -55,7 +57,7 @@ static int is_in_cache(const char *name, char *whole)
     static const char magic[] = "glibc-ld.so.cache1.1";
     struct statx st;
     const struct head *head;
-    size_t size, n = strlen(name) + 1;
+    size_t size, room, n = strlen(name) + 1;
     int fd = open(TARGET_CACHE, O_CLOEXEC), is = 0;
     if (fd < 0)
         return 0;
@@ -71,10 +73,9 @@ static int is_in_cache(const char *name, char *whole)
             char copy[4096];
             if (at >= size || size - at < n || strncmp(text + at, name, n) || path >= size)
                 continue;
-            for (size_t k = 0; k < sizeof copy; k++)
-                if (k == size - path || !(copy[k] = text[path + k]))
-                    break;
-            copy[sizeof copy - 1] = 0;
+            room = size - path < sizeof copy ? size - path : sizeof copy;
+            memmove(copy, text + path, room);
+            copy[room - 1] = 0;
             is = realpath(copy, whole) && is_foreign(whole);
         }
     munmap((void *)(uintptr_t)head, size);
@@ -85,8 +86,8 @@ static int is_in_cache(const char *name, char *whole)
 static int search(const char *name, char *whole)
 {
     const char *directories = getenv("LD_LIBRARY_PATH");
+    static const char *const own[] = {PRIVATE "/lib", LAYER "/lib"};
     void *loaded;
-    char own[4096];
     if (directories && *directories && is_in_one(directories, name, whole))
         return 1;
     loaded = real_dlopen(name, RTLD_LAZY | RTLD_NOLOAD);
@@ -94,12 +95,9 @@ static int search(const char *name, char *whole)
         dlclose(loaded);
         return 0;
     }
-    strcpy(own, PRIVATE "/lib/");
-    if (strlen(name) >= sizeof own - sizeof PRIVATE "/lib/")
-        return 0;
-    strcpy(own + sizeof PRIVATE "/lib/" - 1, name);
-    if (realpath(own, whole))
-        return 0;
+    for (int i = 0; i < 2; i++)
+        if (is_there(own[i], strlen(own[i]), name, whole))
+            return 0;
     return is_in_cache(name, whole) || is_in_one("/lib/" TRIPLET ":/usr/lib/" TRIPLET ":/lib:/usr/lib", name, whole);
 }
 

@@ -1,6 +1,6 @@
-/* A library that some twins load before libc. It answers, for the twin alone, as the target would (MACHINE, and PRIVATE,
- * the directory of the twins of this word size, TRIPLET and NATIVE_TRIPLET, the target's and theirs, are macros given to
- * the compiler):
+/* A library that some twins load before libc. It answers, for the twin alone, as the target would. Macros given to the
+ * compiler: MACHINE; PRIVATE, the directory of the twins of this word size; LAYER, that of a native layer; TRIPLET and
+ * NATIVE_TRIPLET, the target's and theirs; OWN_TARGET (mark.h).
  *   uname(2)                   MACHINE: what uname -m says on the target
  *   readlink, realpath and their kin, of /proc/self/exe   the path of the target's own file, without our private directory
  *   dlopen of /some/plugin.so  the native one that the table of twins has for it (partner.h); where there is none, the

@@ -46,7 +46,7 @@ rm -rf sources && mkdir sources && mv ./*.[ch] sources
 while read -r architecture triplet own_target compiler; do
     own="$PRIVATE/$architecture"
     names="-DMACHINE=\\"$MACHINE\\" -DPRIVATE=\\"$own\\" -DTRIPLET=\\"$TRIPLET\\" -DNATIVE_TRIPLET=\\"$triplet\\""
-    names="$names -DOWN_TARGET=$own_target"
+    names="$names -DLAYER=\\"$LAYER\\" -DOWN_TARGET=$own_target"
     $compiler $flags $link $names -shared -fPIC -o "private/$architecture/lib/$SHIM" sources/shim.c
     $compiler $flags $link $names -shared -fPIC -DLATE -o "private/$architecture/lib/$LATE_SHIM" sources/shim.c
     echo "$own/lib" > directories
@@ -124,6 +124,7 @@ def make(staging: Path, trees: Mapping[str, Path], policy: Policy, toolchain: To
         "MACHINE": toolchain.uname_machine,
         "TRIPLET": toolchain.triplet,
         "PRIVATE": paths.PRIVATE,
+        "LAYER": paths.LAYER,
     }
     widths = []
     for name in trees:
