@@ -20,6 +20,7 @@ from xbuild.dispatcher.table import Entry
 from xbuild.formats.debian import Tree
 from xbuild.formats.elf import with_interpreter
 from xbuild.model.policy import Policy, Tool
+from xbuild.model.toolchain import Toolchain
 from xbuild.sandbox.attached import run_attached
 from xbuild.sandbox.mounts import Tmpfs
 from xbuild.sandbox.run import Sandbox, give_tree
@@ -75,12 +76,18 @@ def careless(policy: Policy) -> Policy:
     return policy.model_copy(update={"never": (), "emulate_args": (), "emulate_env": (), "tools": tools})
 
 
+def rounding_otherwise(toolchain: Toolchain) -> Toolchain:
+    """The target, as if its C library used fused multiply-add where it does not, and the other way round."""
+    traits = ("unfused",) if "fused" in toolchain.traits else ()
+    return toolchain.model_copy(update={"traits": traits, "inexact": ()})
+
+
 def questions(subject: Subject, staging: Path) -> Root:
     """The root of a build by a policy without the rules that keep twins from answering about the machine."""
     roots = subject.roots
     assert roots.policy is not None
     policy = careless(roots.policy)
-    privatetree.make(staging, roots.natives().trees, policy, subject.toolchain)
+    privatetree.make(staging, roots.natives().trees, policy, rounding_otherwise(subject.toolchain))
     layers = roots.layers(subject.packages)
     pairs = pairing.pair(pairing.load(staging / "twins.json"), Tree(layers), policy, subject.toolchain)
     dispatcher = roots.dispatcher(pairs.entries, subject.place.dispatcher)

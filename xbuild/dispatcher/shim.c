@@ -134,6 +134,12 @@ static __attribute__((noreturn)) void become_emulated(const char *library)
 #endif
 #include "search.h"
 
+#ifdef INEXACT_FUNCTIONS
+/* Functions that no native library computes as the target's does to the last bit (a toolchain's `inexact`). */
+#define INEXACT(name) __attribute__((noreturn)) void name(void) { become_emulated(#name "() of its C library"); }
+INEXACT_FUNCTIONS
+#endif
+
 static __attribute__((noinline)) void *open_native(const char *path, int flags)
 {
     char whole[4096];

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Collection
 from functools import cache
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -36,6 +38,13 @@ class Partner(Width):
     remedy: str = Field(description="What to do where such programs do not run")
 
 
+class Fused(Model):
+    """Multiplying and adding with one rounding, by which last digits of a mathematical library's results differ."""
+
+    flags: tuple[str, ...] = Field(description="What a processor that can says in /proc/cpuinfo; none: each one can")
+    functions: tuple[str, ...] = Field(description="Functions of the C library that use it where it is there")
+
+
 class Native(Width):
     """One kind of machine that xbuild runs on."""
 
@@ -43,6 +52,7 @@ class Native(Width):
     uname_machine: Name = Field(description="What `uname -m` says")
     identity: dict[VariableName, str] = Field(description="What bash and make were compiled to say about the machine")
     partner: Partner = Field(description="The other word size")
+    fused: Fused = Field(description="Fused multiply-add")
 
     def width(self, name: str) -> Width:
         """That of the distribution's architecture `name`, which must be one of the two."""
@@ -62,11 +72,27 @@ class Native(Width):
         """The architectures that twins come in, and their word sizes in bits."""
         return {self.name: self.elf_class, self.partner.name: self.partner.elf_class}
 
+    def computes_as(self, traits: Collection[str]) -> bool:
+        """Whether its C library can give the results of a target's of these traits: `fused`, `unfused`.
+
+        Where a flag tells whether a processor can, the library can be made to do without (twins/arithmetic.py).
+        """
+        if "fused" in traits:
+            return {*self.fused.flags} <= _processor()
+        return "unfused" in traits and bool(self.fused.flags)
+
     def filled(self, text: str) -> str:
         """`text` of a policy with `{native-triplet}` and, for the names of `identity`, `{native-NAME}` filled in."""
         for name, value in {"triplet": self.triplet, **self.identity}.items():
             text = text.replace(f"{{native-{name}}}", value)
         return text
+
+
+@cache
+def _processor() -> frozenset[str]:
+    """All words of /proc/cpuinfo about the first processor."""
+    first, _, _ = Path("/proc/cpuinfo").read_text().partition("\n\n")
+    return frozenset(first.split())
 
 
 @cache

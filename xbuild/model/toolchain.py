@@ -113,6 +113,11 @@ class Toolchain(Model):
     traits: tuple[Name, ...] = Field(
         (), description="What is special about the distribution's tools for it; a policy says what follows (`further`)"
     )
+    inexact: tuple[VariableName, ...] = Field(
+        (),
+        description="Functions of its C library whose results no native library has to the last bit: a twin that can "
+        "begin again emulated does so where it calls one, another that needs one is none",
+    )
     multiarch: StrictBool = Field(True, description="Libraries lie in /usr/lib/TRIPLET, else in /usr/lib")
     identity: dict[VariableName, str] = Field(
         description="What variables of bash and make say of the machine: native twins are changed to say it too"

@@ -1,4 +1,4 @@
-"""A mathematical library that computes as the target's does, on every machine.
+"""C libraries that compute as the target's do, on every machine.
 
 glibc's libm has variants of many functions for processors with fused multiply-add, which rounds once where the others
 round twice, so that last digits differ. 32-bit ARM's has none of them. The library is changed, since the variable by
@@ -13,6 +13,8 @@ from typing import Any, Final
 
 from elftools.elf.elffile import ELFFile
 
+from xbuild.twins.limits import redirected
+
 _SYMBOL: Final = "_rtld_global_ro"
 """The loader's own data, in which a libm for x86-64 looks up what the processor has (glibc's ldsodefs.h), and nothing
 else."""
@@ -21,6 +23,28 @@ _RELA: Final = struct.Struct("<QQq")
 _PAGE: Final = 4096
 _ROOM: Final = 0x400
 """Bytes; the highest that glibc 2.36 to 2.41 asks for is the one at 0xde."""
+
+
+def fuses(program: bytes) -> bool:
+    """Whether the code of the target's ELF file `program` may multiply and add with one rounding by itself.
+
+    That is known of 64-bit ARM's: FMADD and its kin, FMLA and FMLS of vectors (Arm ARM, C4.1); of others it may.
+    """
+    elf = ELFFile(io.BytesIO(program))
+    if elf["e_machine"] != "EM_AARCH64":
+        return True
+    codes = (segment.data() for segment in elf.iter_segments("PT_LOAD") if segment["p_flags"] & 1)
+    # The second and the last byte of each instruction; the lowest is first.
+    pairs = {pair for code in codes for pair in zip(code[1::4], code[3::4], strict=False)}
+    return any(last == 0x1F or (last in (0x0E, 0x4E) and second & 0xFC == 0xCC) for second, last in pairs)
+
+
+def imported(program: bytes) -> frozenset[str]:
+    """The names that the ELF file `program` takes from libraries, without versions."""
+    symbols: Any = ELFFile(io.BytesIO(program)).get_section_by_name(".dynsym")
+    if symbols is None:
+        return frozenset()
+    return frozenset(symbol.name for symbol in symbols.iter_symbols() if symbol["st_shndx"] == "SHN_UNDEF")
 
 
 def without_fused(library: bytes) -> bytes:
@@ -37,8 +61,7 @@ def without_fused(library: bytes) -> bytes:
     places = [
         section["sh_offset"] + number * _RELA.size
         for number, relocation in enumerate(section.iter_relocations())
-        if relocation["r_info_type"] == _GLOB_DAT
-        and symbols.get_symbol(relocation["r_info_sym"]).name == _SYMBOL
+        if relocation["r_info_type"] == _GLOB_DAT and symbols.get_symbol(relocation["r_info_sym"]).name == _SYMBOL
     ]
     if len(places) != 1:
         raise ValueError(f"it refers {len(places)} times to {_SYMBOL}")
@@ -46,6 +69,32 @@ def without_fused(library: bytes) -> bytes:
     where, _, _ = _RELA.unpack_from(data, places[0])
     _RELA.pack_into(data, places[0], where, _RELATIVE, _zeros(elf, library))
     return bytes(data)
+
+
+def with_short_strtold(library: bytes) -> bytes:
+    """The libc `library`, for x86-64, whose strtold(3) reads a number as strtod(3) does.
+
+    That is all that bash needs to print it as where `long double` has 64 bits, unless in hexadecimal. Raises
+    ValueError as `redirected` does, or if it is for another machine.
+    """
+    elf = ELFFile(io.BytesIO(library))
+    table: Any = elf.get_section_by_name(".dynsym")
+    strtod = next(
+        (symbol["st_value"] for symbol in (table.iter_symbols() if table else ()) if symbol.name == "strtod"), 0
+    )
+    if elf["e_machine"] != "EM_X86_64" or not strtod:
+        raise ValueError("it is no libc for x86-64")
+
+    def code(at: int, _original: int) -> bytes:
+        # endbr64; sub $24,%rsp; call strtod; movsd %xmm0,8(%rsp); fldl 8(%rsp); add $24,%rsp; ret (Intel SDM, volume 2)
+        start = bytes.fromhex("f30f1efa 4883ec18 e8")
+        return (
+            start
+            + struct.pack("<i", strtod - (at + len(start) + 4))
+            + bytes.fromhex("f20f11442408 dd442408 4883c418 c3")
+        )
+
+    return redirected(library, ("strtold",), code)
 
 
 def _zeros(elf: Any, library: bytes) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import struct
+from collections.abc import Callable, Collection
 from typing import Any, Final
 
 from elftools.elf.elffile import ELFFile
@@ -45,21 +46,33 @@ def without_address_limits(library: bytes) -> bytes:
     elf = ELFFile(io.BytesIO(library))
     if elf["e_machine"] not in _CODE:
         raise ValueError(f"no code is known for {elf['e_machine']}")
+    return redirected(library, _SYMBOLS, _CODE[elf["e_machine"]])
+
+
+def redirected(library: bytes, names: Collection[str], code: Callable[[int, int], bytes]) -> bytes:
+    """The 64-bit `library` whose one function of these `names` is `code`, given its address and the original's.
+
+    Raises ValueError if the library has no such function, or no room for one.
+    """
+    elf = ELFFile(io.BytesIO(library))
     table: Any = elf.get_section_by_name(".dynsym")
     places = [
         table["sh_offset"] + number * table["sh_entsize"] + _VALUE
         for number, symbol in enumerate(table.iter_symbols() if table else ())
-        if symbol.name in _SYMBOLS and symbol["st_value"]
+        if symbol.name in names and symbol["st_value"]
     ]
     originals = {struct.unpack_from("<Q", library, place)[0] for place in places}
     if len(originals) != 1:
-        raise ValueError("the library has no setrlimit, or more than one")
+        raise ValueError(f"the library has no {min(names)}, or more than one")
     data = bytearray(library)
     offset, address, room = _room(elf)
-    code = _CODE[elf["e_machine"]](address, originals.pop())
-    if len(code) > room or any(data[offset : offset + len(code)]):
+    # What was changed before is followed by more zeros than our functions have within them.
+    while room > _ALIGNED and any(data[offset : offset + _ALIGNED]):
+        offset, address, room = offset + _ALIGNED, address + _ALIGNED, room - _ALIGNED
+    added = code(address, originals.pop())
+    if len(added) > room or any(data[offset : offset + len(added)]):
         raise ValueError("the library has no room for code")
-    data[offset : offset + len(code)] = code
+    data[offset : offset + len(added)] = added
     for place in places:
         struct.pack_into("<Q", data, place, address)
     return bytes(data)

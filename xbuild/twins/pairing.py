@@ -23,6 +23,7 @@ from xbuild.model.native import here
 from xbuild.model.policy import Equivalent, Policy, Tool, upstream
 from xbuild.model.rules import Rules, together
 from xbuild.model.toolchain import Toolchain
+from xbuild.twins.arithmetic import fuses
 
 SHIM, LATE_SHIM = "libxbuild.so", "libxbuildl.so"
 
@@ -33,7 +34,7 @@ class Refusal(Enum):
     """Why a program has no twin: the user or the recipe has switched it off; or the target's file is none that could
     have one, is not as its package brought it, or has another version than the native one; or it would have one if the
     recipe asked for it; or native programs are lacking that it works with; or it could not go on in a build of this
-    recipe.
+    recipe; or it would compute otherwise.
     """
 
     SWITCHED_OFF = auto()
@@ -45,6 +46,7 @@ class Refusal(Enum):
     LACKING = auto()
     ABSENT = auto()
     LATE = auto()
+    ARITHMETIC = auto()
 
     @property
     def by_roots(self) -> bool:
@@ -70,7 +72,7 @@ class Twin:
 
     target_path: real path of the file in the target root that it stands in for. architecture: one of the machine's two.
     version: of its native package, without the suffixes that the policy ignores. source: the native file's path.
-    layer: it lies in a native layer.
+    layer: it lies in a native layer. computes: it needs functions whose last digits depend on the processor.
     """
 
     tool: str
@@ -80,6 +82,7 @@ class Twin:
     version: str
     source: str
     layer: bool = False
+    computes: bool = False
 
     @property
     def program(self) -> str:
@@ -331,6 +334,11 @@ class _Judge:
         """Why the twin may not stand in for the file at `place`, which is `path` inside; None if it may."""
         if self._removed & {twin.tool, self._policy.group_of(twin.tool), PurePosixPath(path).name}:
             return Cause(Refusal.REMOVED, "taken away by the recipe")
+        if twin.computes and not here().computes_as(self._toolchain.traits):
+            return Cause(Refusal.ARITHMETIC, "this machine's processor rounds otherwise than the target's")
+        # Those of the root were tried (tests/e2e/probes/arithmetic.yml).
+        if twin.layer and "fused" in self._toolchain.traits and is_elf(place) and fuses(place.read_bytes()):
+            return Cause(Refusal.ARITHMETIC, "its own code rounds as no code of this machine does")
         if place.is_symlink() or not is_elf(place):
             return Cause(Refusal.UNFIT, "it is no ELF file in the target root")
         try:

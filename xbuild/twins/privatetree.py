@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from xbuild.base import log, paths
@@ -18,7 +19,7 @@ from xbuild.sandbox import run as sandboxes
 from xbuild.sandbox.mounts import Bind, Overlay
 from xbuild.sandbox.view import TMP, RootView
 from xbuild.twins import pairing
-from xbuild.twins.arithmetic import without_fused
+from xbuild.twins.arithmetic import imported, with_short_strtold, without_fused
 from xbuild.twins.closure import closure, contents
 from xbuild.twins.gcctable import as_native
 from xbuild.twins.limits import without_address_limits
@@ -48,7 +49,8 @@ while read -r architecture triplet own_target compiler; do
     names="-DMACHINE=\\"$MACHINE\\" -DPRIVATE=\\"$own\\" -DTRIPLET=\\"$TRIPLET\\" -DNATIVE_TRIPLET=\\"$triplet\\""
     names="$names -DLAYER=\\"$LAYER\\" -DOWN_TARGET=$own_target"
     $compiler $flags $link $names -shared -fPIC -o "private/$architecture/lib/$SHIM" sources/shim.c
-    $compiler $flags $link $names -shared -fPIC -DLATE -o "private/$architecture/lib/$LATE_SHIM" sources/shim.c
+    $compiler $flags $link $names -shared -fPIC -DLATE -D"INEXACT_FUNCTIONS=$INEXACT" \\
+        -o "private/$architecture/lib/$LATE_SHIM" sources/shim.c
     echo "$own/lib" > directories
     ldconfig -X -f directories -C "$own/c"
 done < widths
@@ -125,6 +127,7 @@ def make(staging: Path, trees: Mapping[str, Path], policy: Policy, toolchain: To
         "TRIPLET": toolchain.triplet,
         "PRIVATE": paths.PRIVATE,
         "LAYER": paths.LAYER,
+        "INEXACT": " ".join(f"INEXACT({name})" for name in toolchain.inexact),
     }
     widths = []
     for name in trees:
@@ -162,7 +165,7 @@ def _copy(tree: Tree, architecture: str, private: Path, policy: Policy, toolchai
         for name in libraries.keys() - placed.keys():
             _write(directory / "lib" / name, contents(tree, libraries[name]))
         placed |= libraries
-        kept.append(twin)
+        kept.append(replace(twin, computes=not imported(program).isdisjoint(here().fused.functions)))
     loader = next(iter((directory / "lib").glob("ld-linux*")))
     for name, preload in ((PLAIN_LOADER, "none"), (SHIM_LOADER, "shp"), (LATE_LOADER, "slp")):
         _write(directory / name, patched_loader(loader.read_bytes(), architecture, triplet, preload))
@@ -175,10 +178,32 @@ def _copy(tree: Tree, architecture: str, private: Path, policy: Policy, toolchai
             library.write_bytes(without_address_limits(library.read_bytes()))
         except ValueError as error:
             log.warn(f"native shells can lock out the emulator by ulimit -v: {error}")
-        mathematics = directory / "lib/libm.so.6"
-        if "unfused" in toolchain.traits and mathematics.exists():
-            mathematics.write_bytes(without_fused(mathematics.read_bytes()))
-    return kept
+        if "long-double-64" in toolchain.traits:
+            _shorten(library)
+    exact = _computes(directory / "lib/libm.so.6", architecture, toolchain)
+    return [twin for twin in kept if exact or not twin.computes]
+
+
+def _shorten(library: Path) -> None:
+    try:
+        library.write_bytes(with_short_strtold(library.read_bytes()))
+    except ValueError as error:
+        log.warn(f"the printf of native shells may round otherwise: {error}")
+
+
+def _computes(library: Path, architecture: str, toolchain: Toolchain) -> bool:
+    """Whether programs of this architecture compute as the target's with the libm `library`; it is changed for that."""
+    if architecture != here().name:
+        return architecture == toolchain.architecture
+    # What the processor decides is asked where programs are paired.
+    if not library.exists() or "unfused" not in toolchain.traits or not here().computes_as(toolchain.traits):
+        return True
+    try:
+        library.write_bytes(without_fused(library.read_bytes()))
+    except ValueError as error:
+        log.warn(f"programs that compute run emulated: {library.name} cannot be changed: {error}")
+        return False
+    return True
 
 
 def _require_one_each(libraries: Mapping[str, str], placed: Mapping[str, str]) -> None:
@@ -191,6 +216,9 @@ def _require_one_each(libraries: Mapping[str, str], placed: Mapping[str, str]) -
 def _program(tree: Tree, twin: Twin, policy: Policy, toolchain: Toolchain) -> bytes:
     tool = policy.tools[twin.tool]
     data = contents(tree, twin.source)
+    # A module's program begins again for it.
+    if not (tool.loads_modules or tool.module) and (odd := imported(data).intersection(toolchain.inexact)):
+        raise ValueError(f"it needs {', '.join(sorted(odd))}, which no native library computes to the last bit")
     for old, new in tool.replace_strings.items():
         data = replace_string(
             data, pairing.fill(old, toolchain, twin.source), pairing.fill(new, toolchain, twin.source)
