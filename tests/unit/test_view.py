@@ -159,6 +159,7 @@ def test_an_apt_run(tmp_path: Path, private: Path | None) -> None:
         Tmpfs("/m/tmp", "1777"),
         Proc("/m/proc"),
         *(replace(mount, target=f"/m{mount.target}") for mount in (OURS[1:3] if private else ())),
+        *([Bind(f"{tmp_path}/record", "/m/.xbuild/record")] if private else []),
     )
 
 

@@ -19,7 +19,7 @@ from xbuild.model.native import here
 from xbuild.model.nativeroot import native_packages
 from xbuild.model.policy import Policy
 from xbuild.model.toolchain import Toolchain
-from xbuild.roots import apt, mirror
+from xbuild.roots import apt, mirror, twinned
 from xbuild.roots.contents import Packages, contents, installed, makers
 from xbuild.roots.imported import Imported
 from xbuild.roots.imported.tree import ForeignTree
@@ -185,7 +185,7 @@ class Roots:
 
         def make(staging: Path) -> None:
             with log.step(f"target root: {self.toolchain.distribution.suite} for {name}"):
-                self._bootstrap(staging, question, self._foreign())
+                self._make(staging, partial(self._bootstrap, question), self.resolver.packages(question))
 
         return self.ensured("roots", question, self.base_value, f"the root of {name}", make) / "root"
 
@@ -199,11 +199,10 @@ class Roots:
         def make(staging: Path) -> None:
             with log.step(f"build dependencies: {' '.join(question.packages)}"):
                 if self.imported is not None:
-                    self.making(staging, self._foreign(self.tree(()))).install_inside(base, question.packages)
+                    self._make(staging, lambda making: making.install_inside(base, question.packages), self.tree(()))
                     return
-                answer = self.resolver.place(question)
-                self.making(staging, self._foreign()).install(base, question.packages, answer)
-                held = self.resolver.packages(question)
+                answer, held = self.resolver.place(question), self.resolver.packages(question)
+                self._make(staging, lambda making: making.install(base, question.packages, answer), held)
                 require_same(held, Tree([staging / "upper", base]), "root with the build dependencies")
 
         value = partial(self.layer_value, packages)
@@ -284,7 +283,7 @@ class Roots:
 
         def make(staging: Path) -> None:
             with log.step(f"emulator of machines: {self.toolchain.distribution.suite}"):
-                self._bootstrap(staging, question, None)
+                self._bootstrap(question, self.making(staging, None))
 
         value = partial(self.machine_value, packages)
         return self.ensured("roots", question, value, "the emulator of machines", make) / "root"
@@ -305,7 +304,8 @@ class Roots:
         complaint, hint = f"the package {name} could not be had", "is the network there?"
         words = [f"{name}={text.split()[0]}", str(folder)]
         answer = self.resolver.place(question)
-        self.making(staging, self._foreign()).with_apt(self.base(), apt.UNPACK, words, answer, complaint, hint)
+        making = self.making(staging, self._foreign({}, frozenset()))
+        making.with_apt(self.base(), apt.UNPACK, words, answer, complaint, hint)
         return folder
 
     def _native_root(self, architecture: str) -> Path:
@@ -313,7 +313,7 @@ class Roots:
 
         def make(staging: Path) -> None:
             with log.step(f"native root: {self.toolchain.distribution.suite} for {architecture}"):
-                self._bootstrap(staging, question, None)
+                self._bootstrap(question, self.making(staging, None))
 
         value = partial(self.native_value, architecture)
         return self.ensured("roots", question, value, f"the native root {architecture}", make) / "root"
@@ -331,29 +331,22 @@ class Roots:
             self.resolver.renew(question)
             return self.store.ensure(kind, value(), what, make)
 
-    def _foreign(self, base: Tree | None = None) -> Foreign | None:
-        """What lets programs of the target run in a root while it is made; None if the machine does.
+    def _make(self, staging: Path, work: Callable[[Making], None], held: Packages | Tree) -> None:
+        """Let `work` fill `staging` with the twins there are for `held`, see `twinned`."""
+        twinned.make(staging, self.store, lambda without: work(self.making(staging, self._foreign(held, without))))
 
-        base: a root whose files are as they were, so that twins are by files. While dpkg still writes the tree, no file
-        has a known state: only paths are compared, and only dpkg writes.
-        """
+    def _foreign(self, held: Packages | Tree, without: frozenset[str]) -> Foreign | None:
+        """What lets programs of the target run in a root while it is made; None if the machine does."""
         if self.toolchain.native:
             return None
         natives, policy = self.natives(), self.policy
         assert policy is not None
 
-        # Modules arrive before their partners can be told.
-        loaders = {twin.target_path for twin in natives.twins if policy.tools[twin.tool].loads_modules}
-
         def hook(destination: Path, view: str) -> Hook:
             entries: Sequence[table.Entry] = ()
-            if self.substituted and base is not None:
-                entries = pairing.pair(natives.twins, base, policy, self.toolchain, libc=self.libc).entries
-                entries = [entry for entry in entries if entry.path not in loaders]
-            elif self.substituted:
-                entries = [entry for _, entry in pairing.entries(natives.twins, policy, self.toolchain).values()]
-                entries = [entry for entry in entries if not entry.module and entry.path not in loaders]
-            return self.hook(self.dispatcher(entries, destination, view=view, record=False))
+            if self.substituted:
+                entries = twinned.entries(natives.twins, held, policy, self.toolchain, libc=self.libc, without=without)
+            return self.hook(self.dispatcher(entries, destination, view=view))
 
         return Foreign(natives.private, hook)
 
@@ -361,8 +354,8 @@ class Roots:
         """What makes a root or layer in `staging`."""
         return Making(self.store, staging, self.toolchain, foreign)
 
-    def _bootstrap(self, staging: Path, question: Question, foreign: Foreign | None) -> None:
-        self.making(staging, foreign).bootstrap(question, self.resolver.place(question))
+    def _bootstrap(self, question: Question, making: Making) -> None:
+        making.bootstrap(question, self.resolver.place(question))
         # What is only unpacked has no list of what it has.
         if question.variant != "extract":
-            require_same(self.resolver.packages(question), Tree([staging / "root"]), question.what)
+            require_same(self.resolver.packages(question), Tree([making.staging / "root"]), question.what)

@@ -7,18 +7,28 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from xbuild.base import paths
+from xbuild.base.errors import MachineError
+from xbuild.formats import record
 from xbuild.model.toolchain import Toolchain
 from xbuild.roots import apt
 from xbuild.roots.network import layer_of, make_network
 from xbuild.roots.resolve import Question
 from xbuild.sandbox import idmap
 from xbuild.sandbox import run as sandboxes
-from xbuild.sandbox.mounts import Proc
+from xbuild.sandbox.mounts import Bind, Mount, Proc
 from xbuild.sandbox.view import TMP, RootView
 from xbuild.store.local import Store
 
+_RECORD = Path(paths.RECORD).name
+
 Hook = tuple[tuple[str, ...], Path | None]
 """How the kernel comes to start a dispatcher, see `Roots.hook`."""
+
+
+class TwinsTooLateError(MachineError):
+    """Twins could not go on, nor begin again: what they were to make is not made. programs: by their real paths."""
+
+    programs: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -50,7 +60,7 @@ class Making:
         """Make a root at `root`. answer: what was resolved for `question`; nothing else is to be had for it."""
         staging, foreign, packages = self.staging, self.foreign, question.packages
         idmap.own(staging)
-        mounts, (seen, index, *private) = apt.shown(staging, answer, *([foreign.private] if foreign else []))
+        mounts, (seen, index, *private) = self._window(answer)
         registrations, shown = foreign.hook(staging / "dispatcher", str(private[0])) if foreign else ((), None)
         command = ["mmdebstrap", "--mode=root", f"--variant={question.variant}"]
         command += [f"--architectures={question.architecture}"]
@@ -62,17 +72,18 @@ class Making:
         command += [f"--customize-hook={apt.CUSTOMIZE}"]
         if foreign:
             inside = f'"$1{paths.PRIVATE}"'
-            command += [f"--setup-hook=mkdir {inside} && mount --bind {private[0]} {inside}"]
+            # With the record over it.
+            command += [f"--setup-hook=mkdir {inside} && mount --rbind {private[0]} {inside}"]
             if shown:
                 place = f'"$1{paths.DISPATCH}"'
                 command += [f"--setup-hook=mount --bind {seen / shown.name} {place}"]
                 command += [f"--customize-hook=umount {place}"]
-            command += [f"--customize-hook=umount {inside}"]
+            command += [f"--customize-hook=umount --recursive {inside}"]
         command += [self.toolchain.distribution.suite, str(seen / "root"), str(index / "sources.list")]
         sandbox = apt.machine_sandbox(seen, (Proc(), *mounts), registrations)
-        apt.run_logged(staging, sandbox, command, "the root could not be made")
-        # It names a place of this store.
-        self.store.discard(staging / "dispatcher")
+        self._run(sandbox, command, "the root could not be made")
+        # The first names a place of this store.
+        self._discard("dispatcher", _RECORD)
 
     def install_inside(self, base: Path, packages: Sequence[str]) -> None:
         """As `install`, by the root's own apt in the root: its configuration and its keys are somebody else's."""
@@ -93,9 +104,8 @@ class Making:
         )  # fmt: skip
         command = ["sh", "-uc", apt.INSTALL_INSIDE, "sh", *apt.INSIDE, "--no-upgrade", "install", "--", *packages]
         hint = "do the root's own package sources answer? `invoke shell --root` is a place to look"
-        apt.run_logged(staging, sandbox, command, "installing build dependencies in the imported root failed", hint)
-        for name in ("merged", "dispatcher", "network", "work"):
-            self.store.discard(staging / name)
+        self._run(sandbox, command, "installing build dependencies in the imported root failed", hint)
+        self._discard("merged", "dispatcher", "network", "work", _RECORD)
 
     def install(self, base: Path, packages: Sequence[str], answer: Path) -> None:
         """Install `packages`, as resolved in `answer`, over the root `base`; what changes goes to `upper`."""
@@ -106,10 +116,10 @@ class Making:
         self, base: Path, script: str, words: Sequence[str], answer: Path, complaint: str, hint: str
     ) -> None:
         """Run a shell script whose apt works on `base`, with changes going to `upper`. answer: all that it can get."""
-        staging, foreign = self.staging, self.foreign
+        staging = self.staging
         sandboxes.give_tree(0, tops=[_made(staging / name) for name in ("upper", "work", "merged")])
         idmap.own(staging)
-        window, (seen, index, *private) = apt.shown(staging, answer, *([foreign.private] if foreign else []))
+        window, (seen, index, *private) = self._window(answer)
         merged = str(seen / "merged")
         registrations, view = self.seen(base, str(private[0]) if private else "")
         config = staging / "apt.conf"
@@ -118,9 +128,8 @@ class Making:
         command = ["sh", "-c", script, "sh", *words]
         env = {"APT_CONFIG": str(seen / config.name), "DEBIAN_FRONTEND": "noninteractive"}
         sandbox = apt.machine_sandbox(seen, (Proc(), *window, *view.mounts(merged)), registrations, env)
-        apt.run_logged(staging, sandbox, command, complaint, hint)
-        for name in ("merged", "apt.conf", "dispatcher", "work"):
-            self.store.discard(staging / name)
+        self._run(sandbox, command, complaint, hint)
+        self._discard("merged", "apt.conf", "dispatcher", "work", _RECORD)
 
     def seen(self, base: Path, private: str) -> tuple[tuple[str, ...], RootView]:
         """Lines for the kernel, and `base` with changes going to `staging`. private: `view` of `Foreign.hook`."""
@@ -128,7 +137,38 @@ class Making:
         if self.foreign is None:
             return (), view
         registrations, dispatcher = self.foreign.hook(self.staging / "dispatcher", private)
-        return registrations, replace(view, private=self.foreign.private, dispatcher=dispatcher)
+        return registrations, replace(
+            view, private=self.foreign.private, dispatcher=dispatcher, record=self._recorded()
+        )
+
+    def _window(self, answer: Path) -> tuple[list[Mount], list[Path]]:
+        """As `apt.shown`, of `staging`, `answer` and the private tree, over whose file `record` the record lies."""
+        if self.foreign is None:
+            return apt.shown(self.staging, answer)
+        mounts, places = apt.shown(self.staging, answer, self.foreign.private)
+        return [*mounts, Bind(str(self._recorded()), f"{places[-1]}/{_RECORD}")], places
+
+    def _recorded(self) -> Path:
+        """The record of what runs, which every user of the root may write to."""
+        file = self.staging / _RECORD
+        file.touch()
+        file.chmod(0o666)
+        return file
+
+    def _run(self, sandbox: sandboxes.Sandbox, command: Sequence[str], complaint: str, hint: str = apt.NETWORK) -> None:
+        """As `apt.run_logged`. Raises TwinsTooLateError, however the command ended: a script may have gone on."""
+        try:
+            apt.run_logged(self.staging, sandbox, command, complaint, hint)
+        finally:
+            if late := record.late(self.staging / _RECORD):
+                message = f"{', '.join(sorted(late))} asked for a library that is only there for the target"
+                error = TwinsTooLateError(message, hint="report it")
+                error.programs = late
+                raise error
+
+    def _discard(self, *names: str) -> None:
+        for name in names:
+            self.store.discard(self.staging / name)
 
 
 def _made(path: Path) -> Path:
