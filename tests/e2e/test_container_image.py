@@ -36,6 +36,8 @@ pytestmark = pytest.mark.e2e
 
 EXE = "/proc/./self/exe"
 TWINS = "/.xbuild/amd64"
+PACKAGES = ("libsub-name-perl",)
+"""What the image has besides: a compiled module."""
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -112,7 +114,8 @@ def image(command_line: Xbuild) -> Iterator[Image]:
     place = Path(tempfile.mkdtemp(prefix="xbuild-test-"))
     place.chmod(0o755)
     layout, tree = place / "oci", _made(place / "tree")
-    told = command_line("export", "--target", "armhf", "--oci", str(layout), "--compression", "zstd", "--json").json
+    words = ("--target", "armhf", "--packages", ",".join(PACKAGES), "--compression", "zstd")
+    told = command_line("export", *words, "--oci", str(layout), "--json").json
     index = json.loads((layout / "index.json").read_text())
     manifest = json.loads(_blob(layout, index["manifests"][0]["digest"]).read_text())
     for layer in manifest["layers"]:
@@ -177,6 +180,13 @@ def test_a_build_in_a_container_is_native_but_for_what_it_built(container: Conta
     wanted = {"dash", "make", "arm-linux-gnueabihf-gcc-14", "cc1", "arm-linux-gnueabihf-as", "collect2", "readlink"}
     assert wanted <= native
     assert [known.path for known in execs if not known.native] == ["/tmp/hello", "/usr/bin/uname", "/usr/bin/od"]
+
+
+def test_a_compiled_module_is_native_too(container: Container) -> None:
+    said, execs = container.recorded("perl -MSub::Name -e 'print $INC{qq(Sub/Name.pm)}'")
+    assert said == "/usr/lib/arm-linux-gnueabihf/perl5/5.40/Sub/Name.pm"
+    perls = [known for known in execs if known.path == "/usr/bin/perl"]
+    assert [(known.verdict, known.native) for known in perls] == [(Choice.TWIN, True)]
 
 
 def test_the_same_without_native_tools(container: Container) -> None:
@@ -297,7 +307,8 @@ def test_where_a_registration_of_its_own_is_refused(container: Container) -> Non
 
 def test_the_layer_is_the_upper_one_of_the_image(image: Image, command_line: Xbuild, tmp_path: Path) -> None:
     """Made a second time, it has the same bytes."""
-    told = command_line("export", "--layer", "--tar", str(tmp_path / "layer.tar"), "--json").json
+    words = ("--packages", ",".join(PACKAGES), "--tar", str(tmp_path / "layer.tar"))
+    told = command_line("export", "--layer", *words, "--json").json
     assert told["digest"] == image.told["layers"][1]["diff_id"]
     assert told["twins"] == image.told["twins"] > 100
     listed = subprocess.run(["tar", "-tvf", tmp_path / "layer.tar"], capture_output=True, text=True, check=True).stdout
@@ -308,7 +319,7 @@ def test_the_layer_is_the_upper_one_of_the_image(image: Image, command_line: Xbu
 def test_the_root_has_the_same_bytes_again(image: Image, cache: Path, tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     toolchain = load_toolchain("armhf", CHECKOUT)
-    layers = Roots(Store(paths.cache(), remove_tree), toolchain, None).layers(())
+    layers = Roots(Store(paths.cache(), remove_tree), toolchain, None).layers(PACKAGES)
     epoch = epoch_of(Tree(layers))
     write_root(layers, tmp_path, tmp_path / "root.tar", epoch)
     assert f"sha256:{file_sha256(tmp_path / 'root.tar')}" == image.told["layers"][0]["diff_id"]

@@ -64,7 +64,7 @@ static int write_file(const char *path, const void *data, size_t size, int flags
 /* A whole small file, with a NUL behind it; NULL if it cannot be read. */
 static char *read_file(const char *path, size_t *size)
 {
-    static const size_t most = 1 << 20;
+    static const size_t most = TABLE_SIZE + (1 << 20);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     char *data = mmap(NULL, most, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     ssize_t got = 1;
