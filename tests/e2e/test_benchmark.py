@@ -18,7 +18,7 @@ from xbuild.proof.bench import ladder
 
 pytestmark = pytest.mark.e2e
 
-# Something for each rung of the ladder: compilers, linker, shell, small tools, make, an archiver, and patch.
+# Something for each rung of the ladder: compilers, linker, shell, small tools, make, an archiver, perl, and patch.
 _MAKEFILE = """
 all: answer
 answer: answer.o
@@ -26,7 +26,7 @@ answer: answer.o
 \tfor i in 1 2 3; do expr $$i | sed s/1/2/ | grep -v x | awk '{ print $$1 }'; done
 \t(cd . && pwd)
 \ttar czf answer.tar.gz answer.c
-\tpatch --version
+\tpatch --version; perl -e 1
 answer.o: answer.c
 \t$(CC) -c -o $@ $<
 """

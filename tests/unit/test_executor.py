@@ -35,6 +35,7 @@ REQUESTS = st.builds(
     suite=st.none() | TEXT,
     root=st.none() | TEXT,
     without=st.frozensets(TEXT),
+    emulate=st.frozensets(TEXT),
     grouped=st.booleans(),
     servers=st.lists(TEXT, max_size=3).map(tuple),
     here=HERE,

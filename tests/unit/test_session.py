@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from xbuild.base.errors import UsageError
 from xbuild.formats.debian import Tree
 from xbuild.formats.elf import read_elf
-from xbuild.model.load import load_toolchain, toolchain_names
+from xbuild.model.load import load_policy, load_toolchain, toolchain_names
 from xbuild.sandbox.mounts import Bind, Text
 from xbuild.session import files, program
 from xbuild.session.root import Origin, _is_doubtful
+from xbuild.session.shell import STATUS, tell_installed
+from xbuild.twins.pairing import Twin
 
 DATA = Path(__file__).parent / "data"
 CHECKOUT = Path(__file__).parents[2]
@@ -242,3 +245,25 @@ def test_a_file_of_a_foreign_layer_must_be_its_package_s(tmp_path: Path) -> None
     assert not _is_doubtful(tree, "/usr/bin/nothing", source)
     made(upper / "usr/bin/own", "own")
     assert _is_doubtful(tree, "/usr/bin/own", source)
+
+
+def test_what_came_meanwhile_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    upper, base = tmp_path / "upper", tmp_path / "base"
+    sed, bison = (f"Package: {name}\nStatus: install ok installed\nVersion: 1\n\n" for name in ("sed", "bison"))
+    made(base / "var/lib/dpkg/status", sed)
+    made(base / "var/lib/dpkg/info/sed.list", "/usr/bin/sed\n")
+    names = ("sed", "bison", "yacc")
+    twins = tuple(Twin("sed", f"/usr/bin/{name}", "amd64", name, "1", f"/usr/bin/{name}") for name in names)
+    roots = SimpleNamespace(policy=load_policy(ARMHF), natives=lambda: SimpleNamespace(twins=twins))
+    before = Tree([base]).text(STATUS)
+    tell_installed(roots, Tree([upper, base]), before, "tools")  # type: ignore[arg-type]
+    assert capsys.readouterr().err == ""
+    made(upper / "var/lib/dpkg/status", sed + bison)
+    made(upper / "var/lib/dpkg/info/bison.list", "/usr/bin/bison\n/usr/share/bison\n")
+    tell_installed(roots, Tree([upper, base]), before, "tools")  # type: ignore[arg-type]
+    assert capsys.readouterr().err == (
+        "installed meanwhile, and emulated up to here: bison; "
+        "in `invoke shell --keep tools` they run natively the next time\n"
+    )
+    tell_installed(roots, Tree([upper, base]), before, None)  # type: ignore[arg-type]
+    assert "bison; with --keep NAME they stay, and run natively the next time" in capsys.readouterr().err

@@ -11,21 +11,23 @@ from typing import Any
 
 import pytest
 
-from xbuild.base.errors import LateError
+from xbuild.base.errors import LateError, UsageError
 from xbuild.build import phases, taught
 from xbuild.build.executor import Event
 from xbuild.build.ground import Ground
 from xbuild.build.plan import Step
 from xbuild.build.prepared import prepared
 from xbuild.build.request import Here, Request
-from xbuild.build.subject import Subject, read
+from xbuild.build.subject import Subject, _emulating, read
 from xbuild.build.work import Timed, Work
 from xbuild.dispatcher.table import Entry
 from xbuild.formats.debian import Tree
+from xbuild.model.load import load_policy, load_toolchain
+from xbuild.model.recipe import Twins
 from xbuild.store.carry import STAYING
 from xbuild.store.local import KINDS, Store
 from xbuild.store.usage import described
-from xbuild.twins.pairing import Pairs, Refusal, Twin
+from xbuild.twins.pairing import Pairs, Refusal, Twin, require_names
 
 PROJECT = Path(__file__).resolve().parents[2]
 PROGRAMS = ("/usr/bin/gawk", "/usr/bin/perl", "/usr/bin/python3.13")
@@ -193,3 +195,20 @@ def test_a_tree_that_the_user_goes_on_with_is_not_thrown_away(tries: Any, subjec
     work, _ = tries(late(PROGRAMS[1]), None, start="unpack")
     work.run_through([], 0, 3)
     assert [first for first, _ in work.begun] == [0, 0]
+
+
+def test_what_the_user_wants_emulated_is_as_if_the_recipe_said_so(store: Store) -> None:
+    asked = read(Request("zlib", "armhf", emulate=frozenset({"perl"})), store)
+    assert asked.recipe.twins.remove == ("perl",)
+    assert asked.command_line().endswith("--emulate perl")
+    own = asked.recipe.model_copy(update={"twins": Twins(add=("perl", "gawk"), remove=("sed",))})
+    assert _emulating(own, frozenset({"perl"})).twins == Twins(add=("gawk",), remove=("perl", "sed"))
+
+
+def test_a_name_that_takes_nothing_away_is_no_name() -> None:
+    policy = load_policy(load_toolchain("armhf", PROJECT))
+    assert policy is not None
+    twins = [Twin("gcc", "/usr/bin/arm-linux-gnueabihf-gcc-14", "amd64", "gcc", "14", "/usr/bin/gcc")]
+    require_names({"gcc", policy.group_of("gcc"), "arm-linux-gnueabihf-gcc-14"}, twins, policy)
+    with pytest.raises(UsageError, match="no native tool is called 'gccc'; did you mean 'gcc'"):
+        require_names({"gccc", "gcc"}, twins, policy)

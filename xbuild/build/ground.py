@@ -46,6 +46,7 @@ def _pairs(subject: Subject, natives: Natives | None, tree: Tree) -> pairing.Pai
     roots, request, twins = subject.roots, subject.request, subject.recipe.twins
     if roots.policy is None or natives is None or not subject.mode.twins:
         return pairing.Pairs((), (), ())
+    pairing.require_names(request.emulate, natives.twins, roots.policy)
     pairs = pairing.pair(
         natives.twins,
         tree,
@@ -60,12 +61,15 @@ def _pairs(subject: Subject, natives: Natives | None, tree: Tree) -> pairing.Pai
     return pairs.without(heeded(subject, tree))
 
 
-def furnish(subject: Subject, ground: Ground, place: WorkPlace) -> Root:
-    """What the build at `place`, which is there, sees as `/`; its dispatcher, and what the mode brings, lie there."""
+def furnish(subject: Subject, ground: Ground, place: WorkPlace, *, record: bool = True) -> Root:
+    """What the build at `place`, which is there, sees as `/`; its dispatcher, and what the mode brings, lie there.
+
+    record: each exec is written down.
+    """
     site, natives = ground.site, ground.natives
     if natives is None:
         return Root(site.layers, None, ())
-    dispatcher = site.roots.dispatcher(ground.pairs.table, place.dispatcher)
+    dispatcher = site.roots.dispatcher(ground.pairs.table, place.dispatcher, record=record)
     registrations, shown = site.roots.hook(dispatcher)
     machine = subject.mode.machine(site)
     layer = natives.layer

@@ -32,8 +32,9 @@ class Request:
 
     recipe, target: names of files of the project, or paths. snapshot: a day, or a time, whose archive is taken. root:
     name or path of an imported root, instead of the recipe's. without: real paths, in the root, of programs that are to
-    have no twin. grouped: tools of a group switch together. servers: machines of the user's own, in distcc's words
-    (distcc(1), "HOST SPECIFICATIONS"); () is a server of ours. locked: the recipe's lock file counts.
+    have no twin. emulate: as the recipe's `twins: {remove: [...]}`, besides. grouped: tools of a group switch together.
+    servers: machines of the user's own, in distcc's words (distcc(1), "HOST SPECIFICATIONS"); () is a server of ours.
+    locked: the recipe's lock file counts.
     """
 
     recipe: str
@@ -43,6 +44,7 @@ class Request:
     snapshot: str | None = None
     root: str | None = None
     without: Annotated[frozenset[str], PlainSerializer(sorted, return_type=Sequence[str])] = frozenset()
+    emulate: Annotated[frozenset[str], PlainSerializer(sorted, return_type=Sequence[str])] = frozenset()
     grouped: bool = True
     servers: tuple[str, ...] = ()
     locked: bool = True
@@ -55,5 +57,6 @@ class Request:
         words += ["--snapshot", self.snapshot] if self.snapshot else []
         words += ["--root", self.root] if self.root else []
         words += ["--without", ",".join(sorted(self.without))] if self.without else []
+        words += ["--emulate", ",".join(sorted(self.emulate))] if self.emulate else []
         words += ["--distcc-hosts", " ".join(self.servers)] if self.servers else []
         return process.show(words)

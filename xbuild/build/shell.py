@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from xbuild.base import log
-from xbuild.base.errors import SourceError, UsageError
+from xbuild.base.errors import LateError, SourceError, UsageError
 from xbuild.build import outputs, phases
 from xbuild.build.environment import VARIABLES, Job, Root, sandbox
 from xbuild.build.ground import furnish, lay
+from xbuild.build.late import require_nothing_late
 from xbuild.build.prepared import prepared
 from xbuild.build.standing import artifact
 from xbuild.build.subject import Subject
@@ -27,7 +28,7 @@ def shell(subject: Subject, command: Sequence[str], *, with_artifact: bool = Fal
     """Run `command` (interactively a shell if it is empty) as a phase would run; give its exit code.
 
     with_artifact: lay the finished artifact over the root. as_root: as a phase that runs as root. Raises UsageError if
-    there is no artifact, or no phase of the recipe runs as root.
+    there is no artifact, or no phase of the recipe runs as root; LateError, at the end, if a twin could not go on.
     """
     if as_root and not subject.recipe.build.as_root:
         raise UsageError(f"no phase of {subject.title} runs as root", hint="`build.as-root` names those that do")
@@ -42,11 +43,26 @@ def shell(subject: Subject, command: Sequence[str], *, with_artifact: bool = Fal
             _tell_changed(subject)
         env = {**subject.variables(progress.epoch), "TERM": os.environ.get("TERM", "dumb")}
         over = (_artifact(subject),) if with_artifact else ()
-        root = furnish(subject, lay(subject), place)
+        root = furnish(subject, lay(subject), place, record=False)
         code = _run(subject, root, Job(tuple(command), env, over=over, changes=True, root=as_root))
+        late = _late(subject, root)
         if not progress.records and command:
             store.discard(place.path)
+        if late is not None:
+            raise late
         return code if code >= 0 else 128 - code
+
+
+def _late(subject: Subject, root: Root) -> LateError | None:
+    """There is no phase to begin again here: so the user is told, whatever the command made of it."""
+    if root.private is None or root.machine is not None:
+        return None
+    where, way = f"shell of {subject.title}", "the same once more with  --emulate {}"
+    try:
+        require_nothing_late(subject.place.marks, where, way=way)
+    except LateError as error:
+        return error
+    return None
 
 
 def _artifact(subject: Subject) -> Path:

@@ -145,7 +145,7 @@ def read(request: Request, store: Store | None = None) -> Subject:
     project = paths.project()
     store = store or open_store()
     plain = load_toolchain(request.target, project)
-    recipe = load_recipe(request.recipe, plain, project)
+    recipe = _emulating(load_recipe(request.recipe, plain, project), request.emulate)
     mode = mode_of(request.mode)
     imported = _imported(request.root or recipe.root, plain, store, project)
     # The native roots are those of the suite, whatever the target root is.
@@ -174,6 +174,17 @@ def read(request: Request, store: Store | None = None) -> Subject:
         lacking=lacking,
         place=WorkPlace(store.root / "work" / work_name(recipe, toolchain, mode.name, _root_name(imported))),
     )
+
+
+def _emulating(recipe: Recipe, names: frozenset[str]) -> Recipe:
+    """The recipe with these names among those whose twins it takes away."""
+    if not names:
+        return recipe
+    own = recipe.twins
+    twins = own.model_copy(
+        update={"remove": tuple(sorted({*own.remove, *names})), "add": tuple(n for n in own.add if n not in names)}
+    )
+    return recipe.model_copy(update={"twins": twins})
 
 
 def _root_name(imported: Imported | None) -> str:

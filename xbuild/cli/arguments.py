@@ -21,6 +21,7 @@ COMMON = {
     "root": "name of an imported root, or a path with a slash, in the place of the distribution's",
 }
 """Help of the options that many tasks have."""
+EMULATE = "names of tools or programs that are to run emulated, separated by commas: perl,python3.13"
 
 
 def request_of(
@@ -73,6 +74,11 @@ def names(option: str, text: str) -> list[str]:
     if "" in words:
         raise UsageError(f"{option} wants names, separated by commas, not {text!r}", hint=f"for example {option} a,b")
     return words
+
+
+def emulated(text: str) -> frozenset[str]:
+    """The names of --emulate. Raises UsageError for an empty one."""
+    return frozenset(names("--emulate", text)) if text else frozenset()
 
 
 def mode_words(text: str) -> list[str]:

@@ -13,7 +13,7 @@ from xbuild.build.environment import VARIABLES
 from xbuild.build.modes.table import mode_of
 from xbuild.build.shell import shell as build_shell
 from xbuild.build.subject import read
-from xbuild.cli.arguments import COMMON, names, request_of, switch, words_after
+from xbuild.cli.arguments import COMMON, EMULATE, emulated, names, request_of, switch, words_after
 from xbuild.cli.guard import guarded
 from xbuild.doctor import require
 from xbuild.model.load import load_toolchain
@@ -40,6 +40,7 @@ def _exit_code(returncode: int) -> int:
         "sysroot": "a directory that is / instead of the target root, such as /usr/arm-linux-gnueabihf",
         "keep": "the name of a system that `shell --keep` has made, to be / instead of the plain root",
         "native": "on (the default) or off: programs of the root that it starts run natively where they can",
+        "emulate": EMULATE,
         "trace": "tell afterwards, on stderr, which programs ran and how",
         "verbose": "tell more",
     },
@@ -53,6 +54,7 @@ def run(
     sysroot: str = "",
     keep: str = "",
     native: str = "on",
+    emulate: str = "",
     trace: bool = False,
     verbose: bool = False,
 ) -> int:
@@ -72,6 +74,7 @@ def run(
         sysroot=Path(sysroot).absolute() if sysroot else None,
         keep=keep or None,
         native=switch("--native", native),
+        emulate=emulated(emulate),
         trace=trace,
     )
     return _exit_code(run_program(words, options))
@@ -84,6 +87,7 @@ def run(
         **COMMON,
         "recipe": "a recipe, for a shell as its build has it; without one the whole system",
         "root": COMMON["root"],
+        "emulate": EMULATE,
         "artifact": "lay the recipe's finished artifact over the root",
         "as_root": "with a recipe: as a phase that runs as root",
         "keep": "without a recipe: keep the changes by this name, to go on with them another time",
@@ -100,6 +104,7 @@ def shell(
     suite: str = "",
     snapshot: str = "",
     root: str = "",
+    emulate: str = "",
     artifact: bool = False,
     as_root: bool = False,
     keep: str = "",
@@ -119,6 +124,7 @@ def shell(
             keep=keep or None,
             root=root or None,
             native=_bare_mode(mode, target),
+            emulate=emulated(emulate),
             binds=tuple(Path(name).absolute() for name in names("--bind", bind)) if bind else (),
         )
         require(native=load_toolchain(target, paths.project()).native)
@@ -126,7 +132,8 @@ def shell(
     if keep or bind:
         raise UsageError("--keep and --bind are for a shell without a recipe")
     name = _BARE if recipe == "bare" else recipe
-    subject = read(request_of(name, target, mode, suite, root, snapshot=snapshot or None))
+    without = emulated(emulate)
+    subject = read(request_of(name, target, mode, suite, root, snapshot=snapshot or None, emulate=without))
     require(native=subject.toolchain.native)
     return build_shell(subject, _command(words, f". {VARIABLES}; "), with_artifact=artifact, as_root=as_root)
 

@@ -22,7 +22,7 @@ from xbuild.build.standing import actions, facts, kept
 from xbuild.build.stepfiles import logged
 from xbuild.build.subject import read
 from xbuild.cli import binfmt
-from xbuild.cli.arguments import COMMON, number, request_of
+from xbuild.cli.arguments import COMMON, EMULATE, emulated, number, request_of
 from xbuild.cli.bisect import bisect
 from xbuild.cli.compare import compare
 from xbuild.cli.development import lint, run_tests
@@ -82,6 +82,7 @@ def _summary(result: Result) -> None:
         "fallback": "when the build fails, build again in this mode: emulated or distcc",
         "distcc-hosts": "mode distcc: machines of your own, as in DISTCC_HOSTS; the phases then have the network",
         "without": "real paths of programs that are to run emulated, separated by commas",
+        "emulate": EMULATE,
     },
 )
 @guarded
@@ -103,12 +104,13 @@ def build(
     fallback: str = "",
     distcc_hosts: str = "",
     without: str = "",
+    emulate: str = "",
 ) -> None:
     """Build a recipe for a target; the artifact comes to dist/."""
     log.configure(json=json, verbose=int(verbose))
     here = Here(jobs=number("--jobs", jobs), start=from_ or None, keep=keep)
     more: dict[str, Any] = {"servers": tuple(distcc_hosts.split()), "snapshot": snapshot or None}
-    more |= {"without": frozenset(filter(None, without.split(",")))}
+    more |= {"without": frozenset(filter(None, without.split(","))), "emulate": emulated(emulate)}
     request = request_of(recipe, target, mode, suite, root, here=here, **more)
     subject = read(request)
     other = mode_of(fallback) if fallback else subject.mode

@@ -58,7 +58,7 @@ static void write_down(const char *program, enum verdict verdict)
     long now[2] = {0, 0};
     size_t n = 0;
     long fd;
-    if (!table || !table->record)
+    if (!table)
         return;
     for (; program[n] && n < sizeof entry.path - 1; n++)
         entry.path[n] = program[n];
@@ -67,9 +67,9 @@ static void write_down(const char *program, enum verdict verdict)
     RAW(NR_clock_gettime, CLOCK_BOOTTIME, now, 0);
     entry.head.time = (uint64_t)now[0] * 1000000000u + (uint64_t)now[1];
     entry.head.pid = (uint32_t)RAW(NR_getpid, 0, 0, 0);
-    fd = RAW(NR_openat, AT_FDCWD, (const char *)table + table->record, O_WRONLY | O_APPEND | O_CLOEXEC);
+    fd = RAW(NR_openat, AT_FDCWD, (const char *)table + table->marks, O_WRONLY | O_APPEND | O_CLOEXEC);
     if (fd < 0) /* in a root that lacks our directory */
-        fd = RAW(NR_openat, AT_FDCWD, (const char *)table + table->far_record, O_WRONLY | O_APPEND | O_CLOEXEC);
+        fd = RAW(NR_openat, AT_FDCWD, (const char *)table + table->far_marks, O_WRONLY | O_APPEND | O_CLOEXEC);
     if (fd < 0)
         return;
     append(fd, &entry, entry.head.length, verdict);

@@ -17,6 +17,8 @@ struct table {
     uint32_t record;    /* file to which a struct record is appended for each exec */
     uint32_t far_qemu;  /* the same two by way of /proc/1/root, for a root that lacks our directory */
     uint32_t far_record;
+    uint32_t marks; /* as `record`, also where execs are not written down: for twins that ask for a library (late.h) */
+    uint32_t far_marks;
 };
 
 struct slot {

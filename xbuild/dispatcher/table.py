@@ -19,7 +19,7 @@ SIZE = 2048 * 1024
 """Bytes; some 6,000 modules beside the programs. What is not used takes no room on the disk, nor time at an exec."""
 
 SECTION = ".xbuild_table"
-_HEADER = struct.Struct("<7I")
+_HEADER = struct.Struct("<9I")
 _SLOT = struct.Struct("<4I3q2I")
 
 
@@ -87,7 +87,8 @@ class _Writer:
 def encode(entries: Sequence[Entry], *, near: str, far: str, record: bool) -> bytes:
     """The table as bytes. near: the directory, as seen inside, that holds `qemu` and the file `record`.
 
-    far: the same one for where it is not seen, as in a chroot that the build made. record: write down each exec.
+    far: the same one for where it is not seen, as in a chroot that the build made. record: write down each exec,
+    not only of twins that ask for a library of the target.
 
     Raises XbuildError if it does not fit into the room that the dispatcher has for it.
     """
@@ -98,7 +99,9 @@ def encode(entries: Sequence[Entry], *, near: str, far: str, record: bool) -> by
     writer = _Writer(_HEADER.size)
     table = writer.add(bytes(_SLOT.size * slots), 8)
     names = [f"{place}/{name}" for place in (near, far) for name in ("qemu", "record")]
-    files = [writer.text(name) if record or name.endswith("qemu") else 0 for name in names]
+    qemu, marks, far_qemu, far_marks = map(writer.text, names)
+    noted, far_noted = (marks, far_marks) if record else (0, 0)
+    files = (qemu, noted, far_qemu, far_noted, marks, far_marks)
     for entry in sorted(entries, key=lambda entry: entry.path):
         value = fnv1a(entry.path)
         place = value & (slots - 1)

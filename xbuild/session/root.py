@@ -61,18 +61,27 @@ def sysroot(directory: Path) -> Origin:
 
 
 def prepare(
-    roots: Roots, source: Origin, *, native: bool, record: bool = False, credentials: bool = False
+    roots: Roots,
+    source: Origin,
+    *,
+    native: bool,
+    emulate: frozenset[str] = frozenset(),
+    record: bool = False,
+    credentials: bool = False,
 ) -> SessionRoot:
     """What a session in `source` sees; its dispatcher is kept in the store, so that the next session starts at once.
 
-    native: programs have twins. record: each exec is written down. credentials: set-user-id bits count.
+    native: programs have twins; emulate: but for these programs, tools and groups. record: each exec is written down.
+    credentials: set-user-id bits count. Raises UsageError if one of `emulate` is none.
     """
     if roots.toolchain.native:
         return SessionRoot(RootView(source.layers), ())
     natives = _natives(roots, source) if native else roots.natives()
+    if emulate and roots.policy is not None:
+        pairing.require_names(emulate, natives.twins, roots.policy)
 
     def make(staging: Path) -> None:
-        entries = _entries(roots, natives, source) if native else ()
+        entries = _entries(roots, natives, source, emulate) if native else ()
         roots.dispatcher(entries, staging / "dispatcher", record=record)
         _ask_cpuinfo(roots, source, staging)
 
@@ -83,6 +92,7 @@ def prepare(
         "private": natives.key,
         "layers": [_identity(layer) for layer in source.layers],
         "native": native,
+        "emulate": sorted(emulate),
         "record": record,
     }
     if roots.store.get("sessions", key_of(value)) is None:
@@ -121,7 +131,7 @@ def _natives(roots: Roots, source: Origin) -> Natives:
         return roots.natives()
 
 
-def _entries(roots: Roots, natives: Natives, source: Origin) -> Sequence[Entry]:
+def _entries(roots: Roots, natives: Natives, source: Origin, emulate: frozenset[str]) -> Sequence[Entry]:
     tree = roots.tree_of(source.layers)
     policy = roots.policy
     # Without a package database nothing says what a file is.
@@ -129,7 +139,10 @@ def _entries(roots: Roots, natives: Natives, source: Origin) -> Sequence[Entry]:
         return ()
     paths = {twin.target_path for twin in natives.twins}
     without = frozenset(path for path in paths if _is_doubtful(tree, path, source))
-    return pairing.pair(natives.twins, tree, policy, roots.toolchain, without=without, libc=roots.libc).table
+    chosen = pairing.pair(
+        natives.twins, tree, policy, roots.toolchain, removed=emulate, without=without, libc=roots.libc
+    )
+    return chosen.table
 
 
 def _is_doubtful(tree: Tree, path: str, source: Origin) -> bool:

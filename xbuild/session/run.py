@@ -6,7 +6,7 @@ import contextlib
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,12 +20,11 @@ from xbuild.model.toolchain import Toolchain
 from xbuild.roots import mirror
 from xbuild.roots.distribution import Roots
 from xbuild.roots.imported import Imported
-from xbuild.sandbox import idmap
 from xbuild.sandbox.attached import run_attached
 from xbuild.sandbox.mounts import Mount
 from xbuild.sandbox.run import Sandbox
 from xbuild.sandbox.view import RootView
-from xbuild.session import files, kept, program
+from xbuild.session import files, kept, marks, program
 from xbuild.session.root import Origin, prepare, sysroot, target_root
 from xbuild.store.local import Store, writing_below
 
@@ -39,7 +38,7 @@ class RunOptions:
 
     target: a name, None: the one whose programs it is one of. snapshot: a day, or a time, whose archive is taken.
     sysroot: what is `/` instead of the target's root. keep: name of a kept system that is `/`. native: programs of the
-    root have twins. trace: tell afterwards which programs ran, and how.
+    root have twins; emulate: but for these, by name. trace: tell afterwards which programs ran, and how.
     """
 
     target: str | None = None
@@ -48,6 +47,7 @@ class RunOptions:
     sysroot: Path | None = None
     keep: str | None = None
     native: bool = True
+    emulate: frozenset[str] = frozenset()
     trace: bool = False
 
 
@@ -68,7 +68,8 @@ def roots_of(
 def run(command: Sequence[str], options: RunOptions) -> int:
     """Run `command`; give its returncode (as in process.Completed).
 
-    Raises UsageError if it cannot run, with the reason; MachineError if the machine lacks something.
+    Raises UsageError if it cannot run, with the reason; MachineError if the machine lacks something; LateError, at the
+    end, if a twin could not go on.
     """
     project = paths.project()
     wanted = program.look(command[0])
@@ -87,17 +88,20 @@ def run(command: Sequence[str], options: RunOptions) -> int:
         with writing_below(store.root):
             roots = roots_of(toolchain, store, snapshot=options.snapshot)
             source = _source(roots, options, stack)
-            root = prepare(roots, source, native=options.native, record=options.trace)
+            emulate = options.emulate
+            root = prepare(roots, source, native=options.native, emulate=emulate, record=options.trace)
         view, seen = seen_by_user(root.view, wanted.path)
         program.check(wanted, toolchain, seen)
-        recorded = stack.enter_context(_recorded(store)) if options.trace else None
+        recorded = stack.enter_context(marks.recorded(store)) if root.view.private else None
         sandbox = _sandbox(replace(view, record=recorded).mounts(), root.registrations, seen, store)
         with log.paused():
             code = run_attached(sandbox, command)
         if code == _NOT_FOUND:
             _tell_missing(wanted, toolchain, seen)
-        if recorded:
+        if recorded and options.trace:
             tell_trace(recorded)
+        if recorded:
+            marks.require_whole(recorded)
         return code
 
 
@@ -145,19 +149,6 @@ def seen_by_user(root: RootView, path: Path | None) -> tuple[RootView, files.Vie
     settings = files.settings(tree, os.geteuid(), os.getegid())
     view = replace(root, memory=True, settings=tuple(settings), devices=False, shown=tuple(shown))
     return view, files.View(root.layers, shown)
-
-
-@contextlib.contextmanager
-def _recorded(store: Store) -> Iterator[Path]:
-    """A file for the record of execs, gone after the block."""
-    with store.lock("trace", shared=True, describe="traces a program"):
-        path = store.scratch("trace")
-        path.touch(0o600)
-        idmap.own(path)
-        try:
-            yield path
-        finally:
-            path.unlink(missing_ok=True)
 
 
 def _tell_missing(wanted: program.Found, toolchain: Toolchain, view: files.View) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from xbuild.base import log, paths
-from xbuild.base.errors import UsageError
+from xbuild.base.errors import UsageError, called
 from xbuild.build.subject import open_store
 from xbuild.formats.debian import Tree
 from xbuild.model.load import load_toolchain, toolchain_names
@@ -21,11 +22,13 @@ from xbuild.sandbox.attached import has_terminal, run_apart
 from xbuild.sandbox.mounts import Bind, Tmpfs
 from xbuild.sandbox.run import ROOT_PATH, Sandbox, give_tree, take_made
 from xbuild.sandbox.view import TMP, RootView
-from xbuild.session import kept
+from xbuild.session import kept, marks
 from xbuild.session.root import Origin, prepare, target_root
 from xbuild.session.run import roots_of
 from xbuild.store.local import Store, writing_below
 
+STATUS = "/var/lib/dpkg/status"
+_PACKAGE = re.compile(r"^Package: (\S+)$", re.MULTILINE)
 _PASSED = (
     "TERM", "COLORTERM", "TZ", "http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY",
     "NO_PROXY",
@@ -37,8 +40,8 @@ _PASSED = (
 class ShellOptions:
     """How to open a system. keep: the name that its changes are kept by; None: they are thrown away.
 
-    native: programs have twins. binds: directories of the user's that he wants to see at the same paths. root: name or
-    path of an imported root. snapshot: a day, or a time, whose archive is taken.
+    native: programs have twins; emulate: but for these, by name. binds: directories of the user's that he wants to see
+    at the same paths. root: name or path of an imported root. snapshot: a day, or a time, whose archive is taken.
     """
 
     target: str
@@ -46,12 +49,16 @@ class ShellOptions:
     snapshot: str | None = None
     keep: str | None = None
     native: bool = True
+    emulate: frozenset[str] = frozenset()
     binds: tuple[Path, ...] = ()
     root: str | None = None
 
 
 def shell(command: Sequence[str], options: ShellOptions) -> int:
-    """Run `command` (a shell if it is empty) in the system of a target; give its returncode."""
+    """Run `command` (a shell if it is empty) in the system of a target; give its returncode.
+
+    Raises LateError, at the end, if a twin could not go on.
+    """
     project = paths.project()
     toolchain = load_toolchain(options.target, project)
     for path in options.binds:
@@ -99,7 +106,7 @@ def enter(roots: Roots, source: Origin, place: Path, command: Sequence[str], opt
     upper = place / "upper"
     # Changes that go away again are no reason to look at the root anew.
     seen = source.below(upper) if options.keep else source
-    root = prepare(roots, seen, native=options.native, credentials=True)
+    root = prepare(roots, seen, native=options.native, emulate=options.emulate, credentials=True)
     name = roots.toolchain.name
     network = place / "network"
     if make_network(network, name):
@@ -108,23 +115,49 @@ def enter(roots: Roots, source: Origin, place: Path, command: Sequence[str], opt
     program = next((path for path in ("/bin/bash", "/bin/sh") if tree.real_path(path)), None)
     if program is None and not command:
         raise UsageError(f"the root of {name} has no shell, /bin/sh", hint="name a program after `--`")
-    view = replace(root.view, layers=source.layers, names=network)
-    sandbox = Sandbox(
-        mounts=with_changes(view, place, options.binds).mounts(),
-        mount_point=roots.store.directory("mnt"),
-        registrations=root.registrations,
-        env=_variables(program or "/bin/sh", options.keep),
-        cwd="/root" if tree.real_path("/root") else "/",
-        network=True,
-        name=name,
-        known=bool(options.binds),
-    )
-    words = list(command) or [program or "/bin/sh"]
-    try:
-        with log.paused():
-            return run_apart(sandbox, words)
-    finally:
-        take_made(options.binds)
+    with contextlib.ExitStack() as stack:
+        recorded = stack.enter_context(marks.recorded(roots.store)) if root.view.private else None
+        view = replace(root.view, layers=source.layers, names=network, record=recorded)
+        sandbox = Sandbox(
+            mounts=with_changes(view, place, options.binds).mounts(),
+            mount_point=roots.store.directory("mnt"),
+            registrations=root.registrations,
+            env=_variables(program or "/bin/sh", options.keep),
+            cwd="/root" if tree.real_path("/root") else "/",
+            network=True,
+            name=name,
+            known=bool(options.binds),
+        )
+        before = tree.text(STATUS)
+        try:
+            with log.paused():
+                code = run_apart(sandbox, list(command) or [program or "/bin/sh"])
+        finally:
+            take_made(options.binds)
+        if root.view.private and options.native:
+            tell_installed(roots, Tree((upper, *source.layers)), before, options.keep)
+        if recorded:
+            marks.require_whole(recorded)
+        return code
+
+
+def tell_installed(roots: Roots, tree: Tree, before: str | None, keep: str | None) -> None:
+    """Tell which programs came that could have twins: the table of twins was made when the session began.
+
+    tree: the system as it is now. before: what its package database held then.
+    """
+    after = tree.text(STATUS)
+    if after == before:
+        return
+    older = set(_PACKAGE.findall(before or ""))
+    new = {path for path, package in tree.owners.items() if package not in older}
+    policy = roots.policy
+    assert policy is not None
+    offered = {twin.target_path for twin in roots.natives().twins if not policy.tools[twin.tool].library}
+    if came := sorted(PurePosixPath(path).name for path in new & offered):
+        again = f"in `invoke shell --keep {keep}` they" if keep else "with --keep NAME they stay, and"
+        told = f"installed meanwhile, and emulated up to here: {', '.join(came)}"
+        log.info(f"{told}; {called(again)} run natively the next time")
 
 
 def with_changes(view: RootView, place: Path, binds: Sequence[Path]) -> RootView:

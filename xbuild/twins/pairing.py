@@ -15,7 +15,9 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from xbuild.base.digest import json_contents
+from xbuild.base.errors import UsageError
 from xbuild.base.paths import LAYER, PRIVATE
+from xbuild.base.yamlfile import did_you_mean
 from xbuild.dispatcher.table import Entry
 from xbuild.formats.debian import Tree
 from xbuild.formats.elf import ElfError, is_elf, read_elf
@@ -264,6 +266,14 @@ def pair(
     equivalents = {entry.path: judge.equivalents[entry.path] for _, entry in kept if entry.path in judge.equivalents}
     chosen, entered, modules = _kinds(kept)
     return Pairs(entered, chosen, tuple(refused.values()), equivalents, modules)
+
+
+def require_names(names: AbstractSet[str], twins: Sequence[Twin], policy: Policy) -> None:
+    """Raise UsageError if a name is none of a tool, a group or a program of `twins`: so it would take nothing away."""
+    tools = {word for twin in twins for word in (twin.tool, policy.group_of(twin.tool))}
+    known = tools | {PurePosixPath(twin.target_path).name for twin in twins}
+    for name in sorted(names - known):
+        raise UsageError(f"no native tool is called {name!r}{did_you_mean(name, known)}", hint="name a program: perl")
 
 
 def _kinds(kept: Sequence[tuple[Twin, Entry]]) -> tuple[tuple[Twin, ...], tuple[Entry, ...], tuple[Entry, ...]]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from xbuild.base import log
 from xbuild.base.digest import read_json
-from xbuild.base.errors import PhaseError, UsageError
+from xbuild.base.errors import LateError, PhaseError, UsageError
 from xbuild.build.ground import lay
 from xbuild.build.phases import last_lines
 from xbuild.build.plan import Step
@@ -18,6 +18,7 @@ from xbuild.build.prepared import prepared
 from xbuild.build.request import Request
 from xbuild.build.stepfiles import StepFiles
 from xbuild.build.subject import read
+from xbuild.build.taught import remember
 from xbuild.build.work import Work
 from xbuild.formats import record
 from xbuild.proof.bisect import trees
@@ -88,11 +89,18 @@ class Runner:
         return Work(subject, lay(subject))
 
     def run(self, work: Work, first: int, last: int) -> Outcome:
-        """Run the steps `first` to `last` in the state that is there (step 0 makes it anew)."""
+        """Run the steps `first` to `last` in the state that is there (step 0 makes it anew).
+
+        Raises LateError if a twin could not go on: that is no fault of what it gave. It is remembered.
+        """
         steps = self.steps
         for number in range(first, last + 1):
             try:
                 work.run_steps(steps, number, number + 1)
+            except LateError as error:
+                work.do_without(error)
+                remember(self.subject, work.ground.tree, error)
+                raise
             except PhaseError as error:
                 return Outcome(None, error.message, tuple(last_lines(error.log) if error.log else error.details))
         return Outcome(trees.read(self.stage.place.build))

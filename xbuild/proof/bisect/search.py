@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from xbuild.base import log
-from xbuild.base.errors import CheckError, PhaseError
+from xbuild.base.errors import CheckError, LateError, PhaseError
+from xbuild.build import taught
 from xbuild.build.request import Request
 from xbuild.proof.bisect.ddmin import smallest
 from xbuild.proof.bisect.runs import Outcome, Run, Runner
@@ -236,8 +237,15 @@ def bisect(request: Request, *, objects: bool = True) -> Bisected:
     started = time.monotonic()
     runner = Runner(request)
     search = Bisection(runner, objects=objects)
-    with runner.stage.opened(runner.title, keep=request.here.keep):
-        finding = search.find()
+    try:
+        with runner.stage.opened(runner.title, keep=request.here.keep):
+            finding = search.find()
+    except LateError as error:
+        if not error.programs <= {one.program for one in taught.of(runner.subject)}:
+            raise
+        # It is known now, so the next search has fewer twins.
+        log.warn(f"{error.message}; the search begins again, with that emulated")
+        return bisect(request, objects=objects)
     known = runner.subject
     return Bisected(
         runner.title,

@@ -26,7 +26,8 @@ _DEEPEST = 4
 class Answer:
     """How the program `asked` runs. path: its real path. package: its package with the version.
 
-    twin, entry: what runs instead, and by which rules. next: of a script, its interpreter, and what that starts (env).
+    twin, entry: what runs instead, and by which rules; loads_modules: it may begin again emulated. next: of a script,
+    its interpreter, and what that starts (env).
     """
 
     asked: str
@@ -35,6 +36,7 @@ class Answer:
     explanation: Explanation
     twin: Twin | None = None
     entry: Entry | None = None
+    loads_modules: bool = False
     next: tuple[Answer, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
@@ -56,6 +58,7 @@ class Answer:
             "remedy": self.explanation.remedy,
             "twin": program,
             "other_twin": entry.other if entry else None,
+            "loads_modules": self.loads_modules,
             "rules": entry.rules.model_dump(mode="json", exclude_defaults=True) if entry else {},
             "next": [answer.as_json() for answer in self.next],
         }
@@ -70,6 +73,8 @@ class Answer:
             if entry.other:
                 yield f"  with one of the arguments {' '.join(entry.rules.target_width_args)}: {entry.other}"
             yield from (f"  {line}" for line in entry.rules.told())
+            if self.loads_modules:
+                yield "  begins again emulated where it asks for a library that is only there for the target"
         else:
             word = "" if self.explanation.why in (Why.SCRIPT, Why.NOT_THERE, Why.NO_PROGRAM) else "emulated: "
             yield f"  {word}{self.explanation.reason}"
@@ -119,7 +124,7 @@ def _answer(asked: str, around: Surroundings, search: Sequence[str], depth: int)
         return replace(found, explanation=Explanation(Why.NO_PROGRAM, fault))
     if found.explanation.why is Why.TWIN:
         twin, entry = around.entries[real]
-        return replace(found, twin=twin, entry=entry)
+        return replace(found, twin=twin, entry=entry, loads_modules=around.policy.tools[twin.tool].loads_modules)
     return found
 
 

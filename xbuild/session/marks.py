@@ -1,0 +1,31 @@
+"""What twins leave behind in a session that could not go on: there is no phase to begin again, so the user is told."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from xbuild.build.late import require_nothing_late
+from xbuild.sandbox import idmap
+from xbuild.store.local import Store
+
+
+@contextlib.contextmanager
+def recorded(store: Store) -> Iterator[Path]:
+    """A file for what twins, or all that runs, are to write down, gone after the block."""
+    with store.lock("trace", shared=True, describe="traces a program"):
+        path = store.scratch("trace")
+        path.touch()
+        # Whoever they are inside; the store is closed to all others.
+        path.chmod(0o666)
+        idmap.own(path)
+        try:
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def require_whole(file: Path) -> None:
+    """Raise LateError if a twin could not go on, whatever the program that started it has made of it."""
+    require_nothing_late(file, "in this session", way="the same once more with  --emulate {}")
