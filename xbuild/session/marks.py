@@ -12,8 +12,14 @@ from xbuild.store.local import Store
 
 
 @contextlib.contextmanager
-def recorded(store: Store) -> Iterator[Path]:
-    """A file for what twins, or all that runs, are to write down, gone after the block."""
+def watched(store: Store, *, there: bool) -> Iterator[Path | None]:
+    """A file for what twins, or all that runs, are to write down, gone after the block; None if not `there`.
+
+    Raises LateError at the end of the block if a twin could not go on, whatever who started it has made of it.
+    """
+    if not there:
+        yield None
+        return
     with store.lock("trace", shared=True, describe="traces a program"):
         path = store.scratch("trace")
         path.touch()
@@ -22,10 +28,6 @@ def recorded(store: Store) -> Iterator[Path]:
         idmap.own(path)
         try:
             yield path
+            require_nothing_late(path, "in this session", way="the same once more with  --emulate {}")
         finally:
             path.unlink(missing_ok=True)
-
-
-def require_whole(file: Path) -> None:
-    """Raise LateError if a twin could not go on, whatever the program that started it has made of it."""
-    require_nothing_late(file, "in this session", way="the same once more with  --emulate {}")

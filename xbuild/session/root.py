@@ -76,9 +76,7 @@ def prepare(
     """
     if roots.toolchain.native:
         return SessionRoot(RootView(source.layers), ())
-    natives = _natives(roots, source) if native else roots.natives()
-    if emulate and roots.policy is not None:
-        pairing.require_names(emulate, natives.twins, roots.policy)
+    natives = _natives(roots, source, emulate) if native else roots.natives()
 
     def make(staging: Path) -> None:
         entries = _entries(roots, natives, source, emulate) if native else ()
@@ -95,21 +93,20 @@ def prepare(
         "emulate": sorted(emulate),
         "record": record,
     }
-    if roots.store.get("sessions", key_of(value)) is None:
-        _forget_older(roots.store, value)
+    _forget_older(roots.store, value)
     place = roots.store.ensure("sessions", value, f"the dispatcher of {roots.toolchain.name}", make)
-    cpuinfo = place / "cpuinfo"
+    cpuinfo = place / "cpuinfo" if (place / "cpuinfo").exists() else None
     registrations, dispatcher = roots.hook(place / "dispatcher", credentials=credentials)
-    shown = cpuinfo if cpuinfo.exists() else None
     view = RootView(
-        source.layers, private=natives.private, layer=natives.layer, dispatcher=dispatcher, cpuinfo=shown
+        source.layers, private=natives.private, layer=natives.layer, dispatcher=dispatcher, cpuinfo=cpuinfo
     )
     return SessionRoot(view, registrations)
 
 
 def _forget_older(store: Store, value: Mapping[str, Any]) -> None:
     """Remove what was made for the same layers as they were before; who still uses it has it open."""
-    for _, key, older in store.finished("sessions"):
+    known = () if store.get("sessions", key_of(value)) else store.finished("sessions")
+    for _, key, older in known:
         changed = {name for name in value if older.get(name) != value[name]}
         if changed == {"layers"} and [layer[0] for layer in older["layers"]] == [layer[0] for layer in value["layers"]]:
             store.remove("sessions", key)
@@ -122,7 +119,9 @@ def _identity(layer: Path) -> list[Any]:
     return [str(layer), state.st_ino, state.st_ctime_ns]
 
 
-def _natives(roots: Roots, source: Origin) -> Natives:
+def _natives(roots: Roots, source: Origin, emulate: frozenset[str]) -> Natives:
+    if emulate and roots.policy is not None:
+        pairing.require_names(emulate, roots.natives().twins, roots.policy)
     try:
         return partners.of_tree(roots, roots.tree_of(source.layers)).natives()
     except MachineError as error:

@@ -92,7 +92,7 @@ def run(command: Sequence[str], options: RunOptions) -> int:
             root = prepare(roots, source, native=options.native, emulate=emulate, record=options.trace)
         view, seen = seen_by_user(root.view, wanted.path)
         program.check(wanted, toolchain, seen)
-        recorded = stack.enter_context(marks.recorded(store)) if root.view.private else None
+        recorded = stack.enter_context(marks.watched(store, there=root.view.private is not None))
         sandbox = _sandbox(replace(view, record=recorded).mounts(), root.registrations, seen, store)
         with log.paused():
             code = run_attached(sandbox, command)
@@ -100,8 +100,6 @@ def run(command: Sequence[str], options: RunOptions) -> int:
             _tell_missing(wanted, toolchain, seen)
         if recorded and options.trace:
             tell_trace(recorded)
-        if recorded:
-            marks.require_whole(recorded)
         return code
 
 

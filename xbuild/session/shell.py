@@ -115,8 +115,8 @@ def enter(roots: Roots, source: Origin, place: Path, command: Sequence[str], opt
     program = next((path for path in ("/bin/bash", "/bin/sh") if tree.real_path(path)), None)
     if program is None and not command:
         raise UsageError(f"the root of {name} has no shell, /bin/sh", hint="name a program after `--`")
-    with contextlib.ExitStack() as stack:
-        recorded = stack.enter_context(marks.recorded(roots.store)) if root.view.private else None
+    before = tree.text(STATUS)
+    with marks.watched(roots.store, there=root.view.private is not None) as recorded:
         view = replace(root.view, layers=source.layers, names=network, record=recorded)
         sandbox = Sandbox(
             mounts=with_changes(view, place, options.binds).mounts(),
@@ -128,17 +128,13 @@ def enter(roots: Roots, source: Origin, place: Path, command: Sequence[str], opt
             name=name,
             known=bool(options.binds),
         )
-        before = tree.text(STATUS)
         try:
             with log.paused():
-                code = run_apart(sandbox, list(command) or [program or "/bin/sh"])
+                return run_apart(sandbox, list(command) or [program or "/bin/sh"])
         finally:
             take_made(options.binds)
-        if root.view.private and options.native:
-            tell_installed(roots, Tree((upper, *source.layers)), before, options.keep)
-        if recorded:
-            marks.require_whole(recorded)
-        return code
+            if recorded and options.native:
+                tell_installed(roots, Tree((upper, *source.layers)), before, options.keep)
 
 
 def tell_installed(roots: Roots, tree: Tree, before: str | None, keep: str | None) -> None:
