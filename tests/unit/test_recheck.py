@@ -80,3 +80,6 @@ def test_the_kernel_of_a_machine_is_among_what_took_part() -> None:
     assert ("Linux (mode system)", "linux-image-6.12 6.12-1", "") in rows([manifest], "10")
     without = {"inputs": {"target root": {}, "mode": {}}, "twins": []}
     assert not [row for row in rows([without], "10") if "Linux" in row[0]]
+    assert not [row for row in rows([without], "10") if "emulated" in row[0]]
+    late = {**without, "emulated-late": ["/usr/bin/perl"]}
+    assert ("emulated, for its twin could not go on", "/usr/bin/perl", "") in rows([without, late], "10")

@@ -140,6 +140,10 @@ def test_the_header() -> None:
     ]
     silent = read([], record=False)
     assert (silent.head.record, silent.head.far_record) == (0, 0)
+    # A twin that could not go on is written down all the same.
+    for kind in (reader, silent):
+        places = [kind.text(at) for at in (kind.head.marks, kind.head.far_marks)]
+        assert places == ["/.xbuild/record", "/far/.xbuild/record"]
     assert silent.text(silent.head.far_qemu) == "/far/.xbuild/qemu"
 
 

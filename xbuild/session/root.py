@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -97,10 +97,8 @@ def prepare(
     place = roots.store.ensure("sessions", value, f"the dispatcher of {roots.toolchain.name}", make)
     cpuinfo = place / "cpuinfo" if (place / "cpuinfo").exists() else None
     registrations, dispatcher = roots.hook(place / "dispatcher", credentials=credentials)
-    view = RootView(
-        source.layers, private=natives.private, layer=natives.layer, dispatcher=dispatcher, cpuinfo=cpuinfo
-    )
-    return SessionRoot(view, registrations)
+    view = RootView(source.layers, private=natives.private, layer=natives.layer, cpuinfo=cpuinfo)
+    return SessionRoot(replace(view, dispatcher=dispatcher), registrations)
 
 
 def _forget_older(store: Store, value: Mapping[str, Any]) -> None:

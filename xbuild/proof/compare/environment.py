@@ -40,6 +40,10 @@ def rows(manifests: Sequence[Mapping[str, Any]], qemu: str) -> list[tuple[str, s
         twins = sorted(set().union(*(known for package, known in native.items() if re.fullmatch(in_native, package))))
         if target or twins:
             found.append((name, ", ".join(target), ", ".join(twins)))
+    # What differs in which twins there were, though no input says so.
+    late = {path for manifest in manifests for path in manifest.get("emulated-late", ())}
+    if late:
+        found.append(("emulated, for its twin could not go on", ", ".join(sorted(late)), ""))
     if qemu:
         found.append(("qemu-user", "", qemu))
     if kernels:
