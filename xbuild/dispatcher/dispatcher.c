@@ -51,18 +51,23 @@ static struct {
     char path[4096];
 } entry;
 
-/* The real path of the open file, which may be reached by many names; what we were called by, if it has none. */
-static void find_path(int fd, const char *called)
+/* Writes the real path of the open file, which may be reached by many names, without a NUL; gives its length, 0 or less
+ * if it has none. */
+static long real_path(int fd, char *path, size_t size)
 {
     char link[32] = "/proc/self/fd/", digits[12];
     int n = 0, at = 14;
-    long got = -1;
     for (int rest = fd; rest > 0 || !n; rest /= 10)
         digits[n++] = (char)('0' + rest % 10);
     while (n)
         link[at++] = digits[--n];
-    if (fd >= 0)
-        got = call5(SYS_readlinkat, AT_FDCWD, (long)link, (long)entry.path, sizeof entry.path - 1, 0);
+    return fd < 0 ? -1 : call5(SYS_readlinkat, AT_FDCWD, (long)link, (long)path, (long)size, 0);
+}
+
+/* The real path of the program that was opened; what we were called by, if it has none. */
+static void find_path(int fd, const char *called)
+{
+    long got = real_path(fd, entry.path, sizeof entry.path - 1);
     if (got <= 0)
         for (got = 0; called[got] && got < (long)sizeof entry.path - 1; got++)
             entry.path[got] = called[got];
@@ -133,11 +138,38 @@ static void start(const char *program, const struct rules *rules, char **argv, c
     call(SYS_execve, (long)program, (long)(added ? words : argv), (long)(set ? variables : envp));
 }
 
+/* Is the script one that the policy lets the twin run, as its package brought it, or do words stand in its place? */
+static int may_run_script(const struct rules *rules, char **arguments)
+{
+    char path[sizeof entry.path];
+    char **script = behind_options(rules->script_options, rules->value_options, arguments);
+    if (begin_with_any(rules->script_words, script))
+        return 1;
+    if (!*script || **script == '-')
+        return 0;
+    /* Not yet for reading: it may be a pipe, of which somebody would see that. */
+    long fd = call(SYS_openat, AT_FDCWD, (long)*script, O_PATH | O_CLOEXEC);
+    long got = real_path((int)fd, path, sizeof path - 1);
+    path[got > 0 ? got : 0] = 0;
+    call(SYS_close, fd, 0, 0);
+    const struct slot *slot = look_up(path);
+    if (!slot || slot->exec || slot->other)
+        return 0;
+    fd = call(SYS_openat, AT_FDCWD, (long)path, O_CLOEXEC);
+    int may = fd >= 0 && is_distributions_own(slot, (int)fd);
+    call(SYS_close, fd, 0, 0);
+    return may;
+}
+
 /* Which twin is to run, or why the target's own program is. */
 static enum verdict choose(const struct slot *slot, const struct rules *rules, char **argv, char **envp)
 {
     char **arguments = argv + 1; /* argv[0] is a name */
     if (any_arg(rules->emulate_args, arguments) || any_other_word(rules->linker_words, arguments))
+        return ARGUMENT;
+    if (any_option(rules->emulate_options, rules->value_options, arguments))
+        return ARGUMENT;
+    if (rules->script_options && !may_run_script(rules, arguments))
         return ARGUMENT;
     if (rules->emulate_without && !any_arg(rules->emulate_without, arguments))
         return ARGUMENT;

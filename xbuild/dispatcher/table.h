@@ -24,7 +24,7 @@ struct table {
 struct slot {
     uint32_t hash; /* FNV-1a of path */
     uint32_t path; /* real path of the target's file */
-    uint32_t exec; /* path of its twin; 0: no program, but a module, whose partner is `other` */
+    uint32_t exec; /* path of its twin; 0: no program, but a module, whose partner is `other`, or a script, without one */
     uint32_t rules;
     int64_t size; /* of the distribution's own file; -1: any file at this path will do */
     int64_t ctime_sec;
@@ -39,6 +39,10 @@ struct rules {
     uint32_t add_args;          /* words that the twin gets behind argv[0] */
     uint32_t add_args_unless;   /* patterns: with such an argument it gets none of them */
     uint32_t emulate_args;      /* patterns: with such an argument the target's own program runs */
+    uint32_t value_options;     /* patterns: options that take the next word with them */
+    uint32_t emulate_options;   /* patterns: as emulate_args, before the first word that is no option */
+    uint32_t script_options;    /* patterns: with another one, or a script without a slot, the target's own runs */
+    uint32_t script_words;      /* what may stand in that script's place: words, parted by blanks; no patterns */
     uint32_t emulate_without;   /* patterns: without any such argument the target's own program runs */
     uint32_t linker_words;      /* patterns: with another option in -Wl, or -Xlinker the target's own program runs */
     uint32_t emulate_env;       /* names, `=` behind those that count only if not empty: with one the target's own runs */

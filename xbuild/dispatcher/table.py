@@ -29,6 +29,7 @@ class Entry:
 
     other: path of the twin of the target's width, if the rules can ask for it.
     size (bytes) and ctime (seconds, nanoseconds): of the distribution's own file; None: any file at the path will do.
+    script: no program, but what an interpreter's rules let its twin run.
     module: no program, but what a twin is to open in place of a library of the target: the dispatcher never runs it.
     digest: of its contents (`content_digest`), by which it is known where its change time is another one.
     """
@@ -41,6 +42,7 @@ class Entry:
     digest: bytes = b""
     other: str | None = None
     module: bool = False
+    script: bool = False
 
 
 def fnv1a(text: str) -> int:
@@ -109,7 +111,7 @@ def encode(entries: Sequence[Entry], *, near: str, far: str, record: bool) -> by
             place = (place + 1) & (slots - 1)
         size = -1 if entry.size is None else entry.size
         program = writer.text(entry.program)
-        texts = (writer.text(entry.path), 0 if entry.module else program)
+        texts = (writer.text(entry.path), 0 if entry.module or entry.script else program)
         digest = writer.add(entry.digest, 8) if entry.digest else 0
         other = program if entry.module else writer.text(entry.other) if entry.other else 0
         fields = (value, *texts, writer.rules(entry.rules), size, *entry.ctime, digest, other)

@@ -40,15 +40,70 @@ static char **find_env(char **envp, const char *name)
     return NULL;
 }
 
+static int is_one_of(uint32_t patterns, const char *word)
+{
+    if (patterns)
+        for (const char *p = TABLE + patterns; *p; p = next(p))
+            if (matches(p, word))
+                return 1;
+    return 0;
+}
+
 static int any_arg(uint32_t patterns, char **argv)
+{
+    for (; patterns && *argv; argv++)
+        if (is_one_of(patterns, *argv))
+            return 1;
+    return 0;
+}
+
+/* What stands behind an option and its value. */
+static char **behind(uint32_t with_value, char **option)
+{
+    return option + 1 + (option[1] && is_one_of(with_value, *option));
+}
+
+/* As any_arg, before the first word that is no option: `--`, and `-`, are none. */
+static int any_option(uint32_t patterns, uint32_t with_value, char **argv)
 {
     if (!patterns)
         return 0;
-    for (; *argv; argv++)
-        for (const char *p = TABLE + patterns; *p; p = next(p))
-            if (matches(p, *argv))
+    for (; *argv && (*argv)[0] == '-' && (*argv)[1] && !same(*argv, "--"); argv = behind(with_value, argv))
+        if (is_one_of(patterns, *argv))
+            return 1;
+    return 0;
+}
+
+/* Do the arguments begin with the words of `text`, which are parted by blanks? */
+static int begin_with(const char *text, char **argv)
+{
+    for (; *argv; argv++) {
+        const char *word = *argv;
+        while (*word && *text == *word)
+            text++, word++;
+        if (*word || (*text && *text != ' '))
+            return 0;
+        if (!*text++)
+            return 1;
+    }
+    return 0;
+}
+
+static int begin_with_any(uint32_t texts, char **argv)
+{
+    if (texts)
+        for (const char *p = TABLE + texts; *p; p = next(p))
+            if (begin_with(p, argv))
                 return 1;
     return 0;
+}
+
+/* What stands behind nothing but options that may stand before a script. */
+static char **behind_options(uint32_t options, uint32_t with_value, char **argv)
+{
+    while (*argv && is_one_of(options, *argv))
+        argv = behind(with_value, argv);
+    return argv;
 }
 
 /* Is each option among words for the linker, with commas between them, one of the patterns? Two dashes count as one. */

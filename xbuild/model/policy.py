@@ -19,6 +19,7 @@ class Further(Rules):
 
     trait: Name = Field(description="Which targets: those whose toolchain names it in `traits`")
     files: str = Field(".*", description="Which of the tool's files in the target root (pattern)")
+    unless_added: bool = Field(False, description="Not where the recipe's `twins: {add: [...]}` names the tool")
 
 
 class Tool(Rules):
@@ -67,6 +68,9 @@ class Tool(Rules):
     include_table: str | None = Field(
         None, description="A gcc compiler proper, made to search as a native one; its C++ directory of the target"
     )
+    scripts: tuple[str, ...] = Field(
+        (), description="Scripts that a package brings (patterns for paths, of links too), for `script-options`"
+    )
     further: tuple[Further, ...] = Field((), description="Rules that count on some targets only")
 
     @model_validator(mode="after")
@@ -82,12 +86,19 @@ class Tool(Rules):
         """The packages that bring it to the native root."""
         return self.packages if self.native_packages is None else self.native_packages
 
-    def further_for(self, target_path: str, triplet: str, traits: Collection[str]) -> list[Further]:
-        """Those of `further` that count for the file `target_path` of the root of a target with these traits."""
+    def further_for(
+        self, target_path: str, triplet: str, traits: Collection[str], *, added: bool = False
+    ) -> list[Further]:
+        """Those of `further` that count for the file `target_path` of the root of a target with these traits.
+
+        added: a recipe asks for the tool.
+        """
         return [
             known
             for known in self.further
-            if known.trait in traits and re.fullmatch(filled(known.files, triplet), target_path)
+            if known.trait in traits
+            and not (added and known.unless_added)
+            and re.fullmatch(filled(known.files, triplet), target_path)
         ]
 
     def target_path(self, native_path: str, package: str, triplet: str) -> str | None:

@@ -48,6 +48,23 @@ class Rules(Model):
     emulate_args: Annotated[tuple[Word, ...], Told("emulated with one of the arguments")] = Field(
         (), description="Arguments (`*`: any text) that ask for the target's own program"
     )
+    value_options: Annotated[tuple[Word, ...], Told("whose options with a value in the next word are")] = Field(
+        (), description="Options (`*`: any text) that take the next word with them, for the rules about options"
+    )
+    emulate_options: Annotated[
+        tuple[Word, ...], Told("emulated with one of the arguments before the first that is no option")
+    ] = Field(
+        (), description="As `emulate-args`, where all words but options belong to what the tool runs (`perl FILE -V`)"
+    )
+    script_options: Annotated[
+        tuple[Word, ...], Told("emulated unless one of its `scripts` is the first argument behind any of")
+    ] = Field(
+        (), description="Options (`*`: any text) before a script; another one, or a script that is none of `scripts`, "
+        "asks for the target's own program"
+    )
+    script_words: Annotated[tuple[Word, ...], Told("or unless there stands one of")] = Field(
+        (), description="What may be in the place of that script: one word, or several with a blank between"
+    )
     emulate_without: Annotated[tuple[Word, ...], Told("emulated without any of the arguments")] = Field(
         (), description="Arguments (`*`: any text) of which one must be there, or the target's own program runs"
     )

@@ -25,6 +25,7 @@ from xbuild.model.native import here
 from xbuild.model.policy import Equivalent, Policy, Tool, upstream
 from xbuild.model.rules import Rules, together
 from xbuild.model.toolchain import Toolchain
+from xbuild.twins import scripts
 from xbuild.twins.arithmetic import fuses
 
 SHIM, LATE_SHIM = "libxbuild.so", "libxbuildl.so"
@@ -110,11 +111,12 @@ class Pairs:
     refused: tuple[Refused, ...]
     equivalents: Mapping[str, Equivalent] = field(default_factory=dict)
     modules: tuple[Entry, ...] = ()
+    scripts: tuple[Entry, ...] = ()
 
     @property
     def table(self) -> tuple[Entry, ...]:
         """What the dispatcher and the shim decide by."""
-        return self.entries + self.modules
+        return self.entries + self.modules + self.scripts
 
     def without(self, paths: AbstractSet[str]) -> Pairs:
         """The same, but that the programs at these target paths have none, for their twins could not go on.
@@ -201,13 +203,15 @@ def load(path: Path) -> list[Twin]:
     return [Twin(**value) for value in json_contents(path)]
 
 
-def rules_of(policy: Policy, tool: Tool, twin: Twin, toolchain: Toolchain) -> Rules:
-    """By which the dispatcher chooses between the twin, of `tool`, and the target's own program."""
-    further = tool.further_for(twin.target_path, toolchain.triplet, toolchain.traits)
+def rules_of(policy: Policy, tool: Tool, twin: Twin, toolchain: Toolchain, *, added: bool = False) -> Rules:
+    """By which the dispatcher chooses between twin, of `tool`, and target's program. added: a recipe asks for it."""
+    further = tool.further_for(twin.target_path, toolchain.triplet, toolchain.traits, added=added)
     return together((policy, tool, *further), lambda text: fill(text, toolchain, twin.source))
 
 
-def entries(twins: Sequence[Twin], policy: Policy, toolchain: Toolchain) -> dict[str, tuple[Twin, Entry]]:
+def entries(
+    twins: Sequence[Twin], policy: Policy, toolchain: Toolchain, added: AbstractSet[str] = frozenset()
+) -> dict[str, tuple[Twin, Entry]]:
     """The dispatcher's entries by target path, for any file at that path: the choice among widths is made here."""
     machine, width = here(), toolchain.elf.elf_class
     by_path: dict[str, dict[str, Twin]] = {}
@@ -220,7 +224,7 @@ def entries(twins: Sequence[Twin], policy: Policy, toolchain: Toolchain) -> dict
         twin = matched if tool.width == "target" else choices.get(machine.name)
         if twin is None or (tool.library and not tool.module):
             continue
-        rules = rules_of(policy, tool, twin, toolchain)
+        rules = rules_of(policy, tool, twin, toolchain, added=twin.tool in added)
         other = matched.program if matched and matched is not twin and rules.target_width_args else None
         chosen[path] = (twin, Entry(path, twin.program, rules, other=other, module=tool.module))
     return chosen
@@ -245,17 +249,16 @@ def pair(
     there natively, has none at all, unless `grouped` is False. libc: of an imported root, where versions may differ as
     far as the policy lets them.
     """
-    refused: dict[str, Refused] = {}
+    refused, broken = dict[str, Refused](), _absent(twins, policy)
     kept: list[tuple[Twin, Entry]] = []
-    broken = _absent(twins, policy)
     judge = _Judge(target, policy, toolchain, removed, added, libc, frozenset(twin.tool for twin in twins))
-    for native_path, (twin, entry) in entries(twins, policy, toolchain).items():
+    for native_path, (twin, entry) in entries(twins, policy, toolchain, added).items():
         path, place = _owned(target, native_path)
         if path is None or place is None or (policy.tools[twin.tool].optional and twin.tool not in added):
             continue
         cause = _SWITCHED_OFF if path in without else judge.why_not(twin, place, path)
         if cause is None:
-            kept.append((twin, replace(_of_this_file(entry, place), path=path)))
+            kept.append((twin, replace(scripts.of_this_file(entry, place), path=path)))
         else:
             refused[path] = Refused(path, cause.kind, cause.text)
             broken.setdefault(policy.group_of(twin.tool), Cause(cause.kind, f"{path}: {cause.text}"))
@@ -265,7 +268,9 @@ def pair(
         refused |= others
     equivalents = {entry.path: judge.equivalents[entry.path] for _, entry in kept if entry.path in judge.equivalents}
     chosen, entered, modules = _kinds(kept)
-    return Pairs(entered, chosen, tuple(refused.values()), equivalents, modules)
+    asking = {twin.tool for twin, entry in kept if entry.rules.script_options}
+    own = scripts.slots(target, [policy.tools[name] for name in asking], as_packaged=libc is not None)
+    return Pairs(entered, chosen, tuple(refused.values()), equivalents, modules, own)
 
 
 def require_names(names: AbstractSet[str], twins: Sequence[Twin], policy: Policy) -> None:
@@ -310,12 +315,6 @@ def _absent(twins: Sequence[Twin], policy: Policy) -> dict[str, Cause]:
     there = {twin.tool for twin in twins}
     tools = [(name, tool.group) for name, tool in policy.tools.items() if tool.group and not tool.library]
     return {group: Cause(Refusal.ABSENT, f"there is no native {name}") for name, group in tools if name not in there}
-
-
-def _of_this_file(entry: Entry, place: Path) -> Entry:
-    state = place.stat()
-    seconds, nanoseconds = divmod(state.st_ctime_ns, 1_000_000_000)
-    return replace(entry, size=state.st_size, ctime=(seconds, nanoseconds))
 
 
 class _Judge:

@@ -1,0 +1,45 @@
+"""Files that the dispatcher knows as a distribution's own: the scripts that an interpreter's twin may run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from xbuild.base.walk import open_file
+from xbuild.dispatcher.table import Entry
+from xbuild.formats.debian import Tree
+from xbuild.model.policy import Tool
+
+
+def of_this_file(entry: Entry, place: Path) -> Entry:
+    """`entry` for no other file than that at `place`."""
+    state = place.stat()
+    seconds, nanoseconds = divmod(state.st_ctime_ns, 1_000_000_000)
+    return replace(entry, size=state.st_size, ctime=(seconds, nanoseconds))
+
+
+def slots(target: Tree, tools: Sequence[Tool], *, as_packaged: bool) -> tuple[Entry, ...]:
+    """The tools' `scripts` in `target`: an entry for each real path. as_packaged: by the package's checksum too."""
+    found: dict[str, Entry] = {}
+    for path, place in _named(target, [pattern for tool in tools for pattern in tool.scripts]):
+        if path in found or path not in target.owners or not _is_script(place):
+            continue
+        if not as_packaged or target.as_packaged(path):
+            found[path] = of_this_file(Entry(path, "", script=True), place)
+    return tuple(found.values())
+
+
+def _named(target: Tree, patterns: Sequence[str]) -> Iterator[tuple[str, Path]]:
+    """What the packages' files that match lead to: the real path, and the file outside."""
+    for path in sorted(target.owners):
+        if any(re.fullmatch(pattern, path) for pattern in patterns) and (known := target.located(path)):
+            yield known
+
+
+def _is_script(place: Path) -> bool:
+    if place.is_symlink() or not place.is_file():
+        return False
+    with open_file(place) as stream:
+        return stream.read(2) == b"#!"
