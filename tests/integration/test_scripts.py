@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import Armhf, Target, make_target
 
+from xbuild.dispatcher.table import Entry
 from xbuild.formats.debian import Tree
 from xbuild.formats.record import Choice
 from xbuild.model.policy import Tool
@@ -23,20 +24,28 @@ OWN = {
 }
 OPTIONS = {"emulate-options": ["-v", "-n*"], "value-options": ["-o"]}
 
-Ran = Callable[[dict[str, list[str]], str], list[Choice]]
+Ran = Callable[[str, str], list[Choice]]
 
 
-@pytest.fixture
-def ran(armhf: Armhf, place: Path) -> Ran:
-    """Gives what was decided about bash, each time that a shell text starts it, by further rules."""
-
-    def verdicts(rules: dict[str, list[str]], text: str) -> list[Choice]:
+@pytest.fixture(scope="module")
+def tables(armhf: Armhf) -> dict[str, Sequence[Entry]]:
+    """The table by each of the two sets of rules for bash."""
+    made = {}
+    for name, rules in (("own", OWN), ("options", OPTIONS)):
         tools = dict(armhf.policy.tools)
         tools["bash"] = Tool.model_validate({**tools["bash"].model_dump(by_alias=True), **rules})
         policy = armhf.policy.model_copy(update={"tools": tools})
-        pairs = pairing.pair(armhf.natives.twins, Tree(armhf.layers), policy, armhf.toolchain)
-        target: Target = make_target(armhf, place, pairs.table)
-        target.sh(f"cd /tmp; echo exit >own; cp -r $(readlink -f /usr/bin/zmore) copied; ({text}) >&2; :")
+        made[name] = pairing.pair(armhf.natives.twins, Tree(armhf.layers), policy, armhf.toolchain).table
+    return made
+
+
+@pytest.fixture
+def ran(armhf: Armhf, tables: dict[str, Sequence[Entry]], place: Path) -> Ran:
+    """Gives what was decided about bash, each time that a shell text starts it, by further rules."""
+
+    def verdicts(rules: str, text: str) -> list[Choice]:
+        target: Target = make_target(armhf, place, tables[rules])
+        target.sh(f"cd /tmp; echo exit >own; cp -r $(readlink -f /usr/bin/zmore) copied; ({text}) >&2 || :")
         return [known.verdict for known in target.execs() if known.path == "/usr/bin/bash"]
 
     return verdicts
@@ -53,7 +62,7 @@ def ran(armhf: Armhf, place: Path) -> Ran:
     ],
 )
 def test_the_twin_runs_a_distributions_script(ran: Ran, words: Sequence[str]) -> None:
-    assert ran(OWN, f"bash {' '.join(words)} </dev/null") == [Choice.TWIN]
+    assert ran("own", f"bash {' '.join(words)} </dev/null") == [Choice.TWIN]
 
 
 @pytest.mark.parametrize(
@@ -79,13 +88,13 @@ def test_the_twin_runs_a_distributions_script(ran: Ran, words: Sequence[str]) ->
     ],
 )
 def test_the_targets_own_runs_all_else(ran: Ran, text: str) -> None:
-    assert ran(OWN, text) == [Choice.ARGUMENT]
+    assert ran("own", text) == [Choice.ARGUMENT]
 
 
 def test_a_script_is_found_by_its_line(ran: Ran) -> None:
     """By a link too; and not, once it is another file."""
     text = "printf '#!/bin/bash -e\\nexit\\n' >s; chmod +x s; ./s; ln -s /usr/bin/zless l; bash l; bash -e ./l"
-    assert ran(OWN, text) == [Choice.ARGUMENT, Choice.TWIN, Choice.TWIN]
+    assert ran("own", text) == [Choice.ARGUMENT, Choice.TWIN, Choice.TWIN]
 
 
 @pytest.mark.parametrize(
@@ -102,4 +111,4 @@ def test_a_script_is_found_by_its_line(ran: Ran) -> None:
     ],
 )
 def test_options_before_the_first_other_word(ran: Ran, words: str, verdict: Choice) -> None:
-    assert ran(OPTIONS, f"bash {words} </dev/null") == [verdict]
+    assert ran("options", f"bash {words} </dev/null") == [verdict]

@@ -267,10 +267,9 @@ def pair(
         kept, others = _whole_groups(kept, policy, broken)
         refused |= others
     equivalents = {entry.path: judge.equivalents[entry.path] for _, entry in kept if entry.path in judge.equivalents}
-    chosen, entered, modules = _kinds(kept)
     asking = {twin.tool for twin, entry in kept if entry.rules.script_options}
-    own = scripts.slots(target, [policy.tools[name] for name in asking], as_packaged=libc is not None)
-    return Pairs(entered, chosen, tuple(refused.values()), equivalents, modules, own)
+    own = scripts.slots(target, policy, asking, as_packaged=libc is not None)
+    return _sorted(kept, Pairs((), (), tuple(refused.values()), equivalents, scripts=own))
 
 
 def require_names(names: AbstractSet[str], twins: Sequence[Twin], policy: Policy) -> None:
@@ -281,11 +280,11 @@ def require_names(names: AbstractSet[str], twins: Sequence[Twin], policy: Policy
         raise UsageError(f"no native tool is called {name!r}{did_you_mean(name, known)}", hint="name a program: perl")
 
 
-def _kinds(kept: Sequence[tuple[Twin, Entry]]) -> tuple[tuple[Twin, ...], tuple[Entry, ...], tuple[Entry, ...]]:
-    """Of programs the twins and the entries; the entries of modules."""
+def _sorted(kept: Sequence[tuple[Twin, Entry]], pairs: Pairs) -> Pairs:
+    """`pairs` with the twins and the entries of programs, and the entries of modules."""
     programs = [(twin, entry) for twin, entry in kept if not entry.module]
-    modules = tuple(entry for _, entry in kept if entry.module)
-    return tuple(twin for twin, _ in programs), tuple(entry for _, entry in programs), modules
+    twins, entered = tuple(twin for twin, _ in programs), tuple(entry for _, entry in programs)
+    return replace(pairs, twins=twins, entries=entered, modules=tuple(entry for _, entry in kept if entry.module))
 
 
 def _whole_groups(

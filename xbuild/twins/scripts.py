@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from xbuild.base.walk import open_file
 from xbuild.dispatcher.table import Entry
 from xbuild.formats.debian import Tree
-from xbuild.model.policy import Tool
+from xbuild.model.policy import Policy
 
 
 def of_this_file(entry: Entry, place: Path) -> Entry:
@@ -20,10 +20,10 @@ def of_this_file(entry: Entry, place: Path) -> Entry:
     return replace(entry, size=state.st_size, ctime=(seconds, nanoseconds))
 
 
-def slots(target: Tree, tools: Sequence[Tool], *, as_packaged: bool) -> tuple[Entry, ...]:
+def slots(target: Tree, policy: Policy, tools: Iterable[str], *, as_packaged: bool) -> tuple[Entry, ...]:
     """The tools' `scripts` in `target`: an entry for each real path. as_packaged: by the package's checksum too."""
     found: dict[str, Entry] = {}
-    for path, place in _named(target, [pattern for tool in tools for pattern in tool.scripts]):
+    for path, place in _named(target, [pattern for name in tools for pattern in policy.tools[name].scripts]):
         if path in found or path not in target.owners or not _is_script(place):
             continue
         if not as_packaged or target.as_packaged(path):
