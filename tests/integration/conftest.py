@@ -78,7 +78,7 @@ class Target:
         return Sandbox(
             mounts=mounts,
             mount_point=self.place / "root",
-            registrations=self.armhf.roots.registrations(self.dispatcher),
+            registrations=self.armhf.roots.hook(self.dispatcher)[0],
             env={**ENV, **(env or {})},
             cwd=cwd,
             uid=uid,

@@ -208,3 +208,11 @@ def test_install_fills_the_section_and_nothing_else(tmp_path: Path) -> None:
     made = (tmp_path / "made").read_bytes()
     assert made == program.replace(b"x" * 100, b"table".ljust(100, b"\0"))
     assert (tmp_path / "made").stat().st_mode & 0o777 == 0o755
+
+
+def test_both_sides_know_the_mark_of_copies() -> None:
+    mark = re.search(r'COPY_MARK "xbuild\\1"\n#define COPY_MARK_AT (\d+)', HEADER)
+    assert mark
+    assert int(mark[1]) == table.COPY_MARK_AT
+    assert table.COPY_MARK.decode() == "xbuild\1"
+    assert table.COPY_MARK_AT + len(table.COPY_MARK) == 16

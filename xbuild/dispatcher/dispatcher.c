@@ -12,6 +12,7 @@
 #include "image.h"
 #include "preload.h"
 #include "table.h"
+#include "copied.h"
 
 /* Filled in after linking; volatile so that the compiler does not take the zeros for the contents. */
 __attribute__((section(".xbuild_table"), aligned(4096))) const volatile char table_bytes[TABLE_SIZE] = {0};
@@ -249,7 +250,7 @@ __attribute__((noreturn, used)) void begin(long *stack)
     if (verdict != TWIN && fd >= 0)
         refuse(fd, argv[1], envp);
     if (fd >= 0)
-        call(SYS_close, fd, 0, 0);
+        call(SYS_fcntl, fd, F_SETFD, FD_CLOEXEC);
     if (verdict == TWIN)
         verdict = run_twin(slot, argv + 2, envp);
     note(verdict);
@@ -264,6 +265,10 @@ __attribute__((noreturn, used)) void begin(long *stack)
     if (error == -ENOENT) {
         /* A chroot that the build made lacks our directory, but its pid 1 is ours. */
         error = call(SYS_execve, (long)(TABLE + table->far_qemu), (long)words, (long)envp);
+    }
+    if (error != -E2BIG && fd >= 0) {
+        words[3] = argv0;
+        run_copy(fd, words + 3, envp);
     }
     const char *why = error == -E2BIG ? "xbuild: argument list too long: " : "xbuild: cannot start qemu for ";
     fail(126, (const char *[]){why, path, NULL});

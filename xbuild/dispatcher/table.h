@@ -9,6 +9,10 @@
 /* How argv[0] of the dispatcher begins when preamble.c has started it; the number of the open file follows. */
 #define HANDED_ON "xbuild-fd:"
 
+/* What a copy of a program has in its free bytes of e_ident: binfmt_misc gives it to the emulator itself. */
+#define COPY_MARK "xbuild\1"
+#define COPY_MARK_AT 9
+
 struct table {
     uint32_t magic;
     uint32_t slot_mask; /* number of slots minus one; the number is a power of two */

@@ -18,6 +18,9 @@ MAGIC = 0x35544258
 SIZE = 2048 * 1024
 """Bytes; some 6,000 modules beside the programs. What is not used takes no room on the disk, nor time at an exec."""
 
+COPY_MARK, COPY_MARK_AT = b"xbuild\1", 9
+"""In e_ident of a copy that goes to the emulator itself (copied.h), and its offset there."""
+
 SECTION = ".xbuild_table"
 _HEADER = struct.Struct("<9I")
 _SLOT = struct.Struct("<4I3q2I")

@@ -234,6 +234,16 @@ class Roots:
         # C: credentials by the file that is run, not by the dispatcher.
         return (registration(name, magic, mask, str(dispatcher), "FPOC" if credentials else "FPO"),)
 
+    def _for_copies(self) -> tuple[str, ...]:
+        """The line by which a dispatcher that finds no path to the emulator reaches it; see dispatcher/copied.h."""
+        if self.toolchain.qemu is None:
+            return ()
+        magic, mask = (bytearray(part) for part in magic_mask(self.toolchain.elf))
+        place = slice(table.COPY_MARK_AT, table.COPY_MARK_AT + len(table.COPY_MARK))
+        magic[place], mask[place] = table.COPY_MARK, b"\xff" * len(table.COPY_MARK)
+        name = f"{Path(self.toolchain.qemu.binary).name.removesuffix('-static')}-copies"
+        return (registration(name, bytes(magic), bytes(mask), str(self.natives().private / "qemu"), "FPO"),)
+
     def hook(self, dispatcher: Path, *, credentials: bool = False) -> tuple[tuple[str, ...], Path | None]:
         """How the kernel comes to start `dispatcher`: registrations for a private binfmt_misc, or, where that cannot be
         had, the file that is to be shown to the machine's own entry as `dispatch` in the private directory.
@@ -242,7 +252,7 @@ class Roots:
         """
         if self.toolchain.qemu is None or serving.way() == "private":
             # The shim reads the table too.
-            return self.registrations(dispatcher, credentials=credentials), dispatcher
+            return (*self.registrations(dispatcher, credentials=credentials), *self._for_copies()), dispatcher
         serving.require(self.toolchain.elf, self.toolchain.name)
         # The entry starts nothing but what is root's.
         if dispatcher.stat().st_uid != idmap.find().root[0]:
