@@ -17,6 +17,7 @@ from xbuild.build import environment
 from xbuild.build.environment import FIXED_VARIABLES, Job, Root, WorkPlace
 from xbuild.build.modes.system.machine import EmulatedMachine
 from xbuild.build.modes.system.parts import Parts
+from xbuild.sandbox import idmap
 from xbuild.sandbox.run import give_tree, machine_view, run
 
 pytestmark = pytest.mark.integration
@@ -142,6 +143,23 @@ def test_trees_go_in_and_come_back(target: tuple[Root, EmulatedMachine], work: W
     assert (work.source / "made").stat().st_mtime_ns == 981_173_106_789_012_345
     assert (work.scratch("var/tmp") / "kept").read_text() == "scratch\n"
     assert not (work.path / "machine").exists()
+
+
+def test_root_gives_files_away_and_has_no_hand_in_our_scripts(
+    target: tuple[Root, EmulatedMachine], work: WorkPlace
+) -> None:
+    root, machine = target
+    script = """
+        chown 33:34 src/tool
+        ln -s /etc/passwd run/later
+        mknod src/node b 8 0 2> /dev/null || echo refused
+        id -u; grep CapBnd /proc/self/status
+    """
+    wanted = replace(job(script, changes=True), root=True)
+    assert logged(replace(root, machine=machine), work, wanted, "root") == ["refused", "0", "CapBnd:\t00000000000000fb"]
+    (uid, gid), tool = idmap.find().root, (work.source / "tool").stat()
+    assert (tool.st_uid, tool.st_gid) == (uid + 33, gid + 34)
+    assert list(work.scripts.iterdir()) == []
 
 
 def test_a_kernel_that_panics_shows_its_console(target: tuple[Root, EmulatedMachine], work: WorkPlace) -> None:
