@@ -57,6 +57,13 @@ def test_a_string_without_a_reference_is_refused() -> None:
         moved(program(load(0, WHOLE) + load(7, WHOLE), TEXT), {"last": "longer"})
 
 
+def test_a_string_that_need_not_be_there() -> None:
+    before = program(load(0, WHOLE) + load(7, END, b"\x35"), TEXT)
+    strings = {"x86_64-pc-linux-gnu": "arm-unknown-linux-gnueabihf", "last": "longer", "linux-gnu": "linux-gnueabihf"}
+    after = moved(before, strings, optional={"last"})
+    assert texts(after) == ["arm-unknown-linux-gnueabihf", "linux-gnueabihf"]
+
+
 def test_without_room_nothing_is_moved() -> None:
     full = TEXT.ljust(0x1000 - 4, b"\1")
     longer = "longer-than-x86_64-pc-linux-gnu"

@@ -30,7 +30,7 @@ class LockedTarget(Model):
 
     suite: Suite = Field(description="The distribution's release")
     snapshot: str | None = Field(None, description="The day of the archive whose packages these are")
-    roots: dict[str, LockedRoot] = Field(description="Native roots, target root, build dependencies")
+    roots: dict[str, LockedRoot] = Field(description="Native roots, target root, build dependencies, native layer")
 
 
 class Lock(Model):

@@ -65,6 +65,9 @@ class Tool(Rules):
         default_factory=dict,
         description="As `moved-strings`, where the program also has the length of each, near each reference",
     )
+    optional_strings: tuple[str, ...] = Field(
+        (), description="Those of `moved-strings` that not every version has"
+    )
     include_table: str | None = Field(
         None, description="A gcc compiler proper, made to search as a native one; its C++ directory of the target"
     )

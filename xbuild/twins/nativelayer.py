@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container
+from dataclasses import replace
 from pathlib import Path
 
 from xbuild.base import log
@@ -13,6 +14,7 @@ from xbuild.model.policy import Policy
 from xbuild.model.toolchain import Toolchain
 from xbuild.sandbox.run import give_tree
 from xbuild.twins import pairing
+from xbuild.twins.arithmetic import imported
 from xbuild.twins.closure import closure, contents
 
 
@@ -43,8 +45,9 @@ def make(
             continue
         for name, data in added.items():
             _write(layer / "lib" / name, data)
-        _write(layer / twin.target_path.lstrip("/"), contents(tree, twin.source))
-        kept.append(twin)
+        module = contents(tree, twin.source)
+        _write(layer / twin.target_path.lstrip("/"), module)
+        kept.append(replace(twin, computes=not imported(module).isdisjoint(machine.fused.functions)))
     give_tree(0, [layer])
     pairing.save(kept, staging / "twins.json")
 

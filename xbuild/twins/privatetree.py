@@ -225,13 +225,12 @@ def _program(tree: Tree, twin: Twin, policy: Policy, toolchain: Toolchain) -> by
         )
     if tool.moved_strings or tool.counted_strings:
 
-        def filled(strings: Mapping[str, str]) -> dict[str, str]:
-            def own(text: str) -> str:
-                return pairing.fill(text, toolchain, twin.source, twin.version)
+        def own(text: str) -> str:
+            return pairing.fill(text, toolchain, twin.source, twin.version)
 
-            return {own(old): own(new) for old, new in strings.items()}
-
-        data = moved(data, filled(tool.moved_strings), filled(tool.counted_strings))
+        every = (tool.moved_strings, tool.counted_strings)
+        strings, counted = ({own(old): own(new) for old, new in known.items()} for known in every)
+        data = moved(data, strings, counted, {*map(own, tool.optional_strings)})
     # What is the target's own already, as where the machine's partner is the target, searches as it should.
     if tool.include_table and twin.architecture != toolchain.architecture:
         data = as_native(data, pairing.fill(tool.include_table, toolchain, twin.source))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from typing import Final
 
 from elftools.elf.elffile import ELFFile
@@ -24,14 +24,20 @@ _ALIGNMENT = 8
 """What gcc aligns strings to on 64-bit ARM (DATA_ALIGNMENT in its aarch64.h)."""
 
 
-def moved(program: bytes, strings: Mapping[str, str], counted: Mapping[str, str] = _NONE) -> bytes:
+def moved(
+    program: bytes,
+    strings: Mapping[str, str],
+    counted: Mapping[str, str] = _NONE,
+    optional: Container[str] = frozenset(),
+) -> bytes:
     """The program with all its references to C strings made ones to others: `strings`, old to new.
 
     The new ones are put where a read-only segment ends, into what the last page of it has left. Code of 64-bit ARM
     makes an address of a page and an offset, and the page may serve other addresses too: there the new ones take the
     room of the old ones in the same page, so that only offsets change. A string may be the end of another one, as
-    linkers share them. counted: such strings with whose references the code has their lengths too. Raises ValueError if
-    there is no room, a string without a reference or a length, or another machine.
+    linkers share them. counted: such strings with whose references the code has their lengths too. optional: those that
+    need not be there. Raises ValueError if there is no room, a string without a reference or a length, or another
+    machine.
     """
     elf = ELFFile(io.BytesIO(program))
     kinds: dict[str, type[_Image]] = {"EM_X86_64": _Image, "EM_AARCH64": _ArmImage}
@@ -40,12 +46,12 @@ def moved(program: bytes, strings: Mapping[str, str], counted: Mapping[str, str]
     kind = kinds[elf["e_machine"]]
     image = (_FixedImage if elf["e_type"] == "ET_EXEC" and kind is _Image else kind)(program, elf)
     strings = {**strings, **counted}
-    missing = [old for old in strings if not image.referred(image.addresses(old))]
-    if missing:
+    absent = {old for old in strings if not image.referred(image.addresses(old))}
+    if missing := [old for old in strings if old in absent and old not in optional]:
         raise ValueError(f"the program does not refer to {', '.join(map(repr, missing))}")
     for old, new in counted.items():
         image.count(old, len(new.encode()))
-    image.move(strings)
+    image.move({old: new for old, new in strings.items() if old not in absent})
     return bytes(image.data)
 
 
