@@ -43,6 +43,12 @@ static const char *library;
 static sigjmp_buf before;
 static void handle(int number) { (void)number; }
 static void jump(int number) { siglongjmp(before, number); }
+static int deeper(int n)
+{
+    volatile char room[256];
+    room[n % 256] = syscall(SYS_getppid);
+    return deeper(n + 1) + room[0];
+}
 static void *thread(void *nothing) { return nothing; }
 static void action(int number, void (*what)(int), int block_all)
 {
@@ -136,6 +142,8 @@ int main(int argc, char **argv)
     DO(handle_and_ignore_again, action(SIGUSR1, handle, 0); if (signal(SIGUSR1, SIG_IGN) != handle) abort())
     DO(look_at_shared_memory, int fd = open("input", O_RDONLY); if (*(char *)mmap(NULL, 9, 1, MAP_SHARED, fd, 0) != 'f') abort())
     DO(own_shared_memory, char *p = mmap(NULL, 9, 3, MAP_SHARED | MAP_ANONYMOUS, -1, 0); *p = 1; munmap(p, 9))
+    DO(meet_signals, action(SIGUSR1, handle, 0); for (int i = 0; i < 40; i++) { FILE *f = fopen("/etc/passwd", "re");
+       if (!fgets(text, 20, f)) abort(); fclose(f); if (i % 9 == 8) signal(SIGUSR1, i % 2 ? handle : SIG_IGN); })
     DO(keep_a_cache, cache())
     DO(keep_two_caches, cache(); cache())
     DO(give_up_a_cache, mkdir("kept", 0777); close(begin_cache()); if (unlink("kept/x.new")) abort())
@@ -175,8 +183,12 @@ int main(int argc, char **argv)
     DO(sleep, usleep(1000))
     DO(new_session, setsid())
     DO(jump_out_of_a_handler, action(SIGSEGV, jump, 0); if (!sigsetjmp(before, 1)) *(volatile char *)16 = 0)
+    DO(overflow_its_stack, stack_t s = {.ss_sp = malloc(1 << 16), .ss_size = 1 << 16}; sigaltstack(&s, NULL);
+       struct sigaction a = {.sa_handler = jump, .sa_flags = SA_ONSTACK}; sigaction(SIGSEGV, &a, NULL);
+       if (!sigsetjmp(before, 1)) deeper(0))
     DO(begin_a_cache, mkdir("kept", 0777); close(begin_cache()))
     DO(begin_two_caches, mkdir("kept", 0777); begin_cache(); open("kept/x.newer", O_WRONLY | O_CREAT | O_EXCL, 0644))
+    DO(remove_what_has_no_name, syscall(SYS_unlink, NULL))
     DO(remove_a_cache, cache(); unlink("kept/x"))
     DO(rename_a_cache, cache(); rename("kept/x", "kept/x.old"))
     DO(rename_a_cache_away, mkdir("kept", 0777); close(begin_cache()); rename("kept/x.new", "away"))

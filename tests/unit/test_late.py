@@ -6,6 +6,7 @@ import os
 import platform
 import re
 import shutil
+import signal
 import struct
 import subprocess
 from dataclasses import dataclass
@@ -171,6 +172,31 @@ def test_a_library_of_the_native_machine_that_the_build_has_is_as_foreign(made: 
 def test_a_path_of_the_native_machine_compiled_into_a_program(made: Made, tmp_path: Path) -> None:
     done, _ = made.run("nothing", tmp_path, "/usr/lib/x86_64-linux-gnu/nobody/has.so")
     assert "cannot open shared object file" in done.stdout
+
+
+def test_signals_that_come_at_any_time(made: Made, tmp_path: Path) -> None:
+    """It begins again as if none had come, or it has handled one and ends."""
+    written = made.folder / "record"
+    (tmp_path / "input").write_text("first\nsecond\n")
+    before = signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    env = {"PATH": os.environ["PATH"], "Q": "given"}
+    try:
+        wanted = found_by(made, "meet_signals", tmp_path)
+        for _ in range(20):
+            written.write_bytes(b"")
+            with (tmp_path / "input").open() as stream:
+                running = subprocess.Popen(
+                    [made.probe, "meet_signals", FOREIGN, "two words"], stdin=stream, cwd=tmp_path, text=True,
+                    stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**env, "LD_PRELOAD": str(made.shim)},
+                )  # fmt: skip
+            while running.poll() is None:
+                running.send_signal(signal.SIGUSR1)
+            said = running.communicate()[0]
+            (one,) = record.parse(written.read_bytes())[0]
+            outcomes = {record.Choice.BEGUN_AGAIN: (0, wanted), record.Choice.TOO_LATE: (126, "")}
+            assert (running.returncode, said) == outcomes[one.verdict]
+    finally:
+        signal.signal(signal.SIGUSR1, before)
 
 
 def test_where_the_kernel_does_not_let_it_a_mark_is_left(made: Made, tmp_path: Path) -> None:

@@ -167,9 +167,9 @@ static int cache_call(const struct call *call, long *result)
     int making = call->number == NR_open || call->number == NR_openat;
     if (making && (late.cache_path[0] || (words[1] & (O_CREAT | O_EXCL)) != (O_CREAT | O_EXCL)))
         return 0;
-    if ((call->number == NR_rename || call->number == NR_unlink) && strcmp((const char *)words[0], late.cache_path))
-        return 0;
     if (!is_cache(words[0]) || (call->number == NR_rename && !is_cache(words[1])))
+        return 0;
+    if ((call->number == NR_rename || call->number == NR_unlink) && strcmp((const char *)words[0], late.cache_path))
         return 0;
     if (making && strlen((const char *)words[0]) >= sizeof late.cache_path)
         return 0;
