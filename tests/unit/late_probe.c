@@ -142,6 +142,8 @@ int main(int argc, char **argv)
     DO(handle_and_ignore_again, action(SIGUSR1, handle, 0); if (signal(SIGUSR1, SIG_IGN) != handle) abort())
     DO(look_at_shared_memory, int fd = open("input", O_RDONLY); if (*(char *)mmap(NULL, 9, 1, MAP_SHARED, fd, 0) != 'f') abort())
     DO(own_shared_memory, char *p = mmap(NULL, 9, 3, MAP_SHARED | MAP_ANONYMOUS, -1, 0); *p = 1; munmap(p, 9))
+    DO(write_at_the_end, fcntl(1, F_SETFL, fcntl(1, F_GETFL) | O_APPEND); fcntl(2, F_SETFL, fcntl(2, F_GETFL) | O_APPEND);
+       if (!(fcntl(1, F_GETFL) & O_APPEND)) abort())
     DO(meet_signals, action(SIGUSR1, handle, 0); for (int i = 0; i < 40; i++) { FILE *f = fopen("/etc/passwd", "re");
        if (!fgets(text, 20, f)) abort(); fclose(f); if (i % 9 == 8) signal(SIGUSR1, i % 2 ? handle : SIG_IGN); })
     DO(keep_a_cache, cache())

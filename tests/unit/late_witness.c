@@ -1,6 +1,7 @@
 /* What a program finds when it is started; it stands in for the emulator, so that its words are those for one. */
 #define _GNU_SOURCE
 #include <dirent.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,7 +27,7 @@ int main(int argc, char **argv)
         if (n < 0 || fd == fileno(status))
             continue;
         to[n] = 0;
-        printf("fd %d %.4s %ld\n", fd, to, (long)lseek(fd, 0, SEEK_CUR));
+        printf("fd %d %.4s %ld %o\n", fd, to, (long)lseek(fd, 0, SEEK_CUR), fcntl(fd, F_GETFL));
     }
     return 0;
 }

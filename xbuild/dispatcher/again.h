@@ -19,6 +19,8 @@ static void put_back(void)
         if (is_in(late.closing, fd))
             RAW(NR_fcntl, fd, F_SETFD, 0);
     }
+    while (late.flags--)
+        RAW(NR_fcntl, late.flagged[late.flags].fd, F_SETFL, late.flagged[late.flags].flags);
     /* Two descriptors may be one open file: the first that was read knows where it stood. */
     while (late.moves--)
         seek(late.moved[late.moves].fd, late.moved[late.moves].offset, 0);

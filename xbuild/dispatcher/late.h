@@ -18,7 +18,7 @@ enum { DESCRIPTORS = 1024, MOVED = 8, SIGNALS = 64 };
 enum { PROT_WRITE = 2, MAP_SHARED_ANY = 1, MAP_ANONYMOUS = 0x20, FUTEX_WAKE_PRIVATE = 1 | 128 };
 enum { O_CREAT = 0100, O_EXCL = 0200 };
 enum { O_WRITES = 3 | O_CREAT | 01000 | 020000000 }; /* O_WRONLY, O_RDWR, O_CREAT, O_TRUNC, __O_TMPFILE */
-enum { F_GETFD = 1, F_SETFD = 2, F_GETFL = 3, SEEK_CUR = 1, EFAULT = 14 };
+enum { F_GETFD = 1, F_SETFD = 2, F_GETFL = 3, F_SETFL = 4, SEEK_CUR = 1, EFAULT = 14 };
 enum { TCGETS = 0x5401, TCGETS2 = 0x802c542a, TIOCGWINSZ = 0x5413, FIOCLEX = 0x5451 };
 enum { S_IFMT = 0170000, S_IFREG = 0100000, S_IFDIR = 0040000, S_IFCHR = 0020000, MEMORY_DEVICES = 1 };
 
@@ -36,6 +36,10 @@ static struct {
         int64_t offset;
     } moved[MOVED]; /* inherited files, in the order in which they were first read */
     int moves;
+    struct {
+        long fd, flags;
+    } flagged[MOVED];           /* inherited files that got another mode of writing */
+    int flags;
     int mask_changed, umask_changed;
     long umask;
     long cache;                 /* the descriptor of the cache that is being written, plus one */
@@ -139,6 +143,18 @@ static const char *own_caches(void)
     return rules && rules->caches ? table + rules->caches : "";
 }
 
+/* A program may make what it writes on append, as make does with its output. */
+static int set_append(const uintptr_t *words, long *result)
+{
+    long before = RAW(NR_fcntl, words[0], F_GETFL, 0);
+    if (before < 0 || late.flags == MOVED || (before ^ (long)words[2]) & ~O_APPEND)
+        return 0;
+    late.flagged[late.flags].fd = (long)words[0], late.flagged[late.flags].flags = before;
+    late.flags++;
+    *result = RAW(NR_fcntl, words[0], F_SETFL, words[2]);
+    return 1;
+}
+
 /* Is it a cache of this program? Only asked for in the handler, where no signal comes between. */
 static int is_cache(uintptr_t path)
 {
@@ -226,6 +242,8 @@ static int done(const struct call *call, uint64_t *mask, long *result)
             return 0;
         goto as_asked;
     case NR_fcntl: case NR_fcntl64:
+        if (words[1] == F_SETFL)
+            return set_append(words, result);
         if (words[1] != F_GETFD && words[1] != F_GETFL && (words[0] >= DESCRIPTORS || words[1] != F_SETFD))
             return 0;
         /* What was inherited was not to be closed. */
