@@ -13,6 +13,7 @@
 
 enum { PASS = 0, TRAP = 1 };
 enum { PR_SET_NAME = 15, PR_SET_SYSCALL_USER_DISPATCH = 59, SYS_USER_DISPATCH = 2, SIGSYS = 31, SIGKILL = 9, SIGSTOP = 19 };
+enum { SIGBUS = 7, SIGSEGV = 11 };
 enum { SA_SIGINFO = 4, SA_RESTORER = 0x04000000, SIG_DFL = 0, SIG_BLOCK = 0, SIG_UNBLOCK = 1, SIG_SETMASK = 2 };
 enum { DESCRIPTORS = 1024, MOVED = 8, SIGNALS = 64 };
 enum { PROT_WRITE = 2, MAP_SHARED_ANY = 1, MAP_ANONYMOUS = 0x20, FUTEX_WAKE_PRIVATE = 1 | 128 };
@@ -45,6 +46,7 @@ static struct {
     long cache;                 /* the descriptor of the cache that is being written, plus one */
     char cache_path[4096];      /* from its making until it gets its name; empty: none is being made */
     long over;                  /* the call that ended it, plus one */
+    int gone;                   /* no call is watched any more */
 } late;
 
 extern int *__errno_location(void);
@@ -155,7 +157,7 @@ static int set_append(const uintptr_t *words, long *result)
     return 1;
 }
 
-/* Is it a cache of this program? Only asked for in the handler, where no signal comes between. */
+/* Is it a cache of this program? Only asked for in the handler, where only a fault comes between. */
 static int is_cache(uintptr_t path)
 {
     static const char *patterns; /* empty: none */
@@ -166,7 +168,7 @@ static int is_cache(uintptr_t path)
     if (!patterns) {
         late.selector = PASS;
         patterns = own_caches();
-        late.selector = TRAP;
+        late.selector = late.gone ? PASS : TRAP;
         *__errno_location() = error;
     }
     for (const char *pattern = patterns; *pattern; pattern += strlen(pattern) + 1)
@@ -292,8 +294,9 @@ as_asked:
 static void let_go(void)
 {
     struct action now;
-    if (late.selector == PASS)
+    if (late.gone)
         return;
+    late.gone = 1;
     late.selector = PASS;
     raw(NR_prctl, PR_SET_SYSCALL_USER_DISPATCH, 0, 0, 0, 0, 0);
     for (uintptr_t number = 1; number <= SIGNALS; number++)

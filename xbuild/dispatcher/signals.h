@@ -7,7 +7,7 @@ static void entered(int number, struct information *information, struct context 
 {
     void (*handler)(int, struct information *, struct context *) =
         (void (*)(int, struct information *, struct context *))late.asked[number - 1].handler;
-    if (late.selector == TRAP) {
+    if (!late.gone) {
         late.over = NR_rt_sigreturn + 1;
         let_go();
         c->mask |= late.hidden;

@@ -49,7 +49,9 @@ __attribute__((constructor)) static void watch(int argc, char **argv, char **env
 {
     uint64_t blocked = 0;
     size_t variables = 0;
-    struct action action = {(uintptr_t)trapped, SA_SIGINFO | SA_RESTORER, late_restorer, ~(uint64_t)0};
+    /* On the program's stack: where that ends, its own handler for that gets the word. */
+    uint64_t faults = (uint64_t)1 << (SIGSEGV - 1) | (uint64_t)1 << (SIGBUS - 1);
+    struct action action = {(uintptr_t)trapped, SA_SIGINFO | SA_RESTORER, late_restorer, ~faults};
     while (envp[variables])
         variables++;
     copy(argv, envp, (size_t)argc + variables + 2);
