@@ -144,6 +144,9 @@ class _Making:
         first, reason = first_step(wanted, phases.Progress(place).done(), here.start)
         begin = wanted[first].name if first < len(wanted) else "the check of outputs"
         log.info(f"{subject.title}: from {begin}, {reason}")
+        for refused in self._work.ground.pairs.refused:
+            if refused.kind is Refusal.LATE:
+                log.info(f"{refused.path} runs emulated: {refused.reason}")
         if subject.mode.canaries:
             self._run_canaries()
         progress = self._work.run_through(wanted, first, len(wanted))

@@ -200,9 +200,7 @@ def tell_refused(subject: Subject, ground: Ground) -> None:
     """Tell which tools run emulated though they need not, and what is doubtful."""
     pairs = ground.pairs
     for refused in pairs.refused:
-        if refused.kind is Refusal.LATE:
-            log.info(f"{refused.path} runs emulated: {refused.reason}")
-        elif refused.kind is not Refusal.SWITCHED_OFF:
+        if refused.kind is not Refusal.SWITCHED_OFF:
             log.detail(f"no twin for {refused.path}: {refused.reason}")
     for risk in pairs.risks:
         log.warn(risk)
