@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from xbuild.base import log
@@ -32,12 +33,17 @@ def entries(
     writes. What loads modules has to have its package's version then.
     """
     if isinstance(held, Tree):
-        return pairing.pair(twins, held, policy, toolchain, libc=libc, without=without).table
+        return _of_any_script(pairing.pair(twins, held, policy, toolchain, libc=libc, without=without).table)
     versions = {name: policy.plain_version(text.split()[0]) for name, text in held.items()}
     pairs = pairing.entries(twins, policy, toolchain).values()
     loaders = {name for name, tool in policy.tools.items() if tool.loads_modules or tool.module}
     fit = [entry for twin, entry in pairs if twin.tool not in loaders or versions.get(twin.package) == twin.version]
-    return [entry for entry in fit if entry.path not in without]
+    return _of_any_script([entry for entry in fit if entry.path not in without])
+
+
+def _of_any_script(table: Sequence[Entry]) -> Sequence[Entry]:
+    """Whatever script runs while a root is made is a package's own."""
+    return [replace(entry, rules=entry.rules.model_copy(update={"script_options": ()})) for entry in table]
 
 
 def make(staging: Path, store: Store, work: Callable[[frozenset[str]], None]) -> None:
