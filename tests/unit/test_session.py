@@ -9,14 +9,17 @@ from types import SimpleNamespace
 
 import pytest
 
-from xbuild.base.errors import UsageError
+from xbuild.base.errors import MachineError, UsageError
 from xbuild.formats.debian import Tree
 from xbuild.formats.elf import read_elf
 from xbuild.model.load import load_policy, load_toolchain, toolchain_names
+from xbuild.roots.distribution import Roots
+from xbuild.roots.partners import Partners
 from xbuild.sandbox.mounts import Bind, Text
 from xbuild.session import files, program
-from xbuild.session.root import Origin, _is_doubtful
+from xbuild.session.root import Origin, _is_doubtful, _natives
 from xbuild.session.shell import STATUS, tell_installed
+from xbuild.store.local import Store
 from xbuild.twins.pairing import Twin
 
 DATA = Path(__file__).parent / "data"
@@ -267,3 +270,16 @@ def test_what_came_meanwhile_is_told(tmp_path: Path, capsys: pytest.CaptureFixtu
     )
     tell_installed(roots, Tree([upper, base]), before, None)  # type: ignore[arg-type]
     assert "bison; with --keep NAME they stay, and run natively the next time" in capsys.readouterr().err
+
+
+def test_a_session_needs_no_native_layer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def unreachable(_partners: Partners) -> None:
+        raise MachineError("the mirror is away")
+
+    plain = SimpleNamespace()
+    monkeypatch.setattr(Partners, "natives", unreachable)
+    monkeypatch.setattr(Roots, "natives", lambda _roots: plain)
+    assert _natives(Roots(Store(tmp_path), ARMHF, load_policy(ARMHF)), Origin((tmp_path,)), frozenset()) is plain
+    assert "stay emulated: the mirror is away" in capsys.readouterr().err
