@@ -146,7 +146,8 @@ class Making:
         if self.foreign is None:
             return apt.shown(self.staging, answer)
         mounts, places = apt.shown(self.staging, answer, self.foreign.private)
-        return [*mounts, Bind(str(self._recorded()), f"{places[-1]}/{_RECORD}")], places
+        # A store may have a link to another one's twins, and nothing is mounted behind a link.
+        return [*mounts, Bind(str(self._recorded()), f"{places[-1].resolve()}/{_RECORD}")], places
 
     def _recorded(self) -> Path:
         """The record of what runs, which every user of the root may write to."""
