@@ -23,6 +23,7 @@ COMMANDS: dict[str, list[list[str]]] = {
     "why": [["why", "zlib"], ["why", "zlib", "--json"]],
     "log": [["log", "zlib"], ["log", "none"]],
     "lock": [["lock", "none"], ["lock", "none", "--json"]],
+    "forget": [["forget", "zlib"], ["forget", "zlib", "--json"], ["forget", "none"]],
     "trace": [["trace", "zlib"], ["trace", "zlib", "--json"]],
     "check": [["check", "none"]],
     "compare": [["compare", "none", "--json"]],
