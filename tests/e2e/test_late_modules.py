@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from command_line import Xbuild
+from command_line import Xbuild, unpacked
 
 pytestmark = pytest.mark.e2e
 
@@ -43,6 +43,26 @@ ONE
 65
 END
 """
+_PACKAGE = {
+    "package/__init__.py": "NAMES = {'a', 'b', 'c'} | frozenset('xyz')\n",
+    "package/part.py": "def is_one(x):\n    return x in {'a', 'b', 'c', 1, 2.5}\n",
+}
+# What has no partner is imported behind what is cached; and by a program that the interpreter becomes.
+_CACHES = """
+python3 -c 'import package.part, sys; sys.stdout.write("whole\\n")' > answer
+rm -r package/__pycache__
+python3 -c 'import package.part, _ctypes; print(package.part.is_one("c"))' >> answer
+python3 -c 'import os, sys; os.execv(sys.executable, [sys.executable, "-c", "import _ctypes; print(7)"])' >> answer
+diff answer - <<'END'
+whole
+True
+7
+END
+"""
+_INSTALL = """
+install -D -m 644 answer "$DESTDIR/usr/share/answer"
+install -m 644 package/__pycache__/*.pyc "$DESTDIR/usr/share"
+"""
 
 
 def programs(xbuild: Xbuild, target: str) -> dict[str, tuple[int, int]]:
@@ -60,4 +80,15 @@ def test_plugins_and_objects_of_the_build_s_own(xbuild: Xbuild) -> None:
     assert counted["/usr/bin/arm-linux-gnueabihf-ld.bfd"] == (2, 1)
     assert counted["/usr/bin/make"] == (0, 1)
     assert counted["/usr/bin/gawk"] == (2, 0)
-    assert made["anew"] == []
+    assert "emulated-late" not in made["manifest"]
+
+
+def test_caches_that_were_written_before_are_no_effect(xbuild: Xbuild) -> None:
+    build = {"compile": _CACHES, "install": _INSTALL}
+    xbuild.recipe(files=_PACKAGE, build=build, depends={"packages": ["python3"]})
+    made = xbuild.build("tiny", target="arm64")
+    # The last one is executed twice: by the shell, and by itself.
+    assert programs(xbuild, "arm64")["/usr/bin/python3.13"] == (2, 2)
+    assert "emulated-late" not in made["manifest"]
+    emulated = xbuild.build("tiny", "--mode", "emulated", target="arm64")
+    assert unpacked(emulated["artifact"]) == unpacked(made["artifact"])
