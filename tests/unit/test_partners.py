@@ -9,6 +9,7 @@ import pytest
 
 from xbuild.dispatcher.table import encode
 from xbuild.formats.debian import Tree
+from xbuild.formats.elf import read_elf
 from xbuild.model.load import load_toolchain
 from xbuild.model.native import here
 from xbuild.model.policy import Policy
@@ -30,6 +31,7 @@ POLICY = Policy.model_validate(
         "never": [],
         "tools": {
             "cat": {"files": ["/usr/bin/cat"]},
+            "langc": {"packages": ["langc"], "native-packages": [], "layer-packages": ["langc: .+"]},
             "modules": {
                 "native-files": ["/usr/lib/{native-triplet}/lang/(.+)\\.so"],
                 "target-file": "/usr/lib/{triplet}/lang/\\1.so",
@@ -167,6 +169,17 @@ def test_modules_with_their_libraries(natives: Natives) -> None:
     assert natives.made() == {place, "lib/libhalf.so.1"}
 
 
+def test_programs_that_only_build_dependencies_bring(natives: Natives) -> None:
+    natives.file("unpacked", "langc", "/usr/bin/langc", (DATA / "armhf-pie").read_bytes())
+    natives.file("unpacked", "liba-lang", "/usr/bin/cat", (DATA / "armhf-pie").read_bytes())
+    natives.library("unpacked")
+    twins = natives.make("langc", "liba-lang")
+    assert {name: twin.program for name, twin in twins.items()} == {"langc": "/.xbuild/layer/usr/bin/langc"}
+    assert natives.made() == {"usr/bin/langc", "lib/libhalf.so.1"}
+    made = (natives.place / "staging/layer/usr/bin/langc").read_bytes()
+    assert read_elf(made).interpreter == f"/.xbuild/{NATIVE}/ld"
+
+
 def test_libraries_of_the_private_tree_serve_modules_too(natives: Natives) -> None:
     natives.module("liba-lang", "a")
     natives.library("root")
@@ -195,7 +208,7 @@ def test_a_module_is_left_out(natives: Natives, reason: str, capsys: pytest.Capt
         assert "needs another libhalf.so.1 than what is there" in capsys.readouterr().err
         return
     assert set(natives.make("liba-lang")) == {"plain"}
-    assert f"no native module for /usr/lib/{ARMHF.triplet}/lang/a.so" in capsys.readouterr().err
+    assert f"no twin for /usr/lib/{ARMHF.triplet}/lang/a.so" in capsys.readouterr().err
     assert natives.made() == {f"usr/lib/{ARMHF.triplet}/lang/plain.so"}
 
 

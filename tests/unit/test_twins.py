@@ -38,7 +38,7 @@ POLICY = Policy.model_validate(
                 "target-width-args": ["-flto*"],
             },
             "as": {"group": "compilers", "width": "target", "files": ["/usr/bin/{triplet}-as"]},
-            "plugin": {"group": "compilers", "library": True, "files": [r"/usr/lib/plugin\.so"]},
+            "plugin": {"library": True, "files": [r"/usr/lib/plugin\.so"]},
         },
     }
 )
@@ -257,6 +257,15 @@ def test_a_layer_that_has_another_version(tmp_path: Path) -> None:
 def test_a_library_of_a_twin_has_no_entry_of_its_own() -> None:
     plugin = Twin("plugin", "/usr/lib/plugin.so", "i386", "gcc", "1", "/usr/lib/plugin.so")
     assert entries([plugin], POLICY, ARMHF) == {}
+
+
+def test_a_group_that_lacks_a_library(tmp_path: Path) -> None:
+    """Its programs would be there, but answer by the native library."""
+    changed = POLICY.tools["plugin"].model_copy(update={"group": "compilers"})
+    policy = POLICY.model_copy(update={"tools": {**POLICY.tools, "plugin": changed}})
+    pairs = pair(both_widths(tmp_path), target(tmp_path / "target"), policy, ARMHF)
+    assert GCC not in paths_of(pairs)
+    assert "there is no native plugin" in reasons(pairs)[GCC]
 
 
 def test_save_and_load(tmp_path: Path) -> None:

@@ -40,14 +40,16 @@ class Tool(Rules):
     group: str | None = Field(None, description="Tools of one group are substituted together or not at all")
     width: Literal["any", "target"] = Field("any", description="`target`: a 32-bit target gets the 32-bit twin")
     optional: bool = Field(False, description="Substituted only if the recipe's `twins: {add: [...]}` names it")
-    library: bool = Field(False, description="A library that a twin opens by path, not a program")
+    library: bool = Field(
+        False, description="A library, not a program: one that a twin opens by path (`module`), or that twins need"
+    )
     module: bool = Field(
         False, description="A compiled module or plugin of a tool: paired file by file, and opened only where paired"
     )
     layer_packages: tuple[str, ...] = Field(
         (),
-        description="Which build dependencies may bring such modules: patterns of `NAME: DEPENDENCY`, one of the parts "
-        "of the package's Depends",
+        description="Which build dependencies bring it: patterns of `NAME: DEPENDENCY`, one of the parts of the "
+        "package's Depends. Their native counterparts are unpacked beside them",
     )
     loads_modules: bool = Field(
         False,
@@ -88,6 +90,11 @@ class Tool(Rules):
     def brought_by(self) -> tuple[str, ...]:
         """The packages that bring it to the native root."""
         return self.packages if self.native_packages is None else self.native_packages
+
+    @property
+    def needed(self) -> bool:
+        """Whether it is a library that twins need; without it none of its group would answer as the target's."""
+        return self.library and not self.module
 
     def further_for(
         self, target_path: str, triplet: str, traits: Collection[str], *, added: bool = False

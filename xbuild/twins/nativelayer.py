@@ -1,4 +1,4 @@
-"""Makes a native layer: partners of the compiled modules that a recipe's build dependencies bring, with libraries."""
+"""Makes a native layer: programs and compiled modules for those of a recipe's build dependencies, with libraries."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from xbuild.model.policy import Policy
 from xbuild.model.toolchain import Toolchain
 from xbuild.sandbox.run import give_tree
 from xbuild.twins import pairing
-from xbuild.twins.arithmetic import imported
 from xbuild.twins.closure import closure, contents
+from xbuild.twins.privatetree import computes, program, write
 
 
 class Clash(Exception):
@@ -28,26 +28,27 @@ def make(
     """Fill `staging`: `layer/` (becomes /.xbuild/layer), `twins.json`.
 
     tree: the native root with the layer's packages over it, unpacked. private: the private tree, whose libraries are
-    there for modules too. packages: those whose modules are wanted. A module that lacks a library, or has one that
-    differs from one of the same name, is left out: the target's own is then loaded by the target's own interpreter.
+    there for the layer too. packages: those whose files are wanted. What lacks a library, or needs one that differs
+    from one of the same name, is left out: the target's own then runs, or is loaded by the target's own interpreter.
     """
     layer, machine = staging / "layer", here()
     (layer / "lib").mkdir(parents=True)
     folders = (private / machine.name / "lib", layer / "lib")
     kept = []
     for twin in pairing.candidates(tree, machine.name, policy, toolchain, packages=packages, layer=True):
-        if not policy.tools[twin.tool].module:
+        tool = policy.tools[twin.tool]
+        if not (tool.module or tool.layer_packages):
             continue
         try:
             added = _libraries(tree, twin, machine.triplet, folders)
-        except (ElfError, Clash) as error:
-            log.warn(f"no native module for {twin.target_path}: {error}")
+            data = program(tree, twin, policy, toolchain)
+        except (ElfError, Clash, ValueError) as error:
+            log.warn(f"no twin for {twin.target_path}: {error}")
             continue
-        for name, data in added.items():
-            _write(layer / "lib" / name, data)
-        module = contents(tree, twin.source)
-        _write(layer / twin.target_path.lstrip("/"), module)
-        kept.append(replace(twin, computes=not imported(module).isdisjoint(machine.fused.functions)))
+        for name, library in added.items():
+            write(layer / "lib" / name, library)
+        write(layer / twin.target_path.lstrip("/"), data)
+        kept.append(replace(twin, computes=computes(data)))
     give_tree(0, [layer])
     pairing.save(kept, staging / "twins.json")
 
@@ -69,9 +70,3 @@ def _libraries(tree: Tree, twin: pairing.Twin, triplet: str, folders: tuple[Path
         if not same:
             raise Clash(f"it needs another {name} than what is there by that name")
     return added
-
-
-def _write(destination: Path, data: bytes) -> None:
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    destination.write_bytes(data)
-    destination.chmod(0o755)

@@ -312,7 +312,7 @@ def _owned(target: Tree, path: str) -> tuple[str | None, Path | None]:
 def _absent(twins: Sequence[Twin], policy: Policy) -> dict[str, Cause]:
     """The groups of which a tool is not there natively at all, and which tool."""
     there = {twin.tool for twin in twins}
-    tools = [(name, tool.group) for name, tool in policy.tools.items() if tool.group and not tool.library]
+    tools = [(name, tool.group) for name, tool in policy.tools.items() if tool.group and not tool.module]
     return {group: Cause(Refusal.ABSENT, f"there is no native {name}") for name, group in tools if name not in there}
 
 

@@ -156,39 +156,45 @@ def _copy(tree: Tree, architecture: str, private: Path, policy: Policy, toolchai
         libraries = closure(tree, twin.source, triplet)
         try:
             _require_one_each(libraries, placed)
-            program = _program(tree, twin, policy, toolchain)
+            data = program(tree, twin, policy, toolchain)
         except (MachineError, ValueError) as error:
             # The target's own runs, emulated: slow, but right.
             log.warn(f"no twin for {twin.target_path}: {error}")
             continue
-        _write(directory / twin.target_path.lstrip("/"), program)
+        write(directory / twin.target_path.lstrip("/"), data)
         for name in libraries.keys() - placed.keys():
-            _write(directory / "lib" / name, contents(tree, libraries[name]))
+            write(directory / "lib" / name, contents(tree, libraries[name]))
         placed |= libraries
-        kept.append(replace(twin, computes=not imported(program).isdisjoint(here().fused.functions)))
+        kept.append(replace(twin, computes=computes(data)))
+    _place_libraries(directory, [twin for twin in kept if policy.tools[twin.tool].needed])
     loader = next(iter((directory / "lib").glob("ld-linux*")))
     for name, preload in ((PLAIN_LOADER, "none"), (SHIM_LOADER, "shp"), (LATE_LOADER, "slp")):
-        _write(directory / name, patched_loader(loader.read_bytes(), architecture, triplet, preload))
+        write(directory / name, patched_loader(loader.read_bytes(), architecture, triplet, preload))
     for preload, shim in (("shp", SHIM), ("slp", LATE_SHIM)):
         (directory / preload).write_text(f"{paths.PRIVATE}/{architecture}/lib/{shim}\n")
     _copy_converters(tree, directory, triplet)
     if architecture == here().name:
-        library = directory / "lib/libc.so.6"
-        try:
-            library.write_bytes(without_address_limits(library.read_bytes()))
-        except ValueError as error:
-            log.warn(f"native shells can lock out the emulator by ulimit -v: {error}")
-        if "long-double-64" in toolchain.traits:
-            _shorten(library)
+        _change_libc(directory / "lib/libc.so.6", toolchain)
     exact = _computes(directory / "lib/libm.so.6", architecture, toolchain)
     return [twin for twin in kept if exact or not twin.computes]
 
 
-def _shorten(library: Path) -> None:
+def _place_libraries(directory: Path, libraries: Sequence[Twin]) -> None:
+    """Put those that the policy changes in the place of those that came with the programs that need them."""
+    for library in (directory / twin.target_path.lstrip("/") for twin in libraries):
+        library.replace(directory / "lib" / (read_elf(library).soname or library.name))
+
+
+def _change_libc(library: Path, toolchain: Toolchain) -> None:
     try:
-        library.write_bytes(with_short_strtold(library.read_bytes()))
+        library.write_bytes(without_address_limits(library.read_bytes()))
     except ValueError as error:
-        log.warn(f"the printf of native shells may round otherwise: {error}")
+        log.warn(f"native shells can lock out the emulator by ulimit -v: {error}")
+    if "long-double-64" in toolchain.traits:
+        try:
+            library.write_bytes(with_short_strtold(library.read_bytes()))
+        except ValueError as error:
+            log.warn(f"the printf of native shells may round otherwise: {error}")
 
 
 def _computes(library: Path, architecture: str, toolchain: Toolchain) -> bool:
@@ -206,6 +212,11 @@ def _computes(library: Path, architecture: str, toolchain: Toolchain) -> bool:
     return True
 
 
+def computes(data: bytes) -> bool:
+    """Whether the program calls what a processor may compute with one rounding or two."""
+    return not imported(data).isdisjoint(here().fused.functions)
+
+
 def _require_one_each(libraries: Mapping[str, str], placed: Mapping[str, str]) -> None:
     """Raise ValueError if a library is another file than the one of its name that is placed already."""
     for name, real in libraries.items():
@@ -213,7 +224,8 @@ def _require_one_each(libraries: Mapping[str, str], placed: Mapping[str, str]) -
             raise ValueError(f"it needs {real}, and another program {placed[name]}: both cannot be there as {name}")
 
 
-def _program(tree: Tree, twin: Twin, policy: Policy, toolchain: Toolchain) -> bytes:
+def program(tree: Tree, twin: Twin, policy: Policy, toolchain: Toolchain) -> bytes:
+    """What becomes the twin: the native file with what the policy changes in it. Raises ValueError if it cannot be."""
     tool = policy.tools[twin.tool]
     data = contents(tree, twin.source)
     # A module's program begins again for it.
@@ -240,7 +252,8 @@ def _program(tree: Tree, twin: Twin, policy: Policy, toolchain: Toolchain) -> by
     return data
 
 
-def _write(destination: Path, data: bytes) -> None:
+def write(destination: Path, data: bytes) -> None:
+    """Write a program or library and make its directories."""
     destination.parent.mkdir(parents=True, exist_ok=True)
     destination.write_bytes(data)
     destination.chmod(0o755)
