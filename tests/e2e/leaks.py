@@ -22,8 +22,11 @@ from xbuild.formats.record import Record, read
 PROBES = Path(__file__).with_name("probes")
 TARGETS = ("armhf", "arm64")
 PACKAGES = (
-    *("autotools-dev", "bison", "bzip2", "cmake", "fakeroot", "file", "flex", "gawk", "gettext", "m4", "meson"),
-    *("ninja-build", "patch", "pkgconf", "xz-utils", "zstd"),
+    *("autotools-dev", "bc", "bison", "brotli", "bzip2", "chrpath", "cmake", "cpio", "dc"),
+    *("device-tree-compiler", "dos2unix", "dwz", "ed", "fakeroot", "file", "flex", "gawk", "gettext", "git"),
+    *("gperf", "groff-base", "libgio-2.0-dev-bin", "libglib2.0-bin", "libxml2-utils", "lz4", "lzip", "m4"),
+    *("meson", "ninja-build", "patch", "patchelf", "pigz", "pkgconf", "re2c", "rsync", "swig", "unzip"),
+    *("xsltproc", "xxd", "xz-utils", "zip", "zstd"),
 )
 
 _MARK = "=== probe "

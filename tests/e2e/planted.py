@@ -20,7 +20,9 @@ from xbuild.dispatcher.table import Entry
 from xbuild.formats.debian import Tree
 from xbuild.formats.elf import with_interpreter
 from xbuild.model.policy import Policy, Tool
+from xbuild.model.rules import Rules
 from xbuild.model.toolchain import Toolchain
+from xbuild.roots import partners
 from xbuild.sandbox.attached import run_attached
 from xbuild.sandbox.mounts import Tmpfs
 from xbuild.sandbox.run import Sandbox, give_tree
@@ -28,23 +30,33 @@ from xbuild.twins import pairing, privatetree
 
 _NATIVE = "/.xbuild/amd64"
 _DIRECTORY = "/planted"
-_EXEC = f'exec {_NATIVE}/usr/bin/$NAME "$@"'
+_EXEC = 'exec $PROGRAM "$@"'
 
 # The names of programs, and what a wrapper script does before it starts the twin; without `exec` it stays between.
 _WRAPPERS = {
-    "bash": f'{_NATIVE}/usr/bin/bash "$@"',
+    "bash": '$PROGRAM "$@"',
+    "bc": f"export BC_LINE_LENGTH=20; {_EXEC}",
     "bison": _EXEC.replace('"$@"', '--no-lines "$@"'),
     "cksum": _EXEC.replace('"$@"', '-a crc32b "$@"'),
     "env": f"export WRAPPED=1; {_EXEC}",
     "expr": f"[ $# -ne 3 ] || exec echo $(($1 $2 $3)); {_EXEC}",
+    "glib-compile-resources": _EXEC.replace('"$@"', '--manual-register "$@"'),
+    "gperf": _EXEC.replace('"$@"', '-C "$@"'),
     "ls": f"exec 9< /dev/null; {_EXEC}",
     "make": f"unset MAKEFLAGS; {_EXEC}",
     "mawk": f'exec {_NATIVE}/usr/bin/gawk "$@"',
+    "msgfmt": _EXEC.replace('"$@"', '--no-hash "$@"'),
     "nproc": "echo 64",
+    "patchelf": _EXEC.replace('"$@"', '--page-size 65536 "$@"'),
     "tar": f"export TAR_OPTIONS=--mode=a+x; {_EXEC}",
+    "troff": _EXEC.replace('"$@"', '-rLL=40n "$@"'),
     "true": f'export ARGUMENTS="$*"; {_EXEC}',
+    "xmllint": _EXEC.replace('"$@"', '--format "$@"'),
+    "xxd": _EXEC.replace('"$@"', '-u "$@"'),
     "xz": f"export XZ_DEFAULTS=--check=crc32; {_EXEC}",
 }
+# Programs that lose their rules, so the twins tell of the machine.
+_WITHOUT_RULES = ("git", "rsync", "swig", "unzip", "zip")
 # The driver loses the environment, as crossdirect's does.
 _DRIVER = """
 kept="GCC_EXEC_PREFIX=$GCC_EXEC_PREFIX COMPILER_PATH=$COMPILER_PATH"
@@ -97,14 +109,18 @@ def questions(subject: Subject, staging: Path) -> Root:
 def wrappers(subject: Subject, staging: Path) -> Root:
     """The root of a build whose twins are wrapper scripts here and there, and which holds a native program."""
     roots = subject.roots
-    natives = roots.natives()
+    natives = partners.of(roots, subject.packages).natives()
     programs = staging / "over" / _DIRECTORY.lstrip("/")
     programs.mkdir(parents=True)
     pairs = lay(subject).pairs
     entries = {entry.path: entry for entry in pairs.entries}
     for name, text in _WRAPPERS.items():
-        _write(programs / name, text.replace("$NAME", name))
-        entries[f"/usr/bin/{name}"] = replace(entries[f"/usr/bin/{name}"], program=f"{_DIRECTORY}/{name}")
+        if (entry := entries.get(f"/usr/bin/{name}")) is None:
+            continue
+        _write(programs / name, text.replace("$PROGRAM", entry.program))
+        entries[entry.path] = replace(entry, program=f"{_DIRECTORY}/{name}")
+    for path in entries.keys() & {f"/usr/bin/{name}" for name in _WITHOUT_RULES}:
+        entries[path] = replace(entries[path], rules=Rules())
     for twin in pairs.twins:
         name, program = Path(twin.target_path).name, entries[twin.target_path].program
         if twin.tool == "gcc":
@@ -130,9 +146,10 @@ def wrappers(subject: Subject, staging: Path) -> Root:
     (staging / "over/usr/bin").mkdir(parents=True)
     shutil.copy(natives.private / "amd64/usr/bin/sed", staging / "over/usr/bin/sed")
     give_tree(0, [staging / "over"])
-    dispatcher = roots.dispatcher(list(entries.values()), subject.place.dispatcher)
+    dispatcher = roots.dispatcher([*entries.values(), *pairs.modules], subject.place.dispatcher)
+    registrations, shown = roots.hook(dispatcher)
     layers = (staging / "over", *roots.layers(subject.packages))
-    return Root(layers, natives.private, roots.registrations(dispatcher))
+    return Root(layers, natives.private, registrations, dispatcher=shown, native_layer=natives.layer)
 
 
 def _native_loader(subject: Subject) -> Mapping[str, Entry]:
