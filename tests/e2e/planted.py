@@ -102,7 +102,7 @@ def questions(subject: Subject, staging: Path) -> Root:
     privatetree.make(staging, roots.natives().trees, policy, rounding_otherwise(subject.toolchain))
     layers = roots.layers(subject.packages)
     pairs = pairing.pair(pairing.load(staging / "twins.json"), Tree(layers), policy, subject.toolchain)
-    dispatcher = roots.dispatcher(pairs.entries, subject.place.dispatcher)
+    dispatcher = roots.dispatcher(pairs.table, subject.place.dispatcher)
     return Root(layers, staging / "private", roots.registrations(dispatcher))
 
 
@@ -113,7 +113,7 @@ def wrappers(subject: Subject, staging: Path) -> Root:
     programs = staging / "over" / _DIRECTORY.lstrip("/")
     programs.mkdir(parents=True)
     pairs = lay(subject).pairs
-    entries = {entry.path: entry for entry in pairs.entries}
+    entries = {entry.path: entry for entry in pairs.table}
     for name, text in _WRAPPERS.items():
         if (entry := entries.get(f"/usr/bin/{name}")) is None:
             continue

@@ -160,7 +160,7 @@ def _made(path: Path) -> Path:
 @pytest.fixture
 def target(armhf: Armhf, place: Path) -> Target:
     """A target root with all its twins."""
-    return make_target(armhf, place, armhf.pairs.entries)
+    return make_target(armhf, place, armhf.pairs.table)
 
 
 @pytest.fixture

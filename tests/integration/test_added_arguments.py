@@ -29,7 +29,7 @@ def make(armhf: Armhf, place: Path) -> Make:
             tools[name] = Tool.model_validate({**tools[name].model_dump(by_alias=True), **more})
         policy = armhf.policy.model_copy(update={"tools": tools})
         pairs = pairing.pair(armhf.natives.twins, Tree(armhf.layers), policy, armhf.toolchain)
-        return make_target(armhf, place, pairs.entries)
+        return make_target(armhf, place, pairs.table)
 
     return made
 

@@ -38,7 +38,7 @@ class Trial:
     def __init__(self, armhf: Armhf, path: Path) -> None:
         self.armhf = armhf
         self.place = WorkPlace(path / "canaries")
-        self.where: Sandbox = cage(armhf.roots, armhf.pairs.entries, self.place)
+        self.where: Sandbox = cage(armhf.roots, armhf.pairs.table, self.place)
 
     def findings(self, *names: str, source: str | None = None, seconds: float = 60) -> dict[str, Examined]:
         """What became of the canaries `names` (all, if none), and of the compiler's; source: of their program."""

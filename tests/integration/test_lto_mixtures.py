@@ -73,7 +73,7 @@ class Workshop:
     @property
     def modes(self) -> dict[str, Sequence[Entry]]:
         """Twins by where a step runs."""
-        return {"native": self.target.armhf.pairs.entries, "emulated": ()}
+        return {"native": self.target.armhf.pairs.table, "emulated": ()}
 
 
 @pytest.fixture(scope="module", params=["armhf", "arm64"])

@@ -172,9 +172,9 @@ class _Making:
         subject, pairs = self._subject, self._work.ground.pairs
         with self._timed.part("canaries"):
             work = subject.place.path.parent
-            canary.run(subject.store, subject.roots, pairs.entries, work)
+            canary.run(subject.store, subject.roots, pairs.table, work)
             if any(verdict.offered for verdict in pairs.equivalents.values()):
-                require_same(subject.store, subject.roots, pairs.entries, work, self._work.ground.site.layers)
+                require_same(subject.store, subject.roots, pairs.table, work, self._work.ground.site.layers)
 
     def _pack(self, progress: phases.Progress, checked: Checked, taken: outputs.Taken) -> Path:
         subject = self._subject
