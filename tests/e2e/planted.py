@@ -103,7 +103,8 @@ def questions(subject: Subject, staging: Path) -> Root:
     layers = roots.layers(subject.packages)
     pairs = pairing.pair(pairing.load(staging / "twins.json"), Tree(layers), policy, subject.toolchain)
     dispatcher = roots.dispatcher(pairs.table, subject.place.dispatcher)
-    return Root(layers, staging / "private", roots.registrations(dispatcher))
+    registrations, shown = roots.hook(dispatcher)
+    return Root(layers, staging / "private", registrations, dispatcher=shown)
 
 
 def wrappers(subject: Subject, staging: Path) -> Root:
@@ -113,7 +114,7 @@ def wrappers(subject: Subject, staging: Path) -> Root:
     programs = staging / "over" / _DIRECTORY.lstrip("/")
     programs.mkdir(parents=True)
     pairs = lay(subject).pairs
-    entries = {entry.path: entry for entry in pairs.table}
+    entries = {entry.path: entry for entry in pairs.entries}
     for name, text in _WRAPPERS.items():
         if (entry := entries.get(f"/usr/bin/{name}")) is None:
             continue

@@ -73,6 +73,7 @@ class Target:
             Devices(),
             Tmpfs("/tmp", "1777"),
             Bind(str(self.armhf.natives.private), paths.PRIVATE, readonly=True),
+            Bind(str(self.dispatcher), paths.DISPATCH, readonly=True),
             Bind(str(self.place / "record"), f"{paths.PRIVATE}/record"),
         )
         return Sandbox(

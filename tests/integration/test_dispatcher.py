@@ -184,6 +184,11 @@ def test_where_no_path_leads_to_the_emulator(target: Target, where: str) -> None
     assert set(target.sh(start + NO_PATH[where]).splitlines()) == {"here"}
 
 
+def test_native_compilers_convert_character_sets(target: Target) -> None:
+    script = r"""cd /tmp; printf 'const char text[] = "\344";' > a.c; gcc -finput-charset=ISO-8859-1 -S -o - a.c"""
+    assert r'"\303\244' in target.sh(script)
+
+
 def test_copies_do_not_gather(target: Target) -> None:
     program = "int main(int c, char **v) { int n = 0; for (int i = 0; i < 2000; i++) n += fcntl(i, 1) >= 0; "
     program += 'if (c < 9) { v[c] = "x"; v[c + 1] = 0; execv("/p", v); } printf("%d\\n", n); }'

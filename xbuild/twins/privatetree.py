@@ -260,15 +260,17 @@ def write(destination: Path, data: bytes) -> None:
 
 
 def _copy_converters(tree: Tree, directory: Path, triplet: str) -> None:
-    """libc opens the converters of character sets by a path compiled into it, which is changed here."""
+    """Converters of character sets; libc opens them by a path compiled into it, which is changed here."""
     folder = f"/usr/lib/{triplet}/gconv"
     source = tree.find(folder)
     if source is None:
         return
     shutil.copytree(source, directory / "gconv")
-    library = directory / "lib/libc.so.6"
     own = same_length(f"{paths.PRIVATE}/{directory.name}/gconv", folder)
-    library.write_bytes(library.read_bytes().replace(folder.encode(), own.encode()))
+    # What iconvconfig(8) has made of the lists names the directory, too.
+    for file in (directory / "lib/libc.so.6", directory / "gconv/gconv-modules.cache"):
+        if file.exists():
+            file.write_bytes(file.read_bytes().replace(folder.encode(), own.encode()))
 
 
 def patched_loader(data: bytes, architecture: str, triplet: str, preload: str) -> bytes:
