@@ -82,6 +82,7 @@ def test_what_concerns_this_machine_only_is_in_no_key(build: Callable[[Request],
         {"suite": "bookworm"},
         {"target": "arm64"},
         {"without": frozenset({"/usr/bin/sed"})},
+        {"emulate": frozenset({"sed"})},
         {"grouped": False},
         {"mode": "distcc"},
         {"mode": "distcc", "servers": ("box",)},
@@ -99,6 +100,7 @@ CHANGES = {
     "identity": {"MACHTYPE": "arm-other-linux-gnueabihf"},
     "uname_machine": "armv8l",
     "traits": ("other",),
+    "inexact": ("sinf",),
     "multiarch": False,
     "triplet": "arm-linux-gnueabi",
     "architecture": "armel",
@@ -124,7 +126,7 @@ def test_each_field_of_a_target_has_its_say(build: Callable[[Request], Prepared]
 def test_each_field_of_a_request_has_its_say() -> None:
     """A field more is to be put into one of the two tests above; snapshots and locks say what packages there are."""
     assert set(Request.__dataclass_fields__) - {"snapshot", "locked"} == {
-        "recipe", "target", "mode", "suite", "root", "without", "grouped", "servers", "here",
+        "recipe", "target", "mode", "suite", "root", "without", "emulate", "grouped", "servers", "here",
     }  # fmt: skip
     assert set(Here.__dataclass_fields__) == {"jobs", "start", "keep", "publish"}
 
