@@ -16,7 +16,7 @@ from xbuild.base import paths
 from xbuild.base.digest import key_of
 from xbuild.base.yamlfile import load_model
 from xbuild.model.base import Model
-from xbuild.model.policy import Equivalent, Further, Policy, Tool
+from xbuild.model.policy import Equivalent, Further, Policy, ReplacedBytes, Tool
 from xbuild.roots.contents import contents, maker_files, makers
 
 POLICY = load_model(paths.POLICIES / "default.yml", Policy)
@@ -26,6 +26,7 @@ MAKERS = maker_files(PACKAGE)
 SAMPLES: dict[Any, Any] = {
     Further: Further(trait="x"),
     Equivalent: Equivalent(tools=("sed",), why="x", risk="y"),
+    ReplacedBytes: ReplacedBytes(trait="x", old="00", new="01"),
     Tool: Tool(packages=("x",)),
     str: "x",
     int: 7,

@@ -48,7 +48,8 @@ Package: liba-lang
 Status: install ok installed
 Version: 1.0-1+b3
 Architecture: armhf
-Depends: lang (>= 1), langapi-1, libc6
+Depends: lang (>= 1), libc6
+Pre-Depends: langapi-1
 
 Package: libb-lang
 Version: 2.0-1

@@ -1,13 +1,19 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from xbuild.base import paths
 from xbuild.base.errors import MachineError
-from xbuild.twins.privatetree import patched_loader, replace_string, same_length
+from xbuild.formats.debian import Tree
+from xbuild.model.load import load_toolchain
+from xbuild.model.policy import Policy, ReplacedBytes
+from xbuild.twins.pairing import Twin
+from xbuild.twins.privatetree import patched_loader, program, replace_string, same_length
 
 WORDS = st.text("ab", min_size=1, max_size=4)
 
@@ -78,3 +84,26 @@ def test_patched_loader() -> None:
 def test_another_libc_is_refused() -> None:
     with pytest.raises(MachineError, match="is this another libc"):
         patched_loader(b"\0/lib/\0", "amd64", "x86_64-linux-gnu", "shp")
+
+
+@pytest.mark.parametrize(("data", "made"), [(b"a\1\x08z", b"a\1\4z"), (b"\x08", None), (b"\1\x08\1\x08", None)])
+@pytest.mark.parametrize("trait", ["ilp32", "other"])
+def test_bytes_that_tell_of_the_machine(tmp_path: Path, data: bytes, made: bytes | None, trait: str) -> None:
+    elf = (Path(__file__).parent / "data/amd64-static").read_bytes()
+    (tmp_path / "tool").write_bytes(elf + data)
+    told = {"files": ["/tool"], "replace-bytes": [{"trait": trait, "old": "01 08", "new": "01 04"}]}
+    words = {"schema": 1, "name": "test", "summary": "for tests", "never": []}
+    policy = Policy.model_validate({**words, "tools": {"tool": told}})
+    twin, armhf = Twin("tool", "/tool", "amd64", "tool", "1", "/tool"), load_toolchain("armhf", paths.PACKAGE.parent)
+    if trait == "other":
+        assert program(Tree([tmp_path]), twin, policy, armhf) == elf + data
+    elif made is not None:
+        assert program(Tree([tmp_path]), twin, policy, armhf) == elf + made
+    else:
+        with pytest.raises(ValueError, match=r"it has the bytes 01 08 [02] times, not once"):
+            program(Tree([tmp_path]), twin, policy, armhf)
+
+
+def test_bytes_are_replaced_by_as_many() -> None:
+    with pytest.raises(ValueError, match="equally many bytes"):
+        ReplacedBytes(trait="ilp32", old="01 08", new="01")

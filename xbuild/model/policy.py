@@ -22,6 +22,20 @@ class Further(Rules):
     unless_added: bool = Field(False, description="Not where the recipe's `twins: {add: [...]}` names the tool")
 
 
+class ReplacedBytes(Model):
+    """Bytes in which a program tells of the machine, for some targets only; hex digits, with blanks or without."""
+
+    trait: Name = Field(description="Which targets: those whose toolchain names it in `traits`")
+    old: str = Field(pattern=r"^([0-9a-f]{2} ?)+$", description="What it has exactly once")
+    new: str = Field(pattern=r"^([0-9a-f]{2} ?)+$", description="What takes its place; as many bytes")
+
+    @model_validator(mode="after")
+    def _lengths(self) -> Self:
+        if len(bytes.fromhex(self.old)) != len(bytes.fromhex(self.new)):
+            raise ValueError("old and new want equally many bytes")
+        return self
+
+
 class Tool(Rules):
     """One tool, or a family of programs that are treated alike.
 
@@ -69,6 +83,9 @@ class Tool(Rules):
     )
     optional_strings: tuple[str, ...] = Field(
         (), description="Those of `moved-strings` that not every version has"
+    )
+    replace_bytes: tuple[ReplacedBytes, ...] = Field(
+        (), description="Bytes of it that tell of the machine; where it does not have them it gets no twin"
     )
     include_table: str | None = Field(
         None, description="A gcc compiler proper, made to search as a native one; its C++ directory of the target"

@@ -92,9 +92,9 @@ class Stanza:
 
     @property
     def dependencies(self) -> list[str]:
-        """The parts of its Depends, each `NAME (>= VERSION)`; several with bars are one."""
-        field = re.search(r"^Depends: *(.*(?:\n .*)*)", self.text, re.MULTILINE)
-        return [" ".join(part.split()) for part in field[1].split(",")] if field else []
+        """The parts of its Depends and Pre-Depends, each `NAME (>= VERSION)`; several with bars are one."""
+        fields = re.findall(r"^(?:Pre-)?Depends: *(.*(?:\n .*)*)", self.text, re.MULTILINE)
+        return [" ".join(part.split()) for field in fields for part in field.split(",")]
 
     @property
     def depends(self) -> list[str]:

@@ -235,6 +235,8 @@ def program(tree: Tree, twin: Twin, policy: Policy, toolchain: Toolchain) -> byt
         data = replace_string(
             data, pairing.fill(old, toolchain, twin.source), pairing.fill(new, toolchain, twin.source)
         )
+    for told in (one for one in tool.replace_bytes if one.trait in toolchain.traits):
+        data = _replaced_once(data, bytes.fromhex(told.old), bytes.fromhex(told.new))
     if tool.moved_strings or tool.counted_strings:
 
         def own(text: str) -> str:
@@ -250,6 +252,12 @@ def program(tree: Tree, twin: Twin, policy: Policy, toolchain: Toolchain) -> byt
         loader = LATE_LOADER if tool.loads_modules else SHIM_LOADER if tool.shim else PLAIN_LOADER
         data = with_interpreter(data, f"{paths.PRIVATE}/{twin.architecture}/{loader}")
     return data
+
+
+def _replaced_once(data: bytes, old: bytes, new: bytes) -> bytes:
+    if (times := data.count(old)) != 1:
+        raise ValueError(f"it has the bytes {old.hex(' ')} {times} times, not once")
+    return data.replace(old, new)
 
 
 def write(destination: Path, data: bytes) -> None:
