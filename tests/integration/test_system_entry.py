@@ -39,8 +39,9 @@ class Served:
         """build: as in a build, with its dispatcher in the private directory."""
         plain = self.target.sandbox(uid=uid)
         line = registration("qemu-arm", *magic_mask(self.target.armhf.toolchain.elf), str(self.qemu), flags)
-        shown = (Bind(str(self.target.dispatcher), paths.DISPATCH, readonly=True),) if build else ()
-        return replace(plain, mounts=(*plain.mounts, *shown), registrations=(line,))
+        hidden = () if build else (Bind(str(self.target.dispatcher), paths.DISPATCH, readonly=True),)
+        mounts = tuple(mount for mount in plain.mounts if mount not in hidden)
+        return replace(plain, mounts=mounts, registrations=(line,))
 
     def run(self, *command: str, build: bool = True, flags: str = "FPO", uid: int = 0) -> tuple[int, str]:
         """What `command` says."""

@@ -13,7 +13,7 @@
 #include "kernel.h"
 #include "table.h"
 
-enum { AT_EACCESS = 0x200, AT_EMPTY_PATH = 0x1000, O_PATH = 010000000 };
+enum { AT_EACCESS = 0x200, AT_EMPTY_PATH = 0x1000 };
 enum { STATX_BASIC_STATS = 0x7ff, S_IFMT = 0170000, S_IFREG = 0100000, S_IFDIR = 0040000 };
 enum { WRITABLE_BY_OTHERS = 022, SETS_IDS = 06000 };
 
