@@ -92,7 +92,7 @@ ASKED = {"perl": PERL, "python": PYTHON, "compileall": COMPILEALL}
 
 
 @pytest.mark.parametrize(
-    ("target", "name"), [("armhf", "perl"), ("armhf", "python"), ("armhf", "compileall"), ("arm64", "perl")]
+    ("target", "name"), [("armhf", "perl"), ("armhf", "python"), ("armhf", "compileall"), ("arm64", "perl"), ("arm64", "python")]
 )
 def test_the_answers_are_the_same(asking: Xbuild, target: str, name: str) -> None:
     words = ("shell", "asking", "--target", target, "--mode")

@@ -94,7 +94,7 @@ int sigaction(int number, const struct sigaction *to, struct sigaction *out)
     long result;
     struct action before;
     LIBC(int, "sigaction", int, const struct sigaction *, struct sigaction *);
-    if (to || !out || !quickly(NR_rt_sigaction, number, 0, (long)&before, 0, &result))
+    if (to || !out || !quickly(NR_rt_sigaction, number, 0, (long)&before, sizeof before.mask, &result))
         return real(number, to, out);
     if (!result) {
         out->handler = before.handler, out->flags = (int)before.flags, out->restorer = before.restorer;
