@@ -39,7 +39,7 @@ DPkg::Use-Pty "false";
 Dir::Log::Terminal "/dev/null";
 Dir::Etc::sourcelist "{answer}/sources.list";
 Dir::Etc::sourceparts "/dev/null";
-Dir::State::lists "{answer}/lists";
+Dir::State::lists "{lists}";
 """
 
 UNPACK = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from xbuild.base.errors import MachineError
 from xbuild.formats import record
 from xbuild.model.toolchain import Toolchain
 from xbuild.roots import apt
+from xbuild.roots.index import LISTS
 from xbuild.roots.network import layer_of, make_network
 from xbuild.roots.resolve import Question
 from xbuild.sandbox import idmap
@@ -122,14 +124,16 @@ class Making:
         window, (seen, index, *private) = self._window(answer)
         merged = str(seen / "merged")
         registrations, view = self.seen(base, str(private[0]) if private else "")
-        config = staging / "apt.conf"
+        # apt writes beside its lists, and an answer in the store stays as it was made.
+        shutil.copytree(answer / LISTS, staging / LISTS)
+        config, lists = staging / "apt.conf", seen / LISTS
         architecture = self.architecture or self.toolchain.architecture
-        config.write_text(apt.CONFIG.format(root=merged, architecture=architecture, answer=index))
+        config.write_text(apt.CONFIG.format(root=merged, architecture=architecture, answer=index, lists=lists))
         command = ["sh", "-c", script, "sh", *words]
         env = {"APT_CONFIG": str(seen / config.name), "DEBIAN_FRONTEND": "noninteractive"}
         sandbox = apt.machine_sandbox(seen, (Proc(), *window, *view.mounts(merged)), registrations, env)
         self._run(sandbox, command, complaint, hint)
-        self._discard("merged", "apt.conf", "dispatcher", "work", _RECORD)
+        self._discard("merged", "apt.conf", LISTS, "dispatcher", "work", _RECORD)
 
     def seen(self, base: Path, private: str) -> tuple[tuple[str, ...], RootView]:
         """Lines for the kernel, and `base` with changes going to `staging`. private: `view` of `Foreign.hook`."""
