@@ -1,5 +1,5 @@
 """What `invoke` offers in this directory."""
 
-from xbuild.cli.tasks import namespace
+from xbuild.cli.namespace import namespace
 
 __all__ = ["namespace"]

@@ -18,13 +18,18 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from jsonschema import Draft202012Validator
 
 from xbuild.base import paths
+from xbuild.cli.shapes import output_of
 from xbuild.sources import tree_digest
 
 CHECKOUT = paths.PACKAGE.parent
+INVOKE = (sys.executable, "-m", "invoke")
 # The test's stdin is nobody, and no setting of the user's may change what a test says.
-_DROPPED = ("XBUILD_CACHE", "XBUILD_PROJECT", "XBUILD_YES", "XBUILD_REQUIRE", "FORCE_COLOR")
+_DROPPED = (
+    "XBUILD_CACHE", "XBUILD_PROJECT", "XBUILD_YES", "XBUILD_REQUIRE", "XBUILD_CCACHE", "XBUILD_STORE", "FORCE_COLOR",
+)  # fmt: skip
 
 
 def _hear_control_c() -> None:
@@ -61,7 +66,7 @@ class Xbuild:
     def start(self, *words: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
         """Start `invoke WORDS`, its talk on a pipe, in a session of its own."""
         return subprocess.Popen(
-            [sys.executable, "-m", "invoke", *words],
+            [*INVOKE, *words],
             cwd=CHECKOUT,
             env=self.environment(env),
             stdin=subprocess.DEVNULL,
@@ -83,6 +88,10 @@ class Xbuild:
         said = Said(process.returncode, out.decode(), err.decode())
         assert said.code == code, f"exit code {said.code}, not {code}\n{said.out}\n{said.err}"
         assert "Traceback" not in said.err, said.err
+        words = [str(word) for word in process.args[3:]]  # type: ignore[index]
+        own = words[: words.index("--")] if "--" in words else words
+        if "--json" in own and said.out:
+            Draft202012Validator(output_of(own[0])).validate(said.json)
         return said
 
     def build(self, recipe: str, *words: str, target: str = "armhf") -> Any:

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from command_line import CHECKOUT, Xbuild
 
+from tests.e2e.command_line import CHECKOUT, Xbuild
 from xbuild.base import paths
 from xbuild.sandbox.run import remove_tree
 from xbuild.store.local import Store
@@ -60,5 +60,5 @@ def project(tmp_path: Path) -> Path:
 def xbuild(project: Path, cache: Path) -> Iterator[Xbuild]:
     """xbuild, in a project of the test's own. What a test leaves in the cache's own parts is removed after it."""
     yield Xbuild(project, cache)
-    for name in ("work", "artifacts", "taught"):
+    for name in ("work", "artifacts", "taught", "ccache"):
         remove_tree(cache / name)

@@ -15,13 +15,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from command_line import CHECKOUT, Xbuild
-
+from tests.e2e.command_line import CHECKOUT, Xbuild
 from xbuild.base import paths
-from xbuild.build.subject import open_store
 from xbuild.model.load import load_toolchain
 from xbuild.sandbox.run import give_tree
 from xbuild.session.run import roots_of
+from xbuild.store.own import open_store
 from xbuild.twins.privatetree import run_native
 
 DATA = CHECKOUT / "tests/e2e/data"

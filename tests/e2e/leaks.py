@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from command_line import Xbuild
 
+from tests.e2e.command_line import Xbuild
 from xbuild.formats.record import Record, read
 
 PROBES = Path(__file__).with_name("probes")
@@ -25,7 +25,7 @@ PACKAGES = (
     *("autotools-dev", "bc", "bison", "brotli", "bzip2", "chrpath", "cmake", "cpio", "dc"),
     *("device-tree-compiler", "dos2unix", "dwz", "ed", "fakeroot", "file", "flex", "gawk", "gettext", "git"),
     *("gperf", "groff-base", "libgio-2.0-dev-bin", "libglib2.0-bin", "libxml2-utils", "lz4", "lzip", "m4"),
-    *("meson", "ninja-build", "patch", "patchelf", "pigz", "pkgconf", "re2c", "rsync", "swig", "unzip"),
+    *("meson", "ninja-build", "patch", "patchelf", "pigz", "pkgconf", "python3-pip", "re2c", "rsync", "swig", "unzip"),
     *("xsltproc", "xxd", "xz-utils", "zip", "zstd"),
 )
 

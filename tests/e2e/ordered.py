@@ -8,8 +8,8 @@ import sys
 from xbuild.build.executor import Event, Order
 from xbuild.build.executors import executor_of
 from xbuild.build.modes.table import mode_of
-from xbuild.build.subject import open_store
 from xbuild.build.wire import as_json, from_json
+from xbuild.store.own import open_store
 
 
 def main() -> None:

@@ -79,9 +79,11 @@ _BEFORE = "umask 027; ulimit -n 256; export LC_ALL=C TZ=JST-9\n"
 
 def careless(policy: Policy) -> Policy:
     """A policy for which no tool answers anything about the machine, none heeds arguments and variables."""
-    nothing = {"emulate_args": (), "emulate_env": (), "further": (), "moved_strings": {}, "linker_words": ()}
+    nothing = dict[str, object](emulate_args=(), emulate_env=(), further=(), moved_strings={}, linker_words=())
     tools = {name: tool.model_copy(update=nothing) for name, tool in policy.tools.items()}
     tools["cmake"] = tools["cmake"].model_copy(update={"shim": False})
+    # Without the shim that has the sign of what is no number.
+    tools |= {name: tools[name].model_copy(update={"loads_modules": False}) for name in ("gawk", "mawk", "python3")}
     further = {"dpkg": "dpkg", "perl": "perl-base", "pkgconf": "pkgconf-bin"}
     tools |= {name: Tool(packages=(package,)) for name, package in further.items()}
     tools["getconf"] = Tool(files=("/usr/bin/getconf",))

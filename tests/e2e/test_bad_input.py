@@ -10,7 +10,8 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from command_line import CHECKOUT, Xbuild
+
+from tests.e2e.command_line import CHECKOUT, Xbuild
 
 pytestmark = pytest.mark.e2e
 

@@ -9,8 +9,8 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from command_line import Xbuild
 
+from tests.e2e.command_line import Xbuild
 from xbuild.base import paths
 from xbuild.base.yamlfile import load_model
 from xbuild.model.policy import Policy
@@ -132,6 +132,6 @@ def test_sources_that_are_not_there_are_met_before_the_first_build(xbuild: Xbuil
 
 def test_the_cost_of_an_exec(xbuild: Xbuild) -> None:
     value = xbuild("bench", "--exec", "--json").json
-    assert set(value) == {"dispatched_us", "direct_us"}
-    assert all(cost > 0 for cost in value.values())
+    assert value["dispatched_us"] > 0
+    assert value["direct_us"] > 0
     assert files(xbuild.cache / "work") == set()

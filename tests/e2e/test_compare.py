@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import Xbuild
+
+from tests.e2e.command_line import Xbuild
 
 pytestmark = pytest.mark.e2e
 
@@ -176,7 +177,8 @@ def test_a_recipe_that_is_not_reproducible_by_itself(xbuild: Xbuild) -> None:
 
 
 def test_only_itself_is_to_blame(xbuild: Xbuild) -> None:
-    xbuild.recipe(build={"compile": "date +%s%N > answer"})
+    """Also where the recipe has no digest of its source."""
+    xbuild.recipe(build={"compile": "date +%s%N > answer"}, sources=[{"path": "sources/tiny"}])
     assert "≈ Not reproducible by itself" in page(compare(xbuild, code=5))
 
 

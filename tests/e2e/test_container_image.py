@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import CHECKOUT, Xbuild
 
+from tests.e2e.command_line import CHECKOUT, Xbuild
 from xbuild.base import paths
 from xbuild.base.digest import file_sha256
 from xbuild.dispatcher import preamble
@@ -155,7 +155,7 @@ def machines_qemu(image: Image) -> Iterator[Path]:
     for name in preamble.SOURCES:
         (place / name).write_bytes((paths.DISPATCHER / name).read_bytes())
     give_tree(0, [place])
-    run_native(native, place, preamble.COMPILE, {})
+    run_native(native, place, preamble.COMPILE.format("preamble"), {})
     take_back(place)
     qemu = place / "qemu-arm"
     qemu.write_bytes(preamble.prefixed((image.tree / ".xbuild/qemu").read_bytes(), (place / "preamble").read_bytes()))

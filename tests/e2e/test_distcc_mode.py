@@ -7,8 +7,8 @@ from collections import Counter
 from pathlib import Path, PurePath
 
 import pytest
-from command_line import Xbuild, processes, unpacked
 
+from tests.e2e.command_line import Xbuild, processes, unpacked
 from xbuild.formats.record import read
 
 pytestmark = pytest.mark.e2e

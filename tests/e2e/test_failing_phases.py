@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 
 import pytest
-from command_line import Xbuild, own_sleep, processes
+
+from tests.e2e.command_line import Xbuild, own_sleep, processes
 
 pytestmark = pytest.mark.e2e
 
@@ -26,8 +27,8 @@ def test_a_failing_phase_says_what_and_where_and_what_next(xbuild: Xbuild) -> No
     assert "one\n" in said
     assert "the last words\n" in said
     assert f"log:    {log}\n" in said
-    assert "shell:  invoke shell tiny --target armhf\n" in said
-    assert "retry:  invoke build tiny --target armhf    (resumes at this phase)\n" in said
+    assert " -m invoke shell tiny --target armhf\n" in said
+    assert " -m invoke build tiny --target armhf    (resumes at this phase)\n" in said
     assert log.read_text() == "one\nthe last words\n"
     assert xbuild("log", "tiny", "--phase", "compile").out.endswith("one\nthe last words\n")
     # The shell is in the failed build's own tree.

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from command_line import CHECKOUT, Xbuild
 
+from tests.e2e.command_line import CHECKOUT, Xbuild
 from xbuild.sandbox.run import remove_tree
 
 pytestmark = pytest.mark.e2e
@@ -47,7 +47,7 @@ def test_streams(built: Xbuild, stream: str) -> None:
         # Of a pipe the first program's code counts.
         if stream == "broken":
             script = '{ "$@"; echo $? >&3; } 3>"$0" | true; exit "$(cat "$0")"'
-        command = ["sh", "-c", script, built.project / "code", sys.executable, "-m", "invoke", *own]
+        command = ["sh", "-c", script, f"{built.project}/code", sys.executable, "-m", "invoke", *own]
         done = subprocess.run(command, cwd=CHECKOUT, env=built.environment(), capture_output=True, check=False)
         assert b"Traceback" not in done.stderr, done.stderr.decode()
         assert b"Exception ignored" not in done.stderr, done.stderr.decode()

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import Said, Xbuild, unpacked, wait_for
-from conftest import SHARED
 
+from tests.e2e.command_line import Said, Xbuild, unpacked, wait_for
+from tests.e2e.conftest import SHARED
 from xbuild.base import paths
 from xbuild.base.yamlfile import load_model
 from xbuild.model.load import load_toolchain
@@ -220,6 +220,24 @@ def test_a_tar_that_loses_mode_bits(planter: Planter) -> None:
     assert "  /usr/bin/tar  (tar " in said
     assert "invoke build packed --target armhf --without /usr/bin/tar\n" in said
     assert "  twins: {remove: [tar]}\n" in said
+
+
+def test_a_package_is_told_from_inside(planter: Planter) -> None:
+    control = "Package: tiny\nVersion: 1\nArchitecture: armhf\nMaintainer: A <a@b.c>\nDescription: tiny\n"
+    build = {
+        "compile": "seq 2000 > all; sed s/x/y/ all > tree/usr/share/answer",
+        "install": 'dpkg-deb --build --root-owner-group tree "$DESTDIR/tiny_1_armhf.deb"',
+    }
+    sources = {"tree/DEBIAN/control": control, "tree/usr/share/other": "x\n"}
+    planter.xbuild.recipe("tiny", build=build, files=sources)
+    with planter.planted("amd64/usr/bin/sed", BAD_SED):
+        found = planter.finds("tiny", "--no-objects")
+    assert names(found) == ["/usr/bin/sed"]
+    (file,) = found["files"]
+    assert file["path"] == "dest/tiny_1_armhf.deb"
+    ((name, lines),) = [(member["name"], member["lines"]) for member in file["inside"]["members"]]
+    assert (name, lines[1:4]) == ("usr/share/answer", [" 1008", "-1009", "+1000"])
+    assert planter.work == []
 
 
 def test_a_fault_that_no_digest_shows(planter: Planter) -> None:

@@ -7,15 +7,15 @@ import shutil
 from pathlib import Path
 
 import pytest
-from command_line import CHECKOUT, Xbuild
-from test_full_disk import on_a_small_disk
 
+from tests.e2e.command_line import CHECKOUT, Xbuild
+from tests.e2e.test_full_disk import on_a_small_disk
 from xbuild.base import paths
 from xbuild.base.yamlfile import load_model
-from xbuild.build.subject import open_store
 from xbuild.model.load import load_toolchain
 from xbuild.model.policy import Policy
 from xbuild.roots.distribution import Roots
+from xbuild.store.own import open_store
 
 pytestmark = pytest.mark.e2e
 

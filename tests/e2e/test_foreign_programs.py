@@ -13,8 +13,9 @@ import time
 from pathlib import Path
 
 import pytest
-from command_line import CHECKOUT, Xbuild, mounts, own_sleep, processes, wait_for
-from foreign import Terminal, compile_hello, hear_the_terminal, prebuilt_hello
+
+from tests.e2e.command_line import CHECKOUT, Xbuild, mounts, own_sleep, processes, wait_for
+from tests.e2e.foreign import Terminal, compile_hello, hear_the_terminal, prebuilt_hello
 
 pytestmark = pytest.mark.e2e
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from command_line import Xbuild, mounts, own_sleep, processes, wait_for
-from foreign import Terminal
 
+from tests.e2e.command_line import Xbuild, mounts, own_sleep, processes, wait_for
+from tests.e2e.foreign import Terminal
 from xbuild.sandbox.run import remove_tree
 
 pytestmark = pytest.mark.e2e

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from command_line import CHECKOUT
 
+from tests.e2e.command_line import CHECKOUT
 from xbuild.base.process import show
 
 _IGNORED = shutil.ignore_patterns(".git", ".venv", "dist", "__pycache__", "*.egg-info", ".*_cache")
@@ -95,9 +95,9 @@ def test_it_answers_anywhere(program: Path, cache: Path, tmp_path: Path) -> None
     assert "is no directory" in ran(program, "list", cwd=tmp_path, code=2, XBUILD_PROJECT="/nonexistent")
     for command in ("test", "lint", "reference"):
         assert "is no checkout" in ran(program, command, cwd=tmp_path, code=2)
-    # Commands in hints are those that its user can give.
+    # Commands in hints are those that its user can give, here.
     said = ran(program, "log", "lua", cwd=tmp_path, code=2, XBUILD_CACHE=str(cache / "none"))
-    assert "hint: xbuild build lua --target armhf" in said
+    assert f"hint: {show([program])} build lua --target armhf" in said
     assert re.fullmatch(r"xbuild \d+\.\d+\.\d+\n", ran(program, "--version", cwd=tmp_path))
 
 

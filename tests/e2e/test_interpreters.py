@@ -6,7 +6,8 @@ Their configuration, paths and uname are among the probes of test_leaks.py; here
 from __future__ import annotations
 
 import pytest
-from command_line import Xbuild
+
+from tests.e2e.command_line import Xbuild
 
 pytestmark = pytest.mark.e2e
 
@@ -26,6 +27,15 @@ perl -e 'BEGIN { if (!fork) { print "child\n"; exit 3 } wait; print $? >> 8, "\n
 perl -Mthreads -e 'print join(",", map { $_->join } map { my $n = $_; threads->create(sub { $n * $n }) } 1 .. 4), "\n"'
 perl -e '$SIG{USR1} = sub { print "signal\n" }; kill USR1 => $$;
     $SIG{ALRM} = sub { print "alarm\n"; exit 2 }; alarm 1; sleep 9'; echo $?
+perl -e 'open my $p, "-|", "echo popen" or die; print <$p>; print `echo ticks`; system "echo system";
+    require POSIX; print POSIX::strtol("ff", 16), "\n"'
+for of in a b; do mkdir $of; echo "package Two; sub of { '$of' } 1;" > $of/Two.pm; done
+perl -Ia -Ib -MTwo -e 'print Two::of(), " $INC{q(Two.pm)}\n"'
+PERL5LIB=b:a perl -MTwo -e 'print Two::of(), " $INC{q(Two.pm)}\n"'
+mkdir -p o/List; echo 'package List::Util; sub sum { "mine" } 1;' > o/List/Util.pm
+perl -Io -MList::Util -e 'print List::Util::sum(1), " $INC{q(List/Util.pm)}\n"'
+cp -r $(dirname $(perl -MList::Util -e 'print $INC{q(List/Util.pm)}'))/.. copied
+perl -Icopied -MList::Util -e 'print List::Util::sum(3, 4), " $INC{q(List/Util.pm)}\n"'
 perl -MStorable -e 'print unpack("H*", Storable::freeze([1, {a => 2}])), "\n"'
 TZ=CET-1CEST perl -e 'print scalar(localtime(7e8)), "\n"'
 """
@@ -72,6 +82,56 @@ if __name__ == "__main__":
     os.execv(sys.executable, [sys.executable, "-c", "import sys; print('again', sys.maxsize, sys.argv)", "x"])
 END
 python3 fork.py 2> /dev/null
+cat > popen.py <<'END'
+import os, subprocess, sys
+print(os.popen("echo popen").read(), subprocess.check_output(["sh", "-c", "echo $0"]), flush=True)
+child = os.fork()
+if child == 0:
+    import decimal
+    print("child", decimal.Decimal("0.1") + 1, flush=True); os._exit(3)
+# By its number: the shell of popen may still be there to be waited for.
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+import bz2
+print(bz2.decompress(bz2.compress(b"parent")))
+END
+python3 popen.py; python3 < popen.py
+cp -r $(python3 -c 'import json; print(json.__path__[0])') json; echo 'VERSION = "mine"' >> json/__init__.py
+python3 -c 'import json; print(json.VERSION, json.__file__)'; rm -r json
+"""
+
+# LD_VERBOSE does nothing, but what has it runs emulated.
+VENV = r"""
+LD_VERBOSE=1 python3 -m venv --without-pip e; python3 -m venv --without-pip n; diff -r e n
+for v in e n; do
+    site=$v/lib/python3.13/site-packages
+    echo 'print("a module", __file__)' > $site/a.py; touch -d @1000000000 $site/a.py
+    for variable in A LD_VERBOSE; do
+        export $variable=1
+        $v/bin/python -c 'import a, sys; print(sys.prefix, sys.executable, sys.path[-1])'
+        echo '{"a": 1}' | $v/bin/python -m json.tool
+        rm -r $site/__pycache__; $v/bin/python -m compileall -q $v/lib; sha256sum $site/__pycache__/*
+        (. $v/bin/activate; echo $VIRTUAL_ENV; python -m venv --without-pip of; cat of/pyvenv.cfg; rm -r of)
+        unset LD_VERBOSE
+    done
+done
+"""
+
+# An interpreter in a program that the build has made: the target's, and so are the modules that it loads.
+EMBEDDED = r"""
+cat > embed.c <<'END'
+#include <dlfcn.h>
+#include <stdio.h>
+int main(int argc, char **argv)
+{
+    void *lib = dlopen("libpython3.13.so.1.0", RTLD_NOW | RTLD_GLOBAL);
+    int (*run)(int, char **) = lib ? (int (*)(int, char **))dlsym(lib, "Py_BytesMain") : 0;
+    return run ? run(argc, argv) : (puts(dlerror()), 9);
+}
+END
+cc -o embed embed.c
+./embed -c 'import bz2, decimal, _ctypes, sys, sysconfig; print(sys.maxsize, sysconfig.get_platform(), sys.executable)'
+./embed -c 'import os; os.execv("/usr/bin/python3", ["python3", "-c", "import bz2; print(bz2)"])'
+echo 'import json; print(json.dumps([1, 2]))' | ./embed -
 """
 
 COMPILEALL = r"""
@@ -84,11 +144,11 @@ cd c/__pycache__; ls | wc -l; sha256sum *
 @pytest.fixture
 def asking(xbuild: Xbuild) -> Xbuild:
     """A project with a recipe that has the packages of meson's preset, which are both interpreters."""
-    xbuild.recipe("asking", build={"preset": "meson"})
+    xbuild.recipe("asking", build={"preset": "meson"}, depends={"packages": ["libpython3.13"]})
     return xbuild
 
 
-ASKED = {"perl": PERL, "python": PYTHON, "compileall": COMPILEALL}
+ASKED = {"perl": PERL, "python": PYTHON, "compileall": COMPILEALL, "venv": VENV, "embedded": EMBEDDED}
 
 
 @pytest.mark.parametrize("name", ASKED)
@@ -98,5 +158,5 @@ def test_the_answers_are_the_same(asking: Xbuild, target: str, name: str) -> Non
     text = f"mkdir /tmp/asked; cd /tmp/asked; ({ASKED[name]}) 2>&1 < /dev/null; echo the end"
     said = {mode: asking(*words, mode, "--", text).out.splitlines() for mode in MODES}
     assert said["emulated"][-1] == "the end"
-    assert len(said["emulated"]) > 10
+    assert len(said["emulated"]) > 3
     assert said["substituted"] == said["emulated"]

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from command_line import Xbuild, mounts, processes, wait_for
 
+from tests.e2e.command_line import Xbuild, mounts, processes, wait_for
 from xbuild.sandbox.run import remove_tree
 
 pytestmark = pytest.mark.e2e

@@ -7,8 +7,9 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from command_line import Xbuild
-from foreign import Terminal
+
+from tests.e2e.command_line import Xbuild
+from tests.e2e.foreign import Terminal
 
 pytestmark = pytest.mark.e2e
 

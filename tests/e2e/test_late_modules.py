@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from command_line import Xbuild, unpacked
+
+from tests.e2e.command_line import Xbuild, unpacked
 
 pytestmark = pytest.mark.e2e
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
-from command_line import Xbuild, own_sleep, processes, unpacked, wait_for
+
+from tests.e2e.command_line import Xbuild, own_sleep, processes, unpacked, wait_for
 
 pytestmark = pytest.mark.e2e
 
@@ -24,7 +26,7 @@ _LATE = {
 }
 
 
-def late(xbuild: Xbuild, **fields: object) -> None:
+def late(xbuild: Xbuild, **fields: Any) -> None:
     """A recipe whose perl asks too late, and does not tell."""
     xbuild.recipe(files={"x.c": "int x;\n"}, build=_LATE, **fields)
 

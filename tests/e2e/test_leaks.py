@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from command_line import CHECKOUT, Xbuild
-from leaks import TARGETS, Probe, answers, built, probes, recipe, script
 
+from tests.e2e.command_line import CHECKOUT, Xbuild
+from tests.e2e.leaks import TARGETS, Probe, answers, built, probes, recipe, script
 from xbuild.formats.record import Record
 from xbuild.sandbox.run import remove_tree
 

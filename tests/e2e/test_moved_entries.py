@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import Xbuild
 
+from tests.e2e.command_line import Xbuild
 from xbuild.sandbox.run import remove_tree
 from xbuild.store.carry import TRAVELLING
 from xbuild.store.local import Store

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import Xbuild, unpacked
+
+from tests.e2e.command_line import Xbuild, unpacked
 
 pytestmark = pytest.mark.e2e
 

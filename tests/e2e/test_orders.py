@@ -8,16 +8,17 @@ import sys
 from pathlib import Path
 
 import pytest
-from command_line import CHECKOUT, Xbuild
 
+from tests.e2e.command_line import CHECKOUT, Xbuild
 from xbuild.base.digest import file_sha256
 from xbuild.base.errors import PhaseError
 from xbuild.build.build import result_of
 from xbuild.build.executor import Event, Order, Outcome
 from xbuild.build.prepared import prepare
 from xbuild.build.request import Request
-from xbuild.build.subject import open_store, read
+from xbuild.build.subject import read
 from xbuild.build.wire import as_json, from_json
+from xbuild.store.own import open_store
 
 pytestmark = pytest.mark.e2e
 
@@ -57,7 +58,7 @@ def test_an_order_crosses_as_json_and_gives_the_artifact(here: Xbuild, mode: str
     assert [(event.kind, event.log) for event in phases] == [("began", "01-compile.log"), ("ended", "01-compile.log")]
     assert [name for name, _ in outcome.parts] == [event.part for event in events if event.kind == "ended"]
     result = result_of(build.subject, outcome)
-    assert file_sha256(result.artifact) == outcome.manifest["artifact"]["sha256"]
+    assert file_sha256(result.stored.artifact) == outcome.manifest["artifact"]["sha256"]
     assert (result.records.with_name("logs") / "01-compile.log").is_file()
     events, outcome = carried_out(here, Order(request))
     assert (outcome.status, outcome.key) == ("up-to-date", build.key)

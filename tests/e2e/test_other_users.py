@@ -12,8 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from command_line import Xbuild, unpacked
 
+from tests.e2e.command_line import Xbuild, unpacked
 from xbuild.base import paths
 from xbuild.base.errors import EXIT_MACHINE
 from xbuild.sandbox.run import capture, give_tree, machine_view, remove_tree, take_back

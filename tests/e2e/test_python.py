@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from command_line import Xbuild
+
+from tests.e2e.command_line import Xbuild
 
 pytestmark = pytest.mark.e2e
 

@@ -8,7 +8,8 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from command_line import Xbuild
+
+from tests.e2e.command_line import Xbuild
 
 pytestmark = pytest.mark.e2e
 

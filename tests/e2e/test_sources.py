@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 
 import pytest
-from command_line import Xbuild
+
+from tests.e2e.command_line import Xbuild
+from xbuild.sources import tree_digest
 
 pytestmark = pytest.mark.e2e
 
@@ -86,12 +89,41 @@ def test_an_edited_tree_is_told_before_a_build_goes_on(xbuild: Xbuild) -> None:
     _told(xbuild.fails("tiny", code=2))
 
 
+def test_an_edited_tree_without_a_digest_is_built_as_it_is_now(xbuild: Xbuild) -> None:
+    xbuild.recipe(
+        files={"text": "one\n", ".gitignore": "*.o\n", "old.o": "x"},
+        build={"compile": "ls -A > answer; cat text >> answer"},
+        sources=[{"path": "sources/tiny"}],
+    )
+    tree = xbuild.project / "sources/tiny"
+    git = ["git", "-C", str(tree), "-c", "user.name=a", "-c", "user.email=a"]
+    for words in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "--message=one"]):
+        subprocess.run([*git, *words], check=True)
+
+    def built(text: str, *, dirty: bool) -> str:
+        result = xbuild.build("tiny", "--keep")
+        (source,) = json.loads(Path(result["manifest"]).read_text())["sources"]
+        assert (source["sha256"], source["in-git"]["dirty"]) == (tree_digest(tree), dirty)
+        answer = (xbuild.place() / "build/dest/usr/share/answer").read_text()
+        assert answer == f".gitignore\nanswer\ntext\n{text}\n"
+        return str(result["status"])
+
+    assert (built("one", dirty=False), built("one", dirty=False)) == ("built", "up-to-date")
+    (tree / "text").write_text("two\n")
+    said = xbuild.fails("tiny", "--from", "compile", code=2)
+    assert "cannot start from 'compile': 'unpack' has not been done yet, or its inputs changed" in said
+    assert "its inputs changed; the tree here is of the older ones" in xbuild("shell", "tiny", "--", "true").err
+    assert built("two", dirty=True) == "built"
+    (tree / "new.o").touch()
+    assert built("two", dirty=True) == "up-to-date"
+
+
 def test_git_describe_in_a_build(xbuild: Xbuild, tmp_path: Path) -> None:
     names = {f"GIT_{who}_{what}": "a" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 
     def git(*words: str) -> str:
-        command = ["git", "-C", tmp_path / "repository", *words]
-        return subprocess.run(command, env=xbuild.environment(names), check=True, capture_output=True, text=True).stdout
+        command = ["git", "-C", f"{tmp_path}/repository", *words]
+        return subprocess.run(command, env=xbuild.environment(names), check=True, capture_output=True).stdout.decode()
 
     (tmp_path / "repository").mkdir()
     git("init", "--quiet")

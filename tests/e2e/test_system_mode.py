@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from command_line import Xbuild
+
+from tests.e2e.command_line import Xbuild
 
 pytestmark = pytest.mark.e2e
 

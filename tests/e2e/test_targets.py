@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import Xbuild, unpacked
 
+from tests.e2e.command_line import Xbuild, unpacked
 from xbuild.base.digest import file_sha256
 
 pytestmark = pytest.mark.e2e

@@ -207,20 +207,22 @@ def entries(cases: Cases, qemu: Path) -> None:
         cases.ask("F, and the interpreter is gone", cases.place / "arm")
     with cases.entry(for_architecture("arm", name="missing", interpreter="/nowhere/qemu", flags="")):
         cases.ask("interpreter missing", cases.place / "arm")
-    magic = {"magic": b"XBT1", "mask": b"\xff" * 4}
+
+    def by_magic(name: str, interpreter: str, flags: str = "") -> Entry:
+        return Entry(name, "M", interpreter, flags, magic=b"XBT1", mask=b"\xff" * 4)
+
     cases.write("xbt", b"XBT1 and more")
     cases.write("chroot/xbt", b"XBT1 and more")
-    older, newer = Entry("older", "M", "/bin/false", "", **magic), Entry("newer", "M", "/bin/true", "", **magic)
-    with cases.entry(older), cases.entry(newer):
+    with cases.entry(by_magic("older", "/bin/false")), cases.entry(by_magic("newer", "/bin/true")):
         cases.ask("the newest counts", cases.place / "xbt")
-    with cases.entry(Entry("dynamic", "M", os.path.realpath("/bin/true"), "F", **magic)):
+    with cases.entry(by_magic("dynamic", os.path.realpath("/bin/true"), "F")):
         cases.ask("F and a dynamic interpreter", cases.place / "xbt")
         cases.ask("F and a dynamic interpreter, in a chroot", "/xbt", arm_root)
-    with cases.entry(Entry("script", "M", str(cases.write("handler", b"#!/bin/sh\nexit 3\n")), "", **magic)):
+    with cases.entry(by_magic("script", str(cases.write("handler", b"#!/bin/sh\nexit 3\n")))):
         cases.ask("the interpreter is a script", cases.place / "xbt")
-    with cases.entry(Entry("itself", "M", str(cases.place / "xbt"), "", **magic)):
+    with cases.entry(by_magic("itself", str(cases.place / "xbt"))):
         cases.ask("its own interpreter", cases.place / "xbt")
-    with cases.entry(Entry("plain", "M", str(cases.place / "plain"), "", **magic)):
+    with cases.entry(by_magic("plain", str(cases.place / "plain"))):
         cases.ask("interpreter is not executable", cases.place / "xbt")
     with cases.entry(Entry("extension", "E", "/bin/true", "", extension="xbe")):
         cases.ask("extension", cases.write("file.xbe", b"anything"))

@@ -7,6 +7,7 @@ QEMU: a static qemu-arm. Files lie below a directory of their own. Ends with 0 i
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import subprocess
@@ -129,7 +130,7 @@ def what_must_not_be(machine: Machine, entry: Entry) -> None:
     """Entries that would break the machine, or give it away."""
     for word, said in (("x86_64", "runs programs for x86_64 by itself"), ("i386", "runs programs for i386 by itself")):
         wrong = for_architecture(word, interpreter=entry.interpreter)
-        expect(UsageError, said, lambda wrong=wrong: Installer(machine).install(wrong))
+        expect(UsageError, said, functools.partial(Installer(machine).install, wrong))
     elf = Entry("all", "M", entry.interpreter, "", magic=b"\x7fELF", mask=b"\xff" * 4)
     expect(UsageError, "would take its own interpreter", lambda: Installer(machine).install(elf))
     absent = for_architecture("arm", interpreter="/nowhere/qemu")

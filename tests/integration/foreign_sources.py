@@ -109,8 +109,8 @@ def disk(path: Path, tree: Path, *, kind: int = 0x83, cut: int = 0) -> Path:
     path.write_bytes(table)
     with path.open("r+b") as stream:
         stream.truncate((start + sectors) * 512)
-    command = ["/sbin/mke2fs", "-q", "-t", "ext4", "-d", tree, "-E", f"offset={start * 512}", path, f"{sectors // 2}k"]
-    subprocess.run(command, check=True, capture_output=True)
+    words = ["-q", "-t", "ext4", "-d", str(tree), "-E", f"offset={start * 512}", str(path), f"{sectors // 2}k"]
+    subprocess.run(["/sbin/mke2fs", *words], check=True, capture_output=True)
     if cut:
         with path.open("r+b") as stream:
             stream.truncate((start + sectors) * 512 - cut)
@@ -121,8 +121,8 @@ def file_system(path: Path, tree: Path, *features: str, kind: str = "ext4", size
     """An image that is one file system with the files of `tree`, and no partition table."""
     with path.open("wb") as stream:
         stream.truncate(size)
-    command = ["/sbin/mke2fs", "-q", "-F", "-t", kind, "-O", ",".join(features) or "filetype", "-d", tree, path]
-    subprocess.run(command, check=True, capture_output=True)
+    words = ["-q", "-F", "-t", kind, "-O", ",".join(features) or "filetype", "-d", str(tree), str(path)]
+    subprocess.run(["/sbin/mke2fs", *words], check=True, capture_output=True)
     return path
 
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
-from conftest import Armhf, Target, make_target
 
+from tests.integration.conftest import Armhf, Target, make_target
 from xbuild.formats.debian import Tree
 from xbuild.formats.record import Choice
 from xbuild.model.policy import Tool

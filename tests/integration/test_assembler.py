@@ -6,7 +6,8 @@ Found in bash's y.tab.o: of 235 objects the only one whose .debug_line the i386 
 from __future__ import annotations
 
 import pytest
-from conftest import Target
+
+from tests.integration.conftest import Target
 
 pytestmark = pytest.mark.integration
 
@@ -36,7 +37,10 @@ gcc -g -O2 -S a.c
 assemble() { "$@" -march=armv7-a+fp -mfloat-abi=hard -meabi=5 -o a.o a.s; md5sum < a.o; }
 assemble as
 assemble /.xbuild/qemu /usr/bin/as
-assemble /.xbuild/i386/ld /.xbuild/i386/usr/bin/arm-linux-gnueabihf-as
+# As its package has it: ld.so, called by hand, refuses what has a mark in its header.
+cp /.xbuild/i386/usr/bin/arm-linux-gnueabihf-as plain
+head -c 7 /dev/zero | dd of=plain bs=1 seek=9 conv=notrunc status=none
+assemble /.xbuild/i386/ld ./plain
 """
 
 

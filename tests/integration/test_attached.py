@@ -10,7 +10,8 @@ import sys
 from collections.abc import Callable
 
 import pytest
-from conftest import Armhf
+
+from tests.integration.conftest import Armhf
 
 pytestmark = pytest.mark.integration
 

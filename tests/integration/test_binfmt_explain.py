@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Armhf
 
+from tests.integration.conftest import Armhf
 from xbuild.base.paths import PACKAGE
 from xbuild.binfmt.render import for_architecture, render
 from xbuild.sandbox.run import machine_view, run

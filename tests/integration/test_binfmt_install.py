@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import Armhf
 
+from tests.integration.conftest import Armhf
 from xbuild.base.paths import PACKAGE
 from xbuild.sandbox.run import capture, machine_view
 

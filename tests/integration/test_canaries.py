@@ -11,8 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import Armhf
 
+from tests.integration.conftest import Armhf
 from xbuild.base import paths
 from xbuild.base.errors import MachineError
 from xbuild.build import canary

@@ -55,7 +55,8 @@ def fill(staging: Path) -> None:
         (staging / name).chmod(0o755)
     give_tree(0, tops=[staging / name for name in ("lower", "upper", "work", "merged")])
     run(machine_view(), ["sh", "-euc", _FILL, "sh", staging / "lower", sys.executable])
-    mounts = (Proc(), Overlay((str(staging / "lower"),), *(str(staging / n) for n in ("upper", "work", "merged"))))
+    lower, *others = (str(staging / name) for name in ("lower", "upper", "work", "merged"))
+    mounts = (Proc(), Overlay((lower,), others[0], others[1], others[2]))
     run(replace(machine_view(), mounts=mounts), ["sh", "-euc", _CHANGE, "sh", staging / "merged"])
     for name in ("work", "merged"):
         remove_tree(staging / name)
@@ -167,7 +168,7 @@ _SPOILING = {
 
 def spoil(path: Path, how: str) -> None:
     script = f'{_SPOILING[how]}; touch -d @5 "$1" 2>/dev/null || :'
-    command = ["sh", "-euc", script if how == "flip" else _SPOILING[how], "sh", path]
+    command = ["sh", "-euc", script if how == "flip" else _SPOILING[how], "sh", str(path)]
     run(machine_view(), command)
 
 
@@ -239,7 +240,7 @@ print("end", flush=True)
 
 
 def started(store: Store, do: str, file: Path | str = "") -> subprocess.Popen[bytes]:
-    words = [sys.executable, "-c", KILLED, store.root, do, file]
+    words = [sys.executable, "-c", KILLED, str(store.root), do, str(file)]
     return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
@@ -287,7 +288,7 @@ def test_a_full_disk_leaves_nothing(first: Store, place: Path) -> None:
     first.ensure("layers", VALUE, "the layer", make)
     shutil.move(carry.pack(first, CHOSEN, first.root / "file").file, place / "file")
     # The caller is root in there, with a range of ids that is there.
-    command = ["sh", "-uc", _SMALL_DISK, "sh", place, sys.executable, KILLED]
+    command = ["sh", "-uc", _SMALL_DISK, "sh", str(place), sys.executable, KILLED]
     _, said = capture(machine_view(), command)
     lines = said.decode().splitlines()
     assert any("MachineError: disk full: /mnt/cache" in line for line in lines), lines

@@ -9,12 +9,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from conftest import ENV, Armhf
 
+from tests.integration.conftest import ENV, Armhf
 from xbuild.doctor import programs
-from xbuild.sandbox.mounts import Bind, Devices, Overlay, Proc
+from xbuild.sandbox.mounts import Bind, Devices, Mount, Overlay, Proc
 from xbuild.sandbox.run import Sandbox, capture, run
 
 pytestmark = pytest.mark.integration
@@ -25,8 +26,8 @@ def sandbox(armhf: Armhf) -> Callable[..., Sandbox]:
     """Makes sandboxes that see the native root, read-only, and nothing else."""
     native = armhf.natives.trees["amd64"]
 
-    def make(*further: Bind, **changes: int) -> Sandbox:
-        mounts = (Overlay((str(native),), None, None), Proc(), Devices(), *further)
+    def make(*further: Bind, **changes: Any) -> Sandbox:
+        mounts: tuple[Mount, ...] = (Overlay((str(native),), None, None), Proc(), Devices(), *further)
         return Sandbox(mounts=mounts, mount_point=native, env=ENV, **changes)
 
     return make

@@ -6,8 +6,8 @@ import shlex
 from dataclasses import replace
 
 import pytest
-from conftest import Target
 
+from tests.integration.conftest import Target
 from xbuild.formats.record import Choice
 from xbuild.model.rules import Rules
 
@@ -174,6 +174,9 @@ NO_PATH = {
     "another process 1": "unshare --pid --fork --mount-proc=/c/proc chroot /c /bin/sh -c '/bin/cat /etc/issue'",
     "pivot_root": "unshare --mount sh -euc 'mount --bind /c /c; cd /c; mkdir -p old; pivot_root . old; "
     "exec /bin/cat /etc/issue'",
+    "a chroot in a chroot": "mkdir /c/d; cp -a /c/bin /c/lib /c/etc /c/d/; cp /usr/sbin/chroot /c/bin/; "
+    "chroot /c /bin/chroot /d /bin/cat /etc/issue",
+    "unshare --root": "unshare --root=/c /bin/cat /etc/issue",
 }
 
 

@@ -6,9 +6,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from foreign_sources import SHELL, disk, file_system, rpi_tree
-from test_foreign_roots import PACKED, brought, refused
 
+from tests.integration.foreign_sources import SHELL, disk, file_system, rpi_tree
+from tests.integration.test_foreign_roots import PACKED, brought, refused
 from xbuild.sandbox.run import remove_tree
 from xbuild.store.local import Store
 

@@ -8,12 +8,12 @@ import lzma
 import os
 import subprocess
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from foreign_sources import DATA, ROOT, SHELL, Member, incremental, oci, rpi_tree, saved, special, tar
 
+from tests.integration.foreign_sources import DATA, ROOT, SHELL, Member, incremental, oci, rpi_tree, saved, special, tar
 from xbuild.base import paths
 from xbuild.base.errors import UsageError
 from xbuild.model.load import load_toolchain
@@ -35,10 +35,10 @@ def brought(store: Store, source: Path, name: str = "tiny", **words: object) -> 
     return root, "\n".join(remarks)
 
 
-def refused(store: Store, source: Path, **words: object) -> str:
+def refused(store: Store, source: Path, name: str = "tiny", **words: object) -> str:
     """What is said of a source that is no root; nothing of it may stay."""
     with pytest.raises(UsageError) as caught:
-        brought(store, source, **words)
+        brought(store, source, name, **words)
     assert not list((store.root / "tmp").glob("*"))
     assert imported_roots.named(store) == []
     assert not list((store.root / "imported").glob("*"))
@@ -51,7 +51,7 @@ def archive(folder: Path, *more: Member, root: Sequence[Member] = ROOT) -> Path:
     return path
 
 
-PACKED = {
+PACKED: dict[str, Callable[[bytes], bytes]] = {
     "tar": lambda data: data,
     "tar.gz": gzip.compress,
     "tar.bz2": bz2.compress,
@@ -213,7 +213,7 @@ def test_volumes(store: Store, folder: Path) -> None:
 
 def test_incremental_archives_of_tar_itself(store: Store, folder: Path) -> None:
     tree = rpi_tree(folder)
-    command = ["tar", "-C", tree, f"--listed-incremental={folder}/snapshot", "-cf", folder / "root.tar", "."]
+    command = ["tar", "-C", str(tree), f"--listed-incremental={folder}/snapshot", "-cf", f"{folder}/root.tar", "."]
     subprocess.run(command, check=True)
     root, _ = brought(store, folder / "root.tar")
     assert (root.tree / "usr/bin/two").samefile(root.tree / "usr/bin/sh")

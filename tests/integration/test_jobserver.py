@@ -7,7 +7,8 @@ before N were there together, so a busy machine makes the test slow, not wrong.
 from __future__ import annotations
 
 import pytest
-from conftest import Target
+
+from tests.integration.conftest import Target
 
 pytestmark = pytest.mark.integration
 

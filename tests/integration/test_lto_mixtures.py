@@ -13,8 +13,8 @@ from itertools import permutations, product
 from pathlib import Path
 
 import pytest
-from conftest import Armhf, Target, load_target, make_target
 
+from tests.integration.conftest import Armhf, Target, load_target, make_target
 from xbuild.dispatcher.table import Entry
 
 pytestmark = pytest.mark.integration

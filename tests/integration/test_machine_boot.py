@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import load_target
 
+from tests.integration.conftest import load_target
 from xbuild.base.errors import MachineError
 from xbuild.build import environment
 from xbuild.build.environment import FIXED_VARIABLES, Job, Root, WorkPlace

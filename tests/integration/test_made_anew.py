@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import Armhf
 
+from tests.integration.conftest import Armhf
 from xbuild.base import log
+from xbuild.roots.enclosed import STAGING
 from xbuild.roots.making import Making
 from xbuild.roots.resolve import Question
 
@@ -35,7 +36,7 @@ def test_what_came_too_late_is_made_anew_emulated(armhf: Armhf, place: Path, mon
     staging.mkdir()
 
     def work(making: Making) -> None:
-        words = [str(staging / "merged"), PERL]
+        words = [f"{STAGING}/merged", PERL]
         making.with_apt(roots.base(), SCRIPT, words, answer, "the script failed", "none")
 
     roots._make(staging, work, held)

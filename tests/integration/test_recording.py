@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Target
 
+from tests.integration.conftest import Target
 from xbuild.formats.record import Choice, read
 from xbuild.sandbox.run import capture, give_tree
 

@@ -11,8 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import ENV, Armhf, Target
 
+from tests.integration.conftest import ENV, Armhf, Target
 from xbuild.base import paths
 from xbuild.formats.record import Choice, read
 from xbuild.model.rules import Rules
@@ -142,6 +142,13 @@ def test_programs_start_under_a_limit_on_memory(target: Target, emulated: Target
     script = f"ulimit {option} 300000; ulimit {option}; perl -e 'print 7'; ulimit -n 50; ulimit -n"
     assert target.says(shell, "-c", script).split() == ["unlimited", "750"]
     assert emulated.says(shell, "-c", script).split() == ["unlimited", "750"]
+
+
+def test_a_program_has_the_stack_that_a_native_shell_gave_it(target: Target) -> None:
+    dive = "int dive(int n) { volatile char room[1024]; room[0] = n; return n ? dive(n - 1) + room[0] : 0; }"
+    script = f"echo '{dive} int main(void) {{ dive(55999); }}' > /a.c; gcc -w -O0 -o /a /a.c"
+    target.sh(f"{script}; ulimit -s 65536; /a")
+    assert target.run("sh", "-c", "ulimit -s 8192; exec /a")[0] in (139, -11)
 
 
 PRELOAD = "/etc/ld.so.preload"

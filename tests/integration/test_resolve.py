@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Armhf
 
+from tests.integration.conftest import Armhf
 from xbuild.base import paths
 from xbuild.base.errors import EXIT_MACHINE, MachineError
 from xbuild.formats.debian import Tree
@@ -37,6 +37,7 @@ class Mirror:
         upstream = mirrors.find(SUITE, here().name)
         if upstream is None:
             pytest.skip(f"no mirror serves {SUITE}")
+        served: str = upstream
         gone, asked = self.gone, self.asked = set[str](), list[str]()
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -46,7 +47,7 @@ class Mirror:
                 try:
                     if path.startswith("/2") or any(part in path for part in gone):
                         raise OSError("gone")
-                    with urllib.request.urlopen(upstream + path, timeout=60) as answer:
+                    with urllib.request.urlopen(served + path, timeout=60) as answer:
                         data = answer.read()
                 except OSError:
                     self.send_error(404)

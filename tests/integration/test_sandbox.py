@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ENV, Armhf
 
+from tests.integration.conftest import ENV, Armhf
 from xbuild.base.errors import MachineError, PhaseError
 from xbuild.sandbox import idmap
 from xbuild.sandbox.mounts import Bind, Devices, Overlay, Proc, Tmpfs
@@ -313,7 +313,7 @@ def test_the_machine_view(runnable: None) -> None:
 
 
 def test_a_silent_idle_command_is_ended(private: Callable[..., Sandbox], tmp_path: Path) -> None:
-    log, told = tmp_path / "log", []
+    log, told = tmp_path / "log", list[float]()
     log.touch()
     started = time.monotonic()
     command = ["bash", "-c", "echo said; sleep 100"]

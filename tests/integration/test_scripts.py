@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from conftest import Armhf, Target, make_target
 
+from tests.integration.conftest import Armhf, Target, make_target
 from xbuild.dispatcher.table import Entry
 from xbuild.formats.debian import Tree
 from xbuild.formats.record import Choice
@@ -30,7 +30,7 @@ Ran = Callable[[str, str], list[Choice]]
 @pytest.fixture(scope="module")
 def tables(armhf: Armhf) -> dict[str, Sequence[Entry]]:
     """The table by each of the two sets of rules for bash."""
-    made = {}
+    made = dict[str, Sequence[Entry]]()
     for name, rules in (("own", OWN), ("options", OPTIONS)):
         tools = dict(armhf.policy.tools)
         tools["bash"] = Tool.model_validate({**tools["bash"].model_dump(by_alias=True), **rules})

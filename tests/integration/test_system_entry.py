@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from conftest import Armhf, Target
 
+from tests.integration.conftest import Armhf, Target
 from xbuild.base import paths
 from xbuild.binfmt import magic_mask, registration, serving
 from xbuild.dispatcher import preamble
@@ -64,7 +64,7 @@ def compiled(armhf: Armhf) -> Iterator[Path]:
     for name in preamble.SOURCES:
         shutil.copy(paths.DISPATCHER / name, folder)
     give_tree(0, [folder])
-    run_native(armhf.natives.trees["amd64"], folder, preamble.COMPILE, {})
+    run_native(armhf.natives.trees["amd64"], folder, preamble.COMPILE.format("preamble"), {})
     yield folder / "preamble"
     remove_tree(folder)
 

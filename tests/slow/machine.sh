@@ -28,8 +28,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from xbuild import paths
-from xbuild.build.subject import open_store
+from xbuild.base import paths
+from xbuild.store.own import open_store
 from xbuild.model.load import load_toolchain
 from xbuild.twins.privatetree import run_script
 from xbuild.sandbox import idmap

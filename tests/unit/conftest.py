@@ -11,15 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import Run, run_with
 from invoke.program import Program
 
+from tests.unit.commands import Run, run_with
+from xbuild.cli.namespace import namespace
 from xbuild.cli.program import XbuildProgram
-from xbuild.cli.tasks import namespace
 from xbuild.roots.contents import Packages
 from xbuild.roots.resolve import Question, Resolver
 
 PROJECT = Path(__file__).parents[2]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest begins first, beside all others."""
+    items.sort(key=lambda item: item.name != "test_mypy")
 
 
 @pytest.fixture(autouse=True)
@@ -34,6 +39,12 @@ def resolved(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     if request.path.name != "test_resolve.py":
         monkeypatch.setattr(Resolver, "packages", packages)
         monkeypatch.setattr(Resolver, "status", lambda _resolver, _question: "")
+
+
+@pytest.fixture(autouse=True)
+def command_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands look at the command line of their process, and that is pytest's own."""
+    monkeypatch.setattr(sys, "argv", ["invoke"])
 
 
 @pytest.fixture
@@ -69,7 +80,7 @@ def restored() -> Iterator[None]:
 @pytest.fixture
 def xbuild(cache: Path, capsys: pytest.CaptureFixture[str], restored: None) -> Run:
     """Runs the installed program's commands in this process."""
-    return run_with(XbuildProgram(name="xbuild", namespace=namespace, version="0"), capsys)
+    return run_with(XbuildProgram(), capsys)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[2]
 _FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
+_Named = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def lines(path: Path) -> int:
@@ -34,8 +35,8 @@ def excess(lengths: Mapping[str, int], most: int, allowed: Mapping[str, str]) ->
     return {name: fault for name, fault in wrong.items() if name not in allowed} | needless
 
 
-def _named(path: Path, *kinds: type[ast.AST]) -> Iterator[tuple[str, ast.stmt]]:
-    def below(node: ast.AST, prefix: str) -> Iterator[tuple[str, ast.stmt]]:
+def _named(path: Path, *kinds: type[_Named]) -> Iterator[tuple[str, _Named]]:
+    def below(node: ast.AST, prefix: str) -> Iterator[tuple[str, _Named]]:
         for child in ast.iter_child_nodes(node):
             inner = prefix
             if isinstance(child, (ast.ClassDef, *_FUNCTION)):

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 from elftools.elf.elffile import ELFFile
-from test_twins import POLICY, debian
 
+from tests.unit.test_twins import POLICY, debian
 from xbuild.model import native
 from xbuild.model.load import load_toolchain
 from xbuild.twins.arithmetic import fuses, imported, with_short_strtold, without_fused

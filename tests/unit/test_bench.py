@@ -12,14 +12,13 @@ from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import pytest
-from bench_figures import MACHINE, MODES, RUNGS, TARGETS, assert_inside, figure, made, run_of
 
+from tests.unit.bench_figures import MACHINE, MODES, RUNGS, TARGETS, assert_inside, figure, made, run_of
 from xbuild.base import paths
 from xbuild.base.errors import CheckError, MachineError, PhaseError, RecipeError, XbuildError
 from xbuild.base.yamlfile import load_model
 from xbuild.build.request import Request
 from xbuild.cli.program import XbuildProgram
-from xbuild.cli.tasks import namespace
 from xbuild.dispatcher.table import Entry
 from xbuild.model.policy import Policy
 from xbuild.proof.bench import ladder, machine, measure, series, show
@@ -261,7 +260,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     def run(*words: str) -> Ended:
         code = 0
         try:
-            XbuildProgram(name="xbuild", namespace=namespace, version="0").run(["xbuild", "bench", *words])
+            XbuildProgram().run(["xbuild", "bench", *words])
         except SystemExit as end:
             code = int(end.code or 0)
         return Ended(code, *capsys.readouterr())

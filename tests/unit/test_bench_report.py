@@ -8,8 +8,8 @@ import re
 from xml.etree import ElementTree
 
 import pytest
-from bench_figures import LOG, MACHINE, MODES, RUNGS, SVG, TARGETS, assert_inside, made
 
+from tests.unit.bench_figures import LOG, MACHINE, MODES, RUNGS, SVG, TARGETS, assert_inside, made
 from xbuild.proof.bench import bars, plot, series, show, steps
 from xbuild.proof.bench.series import NATIVE, TOTAL, Series
 

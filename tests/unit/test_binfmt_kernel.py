@@ -10,6 +10,7 @@ import pytest
 from xbuild.base.errors import UsageError
 from xbuild.binfmt import kernel, serving
 from xbuild.binfmt.kernel import INITIAL
+from xbuild.dispatcher.preamble import MARK
 from xbuild.doctor.programs import ARM
 
 ENTRY = "enabled\ninterpreter {}\nflags: {}\noffset 0\nmagic {}\nmask {}\n"
@@ -160,7 +161,7 @@ def test_which_entries_serve_builds(
     proc: Path, tmp_path: Path, flags: str, preamble: bool, status: str, serves: bool
 ) -> None:
     qemu = tmp_path / "qemu"
-    qemu.write_bytes(b"\x7fELF" + (serving.MARK if preamble else b""))
+    qemu.write_bytes(b"\x7fELF" + (MARK if preamble else b""))
     text = ENTRY.format(qemu, flags, ARM_MAGIC, ARM_MASK)
     instance(proc / "sys/fs/binfmt_misc", {"qemu-arm": text}, status)
     found = serving.entry_for(ARM.elf, kernel.look(proc))

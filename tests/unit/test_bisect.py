@@ -20,6 +20,7 @@ from xbuild.proof.bisect.runs import Outcome, Run, Runner
 from xbuild.proof.bisect.search import Bisection
 from xbuild.proof.bisect.trees import Change, Item, Noise, changes, printable
 from xbuild.proof.bisect.verdict import Bisected, Culprit, Finding
+from xbuild.proof.compare.verdict import Found, Verdict
 from xbuild.twins.pairing import Pairs, Twin
 
 TOOLS = ["awk", "cat", "grep", "make", "sed", "tar", "touch"]
@@ -49,6 +50,7 @@ class Model:
         self.every = Pairs(tuple(Entry(twin.target_path, "") for twin in known), known, ())
         self.tries: list[tuple[int, Collection[str]]] = []
         self.kept: dict[str, Any] = {}
+        self.taken: dict[str, dict[str, str | None]] = {}
 
     def _save(self, number: int, *, also: int | None) -> None:
         self.saved = {key: value for key, value in self.saved.items() if key in (0, also)}
@@ -82,6 +84,13 @@ class Model:
 
     def put_by(self, name: str) -> None:
         self.kept[name] = dict(self.state)
+
+    def take(self, name: str, paths: Collection[str]) -> None:
+        self.taken[name] = {path: self.state.get(path) for path in paths}
+
+    def inside(self, paths: Collection[str]) -> dict[str, Found]:
+        both = {path: (self.taken["right"].get(path), self.taken["wrong"].get(path)) for path in paths}
+        return {path: Found(Verdict.DIFFERENT, pair) for path, pair in both.items()}  # type: ignore[arg-type]
 
     def forget(self) -> None:
         self.kept.clear()
@@ -354,6 +363,22 @@ def test_what_a_verdict_about_a_failure_says() -> None:
     lines = verdict("/usr/bin/sed", files={}, message="it failed", lines=("oh", "no")).lines()
     assert "phase 'compile' fails; of the 9" in lines[0]
     assert lines[3:6] == ["it failed", "  oh", "  no"]
+
+
+def test_what_a_verdict_says_of_the_inside_of_packages() -> None:
+    deb = Found(Verdict.DIFFERENT, ("Depends",), (("DEBIAN/control", Found(Verdict.DIFFERENT, ("Depends",))),))
+    known = verdict("/usr/bin/sed", files={"dest/a.deb": "other contents"}, inside={"dest/a.deb": deb})
+    lines = known.lines()
+    place = lines.index("  dest/a.deb: other contents")
+    assert lines[place + 1 : place + 3] == ["  in dest/a.deb:", "    DEBIAN/control: different (Depends)"]
+    assert known.as_json()["files"][0]["inside"]["members"][0]["name"] == "DEBIAN/control"
+
+
+def test_the_inside_is_of_the_smallest_set() -> None:
+    model = Model(nothing, writes("a.deb", "right", "sed"))
+    found, _ = model.find()
+    assert found is not None
+    assert found.inside == {"a.deb": Found(Verdict.DIFFERENT, ("right", "wrong"))}
 
 
 def test_what_a_verdict_about_nothing_says() -> None:

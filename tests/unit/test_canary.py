@@ -9,13 +9,15 @@ from pathlib import Path
 import pytest
 
 from xbuild.base import log, paths
-from xbuild.base.errors import EXIT_MACHINE, MachineError
+from xbuild.base.errors import EXIT_MACHINE, MachineError, UsageError
 from xbuild.build import canary
 from xbuild.build.canary.cases import CASES, COMPILER, Case
 from xbuild.build.canary.examine import SOURCE, Examined, Status
 from xbuild.build.environment import WorkPlace
 from xbuild.model.load import load_toolchain
 from xbuild.roots.distribution import Roots
+from xbuild.roots.imported import Imported
+from xbuild.roots.imported.facts import Facts
 from xbuild.store.local import KINDS, Store
 
 ARMHF = load_toolchain("armhf", paths.PACKAGE.parent)
@@ -108,6 +110,21 @@ def test_a_native_target_has_none(tmp_path: Path, cages: Cages) -> None:
     assert canary.run(store, Roots(store, AMD64, None), (), tmp_path / "work") == ()
     assert cages.places == []
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_root_without_mkdir_says_so(tmp_path: Path, cages: Cages) -> None:
+    tree, store = tmp_path / "root", Store(tmp_path / "store")
+    (tree / "bin").mkdir(parents=True)
+    for name in ("busybox", "cat", "ln", "rm"):
+        (tree / "bin" / name).touch()
+    facts = Facts("ARM", 32, "little", "hard", None, "musl", "x", "X", "other", None, merged=False)
+    roots = Roots(store, ARMHF, None, imported=Imported("board", "", tree, facts, "0", ""))
+    with pytest.raises(UsageError, match="imported root board lacks mkdir, so nothing can be built in it") as caught:
+        canary.run(store, roots, (), tmp_path / "work")
+    assert caught.value.hint is not None
+    assert cages.places == []
+    (tree / "bin/mkdir").symlink_to("/bin/busybox")
+    assert canary.run(store, roots, (), tmp_path / "work") == tuple(cages.findings)
 
 
 def test_the_store_knows_the_kind() -> None:

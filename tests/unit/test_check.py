@@ -238,7 +238,7 @@ def test_unreadable(tree: Path) -> None:
 
 
 def test_names_that_are_no_text(tree: Path) -> None:
-    shutil.copy(DATA / "amd64.o", os.fsencode(tree) + b"/usr/bin/\xff.o")
+    shutil.copy(DATA / "amd64.o", tree / os.fsdecode(b"usr/bin/\xff.o"))
     assert rules(tree) == [("usr/bin/\\xff.o", "machine")]
 
 

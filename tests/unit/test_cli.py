@@ -7,12 +7,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from commands import Run
 
+from tests.unit.commands import Run
 from xbuild.base import paths
 from xbuild.base.errors import UsageError, called
-from xbuild.cli.program import help_first, own_version
-from xbuild.cli.tasks import namespace
+from xbuild.cli.namespace import namespace
+from xbuild.cli.program import own_version
 
 PROJECT = Path(__file__).parents[2]
 
@@ -23,7 +23,7 @@ def test_the_commands() -> None:
 
 
 OPTIONS = """
-from xbuild.cli.tasks import namespace
+from xbuild.cli.namespace import namespace
 for command in namespace.to_contexts():
     for option in command.args.values():
         print(command.name, option.name, bool(option.help))
@@ -51,7 +51,6 @@ def test_every_command_and_option_is_described() -> None:
         (["build", "zlib", "--jobs", "many"], "--jobs must be a number from 1 on, not 'many'"),
         (["build", "zlib", "--jobs=-1"], "--jobs must be a number from 1 on, not '-1'"),
         (["shell", "--mode", "system"], "mode system is for a shell with a recipe"),
-        (["build", "--hlp"], "there is no recipe before '--hlp'"),
         (["why", "zlb"], "did you mean 'zlib'?"),
         (["log", "zlib"], "no log of zlib 1.3.1 for armhf"),
         (["log", "zlib", "--phase", "compile"], "no log of zlib 1.3.1 for armhf, phase 'compile'"),
@@ -60,7 +59,6 @@ def test_every_command_and_option_is_described() -> None:
         (["binfmt.render", "x", "--extension", "x", "--magic", "41"], "either a --magic or an --extension"),
         (["binfmt.render", "x", "--magic", "4", "--interpreter", "/x"], "--magic: "),
         (["binfmt.render", "arm", "--flags", "FX"], "binfmt_misc flags are letters of POCF, not 'FX'"),
-        (["binfmt.explain", "--jsn"], "there is no file before '--jsn'"),
         (["binfmt.explain", "x", "--root", "/nowhere"], "--root /nowhere: no such directory"),
         (["binfmt.parse", "/nowhere"], "/nowhere: cannot be read"),
         (["binfmt.install", "armhf"], "binfmt.install changes the whole machine: say --system"),
@@ -89,7 +87,32 @@ def test_wrong_words(
     assert said in ended.err
     assert "hint: " in ended.err or words[0].startswith("binfmt") or "--jobs" in said
     assert "Traceback" not in ended.err
-    assert ended.out == ""
+    assert ended.out == "" or "--json" in words
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["check", "zlib"], "there is no artifact of zlib 1.3.1 for armhf"),
+        (["shell", "zlib", "--artifact"], "there is no artifact of zlib 1.3.1 for armhf"),
+        (["compare", "zlb"], "did you mean 'zlib'?"),
+        (["bisect", "zlb"], "did you mean 'zlib'?"),
+        (["build", "zlib", "xz", "--from", "compile"], "--from is for one build"),
+        (["build", "zlib", "--all"], "--all is all recipes, and so is 'zlib'"),
+        (["build", "zlib", "zlb", "--keep-going"], "did you mean 'zlib'?"),
+        (["root.import", "board", "/nowhere"], "/nowhere: there is no such file or directory"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_nothing_is_installed_for_what_cannot_be_done(
+    xbuild: Run, monkeypatch: pytest.MonkeyPatch, words: list[str], said: str
+) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr("xbuild.doctor.install.set_up", lambda *, assume_yes: asked.append(assume_yes))
+    ended = xbuild(*words)
+    assert (ended.code, asked) == (2, [])
+    assert said in ended.err
+    assert "hint: " in ended.err
 
 
 @pytest.mark.parametrize(
@@ -98,8 +121,18 @@ def test_wrong_words(
         (["buidl", "zlib"], "unknown command 'buidl'; did you mean 'build'?"),
         (["list", "--jsn"], "unknown option '--jsn'; did you mean '--json'?"),
         (["build", "zlib", "--tagret=armhf"], "unknown option '--tagret'; did you mean '--target'?"),
-        (["build", "zlib", "xz"], "unknown command 'xz'"),
-        (["build"], "'build' did not receive required positional arguments: 'recipe'"),
+        (["build", "--hlp"], "unknown option '--hlp'; did you mean '--help'?"),
+        (["list", "-x"], "unknown option '-x'\n"),
+        (["why", "zlib", "xz"], "why takes no further word 'xz'"),
+        (["why"], "why: RECIPE is missing"),
+        (["build", "zlib", "--target"], "--target wants a value"),
+        (["build", "zlib", "--plan=yes"], "--plan takes no value"),
+        (["test", "--repeat", "x"], "--repeat must be a number, not 'x'"),
+        (["list", "--", "x"], "list takes no words after --"),
+        (["--dry", "build", "zlib"], "'--dry' stands before the command"),
+        (["--dry"], "unknown option '--dry'"),
+        (["--hlp"], "unknown option '--hlp'; did you mean '--help'?"),
+        (["help", "buidl"], "unknown command 'buidl'; did you mean 'build'?"),
         (["zzz"], "unknown command 'zzz'\n"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -108,29 +141,46 @@ def test_words_that_the_parser_does_not_know(xbuild: Run, words: list[str], said
     ended = xbuild(*words)
     assert ended.code == 2
     assert said in ended.err
-    assert "hint: `xbuild --" in ended.err
+    assert "hint: `invoke " in ended.err
     assert ended.out == ""
 
 
 @pytest.mark.parametrize(
-    ("words", "better"),
-    [
-        (["x", "build", "--help"], ["x", "--help", "build"]),
-        (["x", "build", "zlib", "-h"], ["x", "--help", "build"]),
-        (["x", "--help", "build"], ["x", "--help", "build"]),
-        (["x", "--help"], ["x", "--help"]),
-        (["x", "build", "zlib"], ["x", "build", "zlib"]),
-        (["x", "shell", "zlib", "--", "ls", "--help"], ["x", "shell", "zlib", "--", "ls", "--help"]),
-    ],
+    "words",
+    [["build", "--help"], ["build", "zlib", "-h"], ["--help", "build"], ["help", "build"], ["build", "-tx", "--help"]],
+    ids=" ".join,
 )
-def test_help_first(words: list[str], better: list[str]) -> None:
-    assert help_first(words) == better
+def test_help_of_a_command(xbuild: Run, words: list[str]) -> None:
+    ended = xbuild(*words)
+    assert (ended.code, ended.err) == (0, "")
+    assert "  -t, --target TARGET " in ended.out
+    assert all(len(line) < 80 for line in ended.out.splitlines())
 
 
-def test_help_after_a_command(xbuild: Run) -> None:
-    ended = xbuild("build", "--help")
-    assert ended.code == 0
-    assert "--target=STRING" in ended.out
+def test_the_first_screen(xbuild: Run) -> None:
+    screens = [xbuild(*words) for words in ([], ["--help"], ["-h"], ["help"], ["--list"])]
+    assert {(ended.code, ended.err) for ended in screens} == {(0, "")}
+    assert len({ended.out for ended in screens}) == 1
+    lines = screens[0].out.splitlines()
+    shown = [line.split()[0] for line in lines if re.match(r"  (?!invoke)[a-z]", line)]
+    (own,) = [line for line in lines if line.startswith("For work on xbuild itself: ")]
+    maintainers = own.partition(": ")[2].split(", ")
+    assert sorted([*shown, *maintainers]) == sorted(namespace.task_names)
+    assert set(maintainers) == {"test", "lint", "reference"}
+    # None of invoke's, which would say nothing to us.
+    assert "--dry" not in screens[0].out
+    # One line each.
+    assert all(len(line) < 80 for line in lines)
+
+
+@pytest.mark.parametrize("option", ["--dry", "--warn-only", "-e", "--command-timeout=5"])
+def test_what_invoke_takes_and_we_ignore_is_refused(
+    invoke: Run, monkeypatch: pytest.MonkeyPatch, option: str
+) -> None:
+    monkeypatch.setattr("sys.argv", ["invoke", option, "list"])
+    ended = invoke(option, "list")
+    assert (ended.code, ended.out) == (2, "")
+    assert f"invoke's {option} is none of ours" in ended.err
 
 
 def test_list(xbuild: Run, invoke: Run, no_process: None, cache: Path) -> None:
@@ -138,18 +188,57 @@ def test_list(xbuild: Run, invoke: Run, no_process: None, cache: Path) -> None:
         ended = program("list", "--json")
         assert (ended.code, ended.err) == (0, "")
         file = str(paths.checkout() / "recipes" / "zlib.yml")
-        assert {"name": "zlib", "version": "1.3.1", "file": file} in ended.value["recipes"]
-        assert {"armhf", "arm64", "amd64"} <= set(ended.value["targets"])
+        (zlib,) = [recipe for recipe in ended.value["recipes"] if recipe["name"] == "zlib"]
+        assert (zlib["version"], zlib["file"], zlib["origin"], zlib["license"]) == ("1.3.1", file, "xbuild", "Zlib")
+        assert zlib["phases"] == ["unpack", "configure", "compile", "install", "check"]
+        assert {"armhf", "arm64", "amd64"} <= {target["name"] for target in ended.value["targets"]}
+        assert [mode["name"] for mode in ended.value["modes"] if mode["default"]] == ["substituted"]
     text = xbuild("list").out
     assert re.search(r"^zlib +1\.3\.1 +xbuild  ", text, re.MULTILINE)
     assert not cache.exists()
 
 
-def test_commands_in_hints_are_what_was_called(monkeypatch: pytest.MonkeyPatch) -> None:
-    hint = "`invoke clean --roots`, or invoke build zlib"
-    for program, shown in (("/x/xbuild", "`xbuild clean --roots`, or xbuild build zlib"), ("invoke", hint)):
-        monkeypatch.setattr("sys.argv", [program, "list"])
-        assert (called(hint), UsageError("x", hint=hint).hint) == (shown, shown)
+HINT = "`invoke clean --roots`, or invoke build zlib; invokes"
+
+
+def hinted(program: str) -> str:
+    return f"`{program} clean --roots`, or {program} build zlib; invokes"
+
+
+def test_commands_in_hints_are_what_was_called(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    folder = tmp_path / "a b"
+    folder.mkdir()
+    for name in ("xbuild", "invoke", "python3"):
+        (folder / name).write_text("#!/bin/sh\n")
+        (folder / name).chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    for program in ("xbuild", "invoke"):
+        # Pasted where it was given, whether the shell finds it or not.
+        for path, place in (("", f"{folder}/{program}"), ("", f"a b/{program}")):
+            monkeypatch.setenv("PATH", path)
+            monkeypatch.setattr("sys.argv", [place, "list"])
+            assert called(HINT) == UsageError("x", hint=HINT).hint == hinted(f"'{place}'")
+        monkeypatch.setenv("PATH", str(folder))
+        monkeypatch.setattr("sys.argv", [f"{folder}/{program}", "list"])
+        assert called(HINT) == hinted(program)
+    monkeypatch.setattr("sys.argv", ["/x/site-packages/xbuild/__main__.py", "list"])
+    for executable, shown in ((f"{folder}/python3", "python3"), ("/x/python3", "/x/python3")):
+        monkeypatch.setattr("sys.orig_argv", [executable, "-m", "xbuild"])
+        monkeypatch.setattr("sys.executable", executable)
+        assert called(HINT) == hinted(f"{shown} -m xbuild")
+    monkeypatch.setattr("sys.argv", ["/x/invoke", "-r", "/there", "--search-root=/else", "list", "-r", "no"])
+    assert called(HINT) == hinted("/x/invoke -r /there --search-root=/else")
+
+
+def test_a_recipe_that_is_a_file_is_named_so_in_hints(xbuild: Run, tmp_path: Path) -> None:
+    file = tmp_path / "own" / "tiny one.yml"
+    file.parent.mkdir()
+    # It works from anywhere, with the patches that lie beside it.
+    file.write_text((PROJECT / "recipes" / "zlib.yml").read_text() + "patches: [own.patch]\n")
+    (file.parent / "own.patch").touch()
+    ended = xbuild("check", str(file))
+    assert ended.code == 2
+    assert f"hint: invoke build '{file}' --target armhf" in ended.err
 
 
 @pytest.mark.parametrize(

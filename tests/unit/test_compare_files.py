@@ -142,7 +142,7 @@ def test_an_artifact(tmp_path: Path) -> None:
     (root / "usr/bin/y").hardlink_to(root / "usr/bin/x")
     (root / "usr/z").symlink_to("bin/x")
     pack(root, tmp_path / "a.tar.zst", 1000)
-    known = Artifact(tmp_path / "a.tar.zst", tmp_path / "scratch" / "one")
+    known = Artifact([tmp_path / "a.tar.zst"], tmp_path / "scratch" / "one")
     kinds = {path: (entry.kind, entry.target) for path, entry in known.listing.items()}
     assert kinds == {
         "usr": ("directory", ""),

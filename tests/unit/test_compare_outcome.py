@@ -165,15 +165,19 @@ def test_lines_of_a_second_build() -> None:
 
 
 def test_cpu_of_a_record(tmp_path: Path) -> None:
-    programs = [{"path": "/a", "native": True, "seconds": 3.0}, {"path": "/b", "native": False, "seconds": 1.0}]
-    good = {"interval": 0.05, "samples": 9, "total": 4.5, "programs": programs, "unseen": 0.5}
+    looks = {"caught": 0, "before": 0.0}
+    programs = [
+        {"path": "/a", "native": True, "seconds": 3.0, **looks},
+        {"path": "/b", "native": False, "seconds": 1.0, **looks},
+    ]
+    good = {"interval": 0.05, "samples": 9, "total": 4.0, "programs": programs, "unseen": 0.0}
     (tmp_path / "02-compile.cpu.json").write_text(json.dumps(good))
     (tmp_path / "03-install.cpu.json").write_text('{"interval": 0.05, "samp')
     (tmp_path / "02-compile").write_bytes(b"\0")
-    assert cpu_of(tmp_path) == {"compile": Cpu(1.0, 3.0, 4.5)}
+    assert cpu_of(tmp_path) == {"compile": Cpu(1.0, 3.0, 4.0)}
     assert cpu_of(tmp_path)["compile"].share == 0.25
     assert cpu_of(tmp_path / "missing") == {}
-    assert Cpu(0.0, 0.0, 0.1).share == 0
+    assert Cpu(0.0, 0.0, 0.1).share == Cpu(0.0, 0.0, 0.0).share == 0
 
 
 def test_the_versions_that_took_part() -> None:

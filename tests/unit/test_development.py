@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from invoke.context import Context
 
 from xbuild.cli import development
+from xbuild.cli.task import Context
 
 
 @pytest.fixture

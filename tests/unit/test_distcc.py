@@ -77,7 +77,7 @@ def test_the_client_finds_its_directory_and_its_names(place: WorkPlace, tmp_path
     names = ("cc", "c++", "gcc", "g++-14", "arm-linux-gnueabihf-gcc-14", "gcc-ar", "aarch64-linux-gnu-gcc", "distcc")
     for _ in range(2):
         target = tree(tmp_path / "root", *names) if not (tmp_path / "root").exists() else Tree([tmp_path / "root"])
-        distcc.prepare(place, target, ARMHF)
+        distcc.prepare(place, distcc.compilers(target, ARMHF))
     names_there = sorted(path.name for path in (place.path / "scratch/run/distcc").glob("[!.]*"))
     assert names_there == sorted(["cc", "c++", "gcc", "g++-14", "arm-linux-gnueabihf-gcc-14"])
     # The log is one file with two names: what the client writes is kept with the other logs.
@@ -90,7 +90,7 @@ def test_the_server_has_the_targets_word_size(place: WorkPlace, tmp_path: Path) 
     for name in ("amd64", "i386"):
         tree(tmp_path / name, "distccd")
     trees = {name: tmp_path / name for name in ("amd64", "i386")}
-    found = distcc.service(ARMHF, trees, target, place, 3)
+    found = distcc.service(ARMHF, trees, distcc.compilers(target, ARMHF), place, 3)
     assert found.where.mount_point == tmp_path / "i386"
     assert found.where.uid != 0
     assert found.command[-2:] == ("--jobs", "3")
@@ -101,13 +101,13 @@ def test_the_server_has_the_targets_word_size(place: WorkPlace, tmp_path: Path) 
         "gcc-14": "/usr/bin/arm-linux-gnueabihf-gcc-14",
         "arm-linux-gnueabihf-gcc": "/usr/bin/arm-linux-gnueabihf-gcc",
     }
-    assert distcc.service(ARM64, trees, target, place, 3).where.mount_point == tmp_path / "amd64"
+    assert distcc.service(ARM64, trees, ["cc"], place, 3).where.mount_point == tmp_path / "amd64"
 
 
 def test_a_native_root_without_the_server(place: WorkPlace, tmp_path: Path) -> None:
-    target = tree(tmp_path / "root", "cc")
+    tree(tmp_path / "root", "cc")
     with pytest.raises(MachineError, match="has no /usr/bin/distccd") as caught:
-        distcc.service(ARM64, {"amd64": tmp_path / "root"}, target, place, 1)
+        distcc.service(ARM64, {"amd64": tmp_path / "root"}, [], place, 1)
     assert "toolchains/arm64.yml" in (caught.value.hint or "")
 
 

@@ -12,6 +12,7 @@ from xbuild.binfmt import magic_mask, serving
 from xbuild.doctor import install, machine, programs, trials
 from xbuild.doctor.probe import Probe
 from xbuild.formats.elf import read_elf
+from xbuild.sandbox import seccomp
 
 OS_RELEASE = """
 # comment
@@ -221,7 +222,7 @@ def test_the_lack_of_system_call_dispatch_is_told(monkeypatch: pytest.MonkeyPatc
     def refuse() -> None:
         raise PermissionError(1, "Operation not permitted")
 
-    monkeypatch.setattr(trials.seccomp, "try_dispatch", refuse)
+    monkeypatch.setattr(seccomp, "try_dispatch", refuse)
     probe = trials.begin_again()
     assert probe.status == "warn"
     assert probe.text.startswith("Operation not permitted: a native tool that asks for a module of the target")

@@ -183,3 +183,12 @@ def test_localhost_always_has_an_address(known: str, begin: str) -> None:
     assert text.startswith(begin)
     assert text.endswith("\n127.0.1.1 me\n")
     assert known in text
+
+
+def test_further_directories_of_a_build_can_be_written_to_by_root() -> None:
+    place = WorkPlace(PLACE.path, ("reproducible-path", "src"))
+    assert place.trees == ("src", "obj", "dest", "reproducible-path")
+    root = Root((Path("/store/base"),), None, ())
+    found = binds(sandbox(root, place, {}, as_root=True).mounts)
+    assert "/build/reproducible-path" in found
+    assert "/build/reproducible-path" not in binds(sandbox(root, place, {}).mounts)

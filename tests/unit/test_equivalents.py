@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from test_twins import AS, CC1, GCC, POLICY, both_widths, debian, target
 
+from tests.unit.test_twins import AS, CC1, GCC, POLICY, both_widths, debian, target
 from xbuild.base import paths
 from xbuild.base.yamlfile import load_model
 from xbuild.formats.debian import Tree

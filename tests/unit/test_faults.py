@@ -10,16 +10,23 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from xbuild.cli.tasks import namespace
+from xbuild.cli.namespace import namespace
 
 PROJECT = Path(__file__).parents[2]
 
 COMMANDS: dict[str, list[list[str]]] = {
     "list": [["list"], ["list", "--json"]],
-    "build": [["build", "zlib", "--plan"], ["build", "zlib", "--plan", "--json"], ["build", "none"]],
+    "init": [["init", "{odd}/none"], ["init", "{odd}/directory"]],
+    "build": [["build", "zlib", "--plan"], ["build", "zlib", "--plan", "--json"], ["build", "none"],
+              ["build", "zlib", "lua", "--plan"], ["build", "zlib", "--cluster", "x"]],
+    "deploy": [["deploy", "board", "zlib"], ["deploy", "-x", "none"], ["deploy", "board", "zlib", "--json"]],
+    "deb": [["deb", "{odd}/none.dsc"], ["deb", "{odd}/entry.dsc", "--json"], ["deb", "--all"], ["deb", "a b"]],
+    "wheel": [["wheel"], ["wheel", "a b"], ["wheel", "{odd}/none.tar.gz", "--json"], ["wheel", "x", "--require", "y"]],
+    "repo": [["repo", "{odd}/r"], ["repo", "{odd}/r", "--add", "{odd}/none"]],
     "why": [["why", "zlib"], ["why", "zlib", "--json"]],
     "log": [["log", "zlib"], ["log", "none"]],
     "lock": [["lock", "none"], ["lock", "none", "--json"]],
@@ -28,11 +35,14 @@ COMMANDS: dict[str, list[list[str]]] = {
     "check": [["check", "none"]],
     "compare": [["compare", "none", "--json"]],
     "bisect": [["bisect", "none", "--json"]],
+    "reproduce": [["reproduce"], ["reproduce", "--file", "{odd}/none"], ["reproduce", "x", "--target", "none"]],
     "bench": [["bench", "--recipes", "none", "--json"]],
+    "debug": [["debug"], ["debug", "-ex"], ["debug", "--nonsense", "x"], ["debug", "{odd}/entry"]],
     "run": [["run"], ["run", "--native", "maybe", "--", "x"]],
     "shell": [["shell", "none"], ["shell", "--mode", "distcc"]],
     "export": [["export"], ["export", "--tar", "{odd}/none/x.tar"]],
     "clean": [["clean"]],
+    "completion": [["completion", "bash"], ["completion", "none"]],
     "doctor": [["doctor", "--nonsense"]],
     "test": [["test", "--suite", "none"]],
     "lint": [["lint", "--nonsense"]],
@@ -46,30 +56,49 @@ COMMANDS: dict[str, list[list[str]]] = {
     "root.list": [["root.list"], ["root.list", "--json"]],
     "root.import": [["root.import", "NAME", "x"], ["root.import", "name"]],
     "root.remove": [["root.remove", "none"]],
+    "cluster.certificates": [["cluster.certificates", "{odd}/c"], ["cluster.certificates", "{odd}/entry", "--json"]],
+    "cluster.start": [["cluster.start", "--listen", "0.0.0.0", "--no-tls"], ["cluster.start", "--workers", "x"]],
+    "cluster.status": [["cluster.status", "tcp://192.0.2.1"], ["cluster.status", "x", "--certificates", "{odd}/none"]],
+    "cluster.ssh": [["cluster.ssh", "x", "-m"], ["cluster.ssh", "x", "y", "--certificates", "{odd}/none"]],
+    "cluster.worker": [["cluster.worker", "http://x"], ["cluster.worker", "x", "--certificates", "{odd}/none"]],
     "store.ls": [["store.ls"], ["store.ls", "--json"]],
     "store.verify": [["store.verify"], ["store.verify", "--json"]],
     "store.gc": [["store.gc"], ["store.gc", "--older", "9", "--json"]],
+    "store.push": [["store.push"], ["store.push", "--store", "{odd}/none"]],
+    "store.pull": [["store.pull", "none"], ["store.pull", "roots", "--store", "{odd}/none", "--json"]],
+    "store.keys": [["store.keys"], ["store.keys", "--json"]],
+    "store.trust": [["store.trust", "{odd}/none"], ["store.trust", "none", "--revoke", "--json"]],
     "store.pack": [["store.pack", "none", "--output", "{odd}/none/x"], ["store.pack", "none"]],
     "store.unpack": [["store.unpack", "{odd}/entry"], ["store.unpack", "{odd}/none"]],
-    "": [["--list"], ["--help"], ["--version"], ["--help", "build"], ["--nonsense"], ["nonsense"]],
+    "": [["--list"], ["--help"], ["--version"], ["--help", "build"], ["--nonsense"], ["nonsense"],
+         ["help"], ["help", "run"], ["--complete", "bash", "xbuild build "], ["--complete"]],
 }
 """What each command does without a root: work, or refuse. `{odd}`: the directory of the fixture."""
 
 LOOK = ("list", "build", "why", "log", "clean", "binfmt.parse", "root.list", "")
 """These look at what faults of the surroundings change."""
 
-# All in one process, which has loaded xbuild; each case in a fork of it, with its descriptors as Python finds them.
+# One process, which has loaded xbuild, for all; each case in a fork of it, with its descriptors as Python finds them.
+# A line on stdin has cases and the directory of what they say; for each case there is a line on stdout.
 RUNNER = r"""
-import json, os, resource, sys, traceback
+import contextlib, gc, importlib, json, os, resource, sys, traceback
 import xbuild.cli.program
+import xbuild.cli.namespace
 from xbuild.base import log
+from xbuild.base.streams import open_streams
 from xbuild.roots.resolve import Resolver
 # As in conftest.py: nobody asks the network what roots would hold.
 Resolver.packages = lambda self, question: {
     **(self.packages(question.base) if question.base else {}),
     **{name: f"{self.archive.suite} {question.architecture} {'0' * 64}" for name in question.packages},
 }
-cases, full = json.load(open(sys.argv[1])), "/dev/full"
+Resolver.status = lambda self, question: ""
+# What some commands load late would be loaded in each fork.
+for name in ("rich.console", "xbuild.cluster.front", "xbuild.cluster.serving", "distributed"):
+    with contextlib.suppress(ImportError):
+        importlib.import_module(name)
+gc.freeze()
+full = "/dev/full"
 
 def stream(number, fault):
     name = ("stdin", "stdout", "stderr")[number]
@@ -84,6 +113,8 @@ def stream(number, fault):
         os.dup2(writing, number)
 
 def case(words, fault, talk):
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.closerange(3, 64)
     out = os.open(talk, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
     for number in (1, 2):
         os.dup2(out, number)
@@ -99,15 +130,17 @@ def case(words, fault, talk):
         resource.setrlimit(resource.RLIMIT_NOFILE, (fault["files"],) * 2)
     if fault.get("size") is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (fault["size"],) * 2)
-    log._open_streams()
+    open_streams()
     log.configure()
     sys.argv = ["xbuild", *words]
     xbuild.cli.program.main()
 
-for number, (words, fault) in enumerate(cases):
-    talk = f"{sys.argv[2]}/{number}"
+def outcome(words, fault, folder, number):
+    talk = f"{folder}/{number}"
     child = os.fork()
     if child == 0:
+        os.chdir(folder)
+        os.environ.update(XBUILD_PROJECT=f"{folder}/project", XBUILD_CACHE=f"{folder}/cache")
         # As Python ends: what cannot be flushed has an exit code too.
         code = "import sys"
         try:
@@ -124,7 +157,13 @@ for number, (words, fault) in enumerate(cases):
             code = 120
         os._exit(code)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    print(json.dumps([code, open(talk, errors="replace").read()]), flush=True)
+    with open(talk, errors="replace") as file:
+        return [code, file.read()]
+
+while line := sys.stdin.readline():
+    cases, folder = json.loads(line)
+    for number, (words, fault) in enumerate(cases):
+        print(json.dumps(outcome(words, fault, folder, number)), flush=True)
 """
 
 FAULTS: dict[str, dict[str, object]] = {
@@ -169,22 +208,36 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (folder / "closed").chmod(0o700)
 
 
-def outcomes(folder: Path, cases: object) -> list[tuple[int, str]]:
+Runner = subprocess.Popen[str]
+
+
+@pytest.fixture(scope="module")
+def runner() -> Iterator[Runner]:
+    """The process of `RUNNER`."""
+    with subprocess.Popen(
+        [sys.executable, "-c", RUNNER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        yield process
+        assert process.stdin
+        process.stdin.close()
+    assert process.returncode == 0
+
+
+def outcomes(runner: Runner, folder: Path, cases: Any) -> list[tuple[int, str]]:
     """Exit code and talk of each case."""
-    (folder / "cases").write_text(json.dumps(cases))
     # Of the project only what the cases name: `list` reads every recipe.
     for part, names in (("recipes", ("zlib.yml",)), ("toolchains", ("amd64.yml", "armhf.yml"))):
         (folder / "project" / part).mkdir(parents=True)
         for name in names:
             shutil.copy(PROJECT / part / name, folder / "project" / part)
-    environment = {**os.environ, "XBUILD_PROJECT": f"{folder}/project", "XBUILD_CACHE": f"{folder}/cache"}
-    command = [sys.executable, "-c", RUNNER, str(folder / "cases"), str(folder)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd=folder)
-    assert done.returncode == 0, done.stderr
-    return [(code, talk) for code, talk in map(json.loads, done.stdout.splitlines())]
+    assert runner.stdin
+    assert runner.stdout
+    print(json.dumps([cases, str(folder)]), file=runner.stdin, flush=True)
+    told = (json.loads(runner.stdout.readline()) for _ in cases)
+    return [(code, talk) for code, talk in told]
 
 
-def filled(value: object, odd: Path) -> object:
+def filled(value: object, odd: Path) -> Any:
     """`value` with the fixture's directory in it."""
     return json.loads(json.dumps(value).replace("{odd}", str(odd)))
 
@@ -199,14 +252,14 @@ def test_no_command_is_left_out() -> None:
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_faults(tmp_path: Path, odd: Path, fault: str) -> None:
+def test_faults(runner: Runner, tmp_path: Path, odd: Path, fault: str) -> None:
     known = FAULTS[fault]
     every = [words for name, some in COMMANDS.items() for words in some if known["streams"] or name in LOOK]
     if "XBUILD_CACHE" in known.get("unset", ()):  # type: ignore[operator]
         # The store is that of whoever runs the tests: nothing of it may go, and to read all of it takes long.
         every = [words for words in every if words[0] not in ("clean", "store.gc", "store.verify")]
     cases = [(words, known) for words in every]
-    found = outcomes(tmp_path, filled(cases, odd))
+    found = outcomes(runner, tmp_path, filled(cases, odd))
     bad = [(words, code, talk) for (words, _), (code, talk) in zip(cases, found, strict=True) if wrong(code, talk)]
     assert bad == []
     codes = {" ".join(words): code for (words, _), (code, _) in zip(cases, found, strict=True)}
@@ -223,12 +276,12 @@ WITH_FILES = [["binfmt.explain"], ["binfmt.explain", "/x", "--root"], ["binfmt.p
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read all")
-def test_files_that_are_none(tmp_path: Path, odd: Path) -> None:
+def test_files_that_are_none(runner: Runner, tmp_path: Path, odd: Path) -> None:
     names = [str(odd / name) for name in FILES] + OTHERS
     # Who reads entries from a pipe waits for them, as `cat` would.
     pairs = [(words, name) for words in WITH_FILES for name in names if words != ["binfmt.parse"] or "fifo" not in name]
-    cases = [([*words, name], {"streams": {}}) for words, name in pairs]
-    found = outcomes(tmp_path, cases)
+    cases: list[tuple[list[str], dict[str, Any]]] = [([*words, name], {"streams": {}}) for words, name in pairs]
+    found = outcomes(runner, tmp_path, cases)
     assert [(case, said) for case, said in zip(cases, found, strict=True) if wrong(*said)] == []
     for _, talk in found:
         assert not any(line.startswith("error: forged") for line in talk.splitlines())

@@ -39,7 +39,7 @@ def compiler(entries: tuple[tuple[str, Flags], ...], bits: int = 64) -> bytes:
     """An ELF program with nothing but cppdefault.h's table `entries`, strings first, in its only segment."""
     wide = bits == 64
     start = 120 if wide else 84
-    offsets, strings = {}, b"\0"
+    offsets, strings = dict[str, int](), b"\0"
     for name, _ in entries:
         offsets.setdefault(name, start + len(strings))
         strings += name.encode() + b"\0"

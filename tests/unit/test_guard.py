@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
 import subprocess
@@ -11,15 +12,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from commands import Run
 
+from tests.unit.commands import Run
 from xbuild.base import log
 from xbuild.base.errors import MachineError, XbuildError
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, fail: Callable[[], None]) -> None:
     """Let `list` end by `fail`."""
-    monkeypatch.setattr("xbuild.cli.tasks.recipe_names", lambda _project: fail())
+    monkeypatch.setattr("xbuild.cli.listing.recipe_names", lambda _project: fail())
 
 
 def raising(error: BaseException) -> Callable[[], None]:
@@ -32,7 +33,9 @@ def raising(error: BaseException) -> Callable[[], None]:
 def test_a_fault_of_the_machine(xbuild: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     failing(monkeypatch, raising(MachineError("no\x1b[2J disk", details=["a"], hint="buy one")))
     ended = xbuild("list", "--json")
-    assert (ended.code, ended.out) == (4, "")
+    assert ended.code == 4
+    error = json.loads(ended.out)["error"]
+    assert (error["kind"], error["message"], error["hint"]) == ("machine", "no\x1b[2J disk", "buy one")
     assert ended.err.split("\n")[:3] == ["error: no\\x1b[2J disk", "  a", "  hint: buy one"]
 
 
@@ -84,14 +87,14 @@ def test_whose_fault_it_is(
 
 
 def test_real_faults(xbuild: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    failing(monkeypatch, lambda: repr(Loop()))  # type: ignore[arg-type, return-value]
+    failing(monkeypatch, lambda: repr(Loop()))  # type: ignore[arg-type]
     assert xbuild("list").code == 2
-    failing(monkeypatch, lambda: "x" * sys.maxsize)  # type: ignore[arg-type, return-value]
+    failing(monkeypatch, lambda: "x" * sys.maxsize)  # type: ignore[arg-type]
     assert xbuild("list").code == 4
-    failing(monkeypatch, lambda: os.open("/nowhere", os.O_RDONLY))  # type: ignore[arg-type, return-value]
+    failing(monkeypatch, lambda: os.open("/nowhere", os.O_RDONLY))  # type: ignore[arg-type]
     ended = xbuild("list")
     assert ended.code == 4
-    assert "xbuild met it in cli/tasks.py:" in ended.err
+    assert "xbuild met it in cli/listing.py:" in ended.err
 
 
 def test_interrupted(xbuild: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,6 +68,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     flags += ["-nostdlib", "-shared", "-fPIC"]
     names = ['-DMACHINE="armv7l"', '-DPRIVATE="/nowhere"', f'-DDISPATCH="{folder}/dispatch"', "-DLATE"]
     names += [f'-DTARGET_CACHE="{folder}/cache"']
+    names += ["-DTARGET_WORD=4"]
     names += ['-DLAYER="/none"', '-DTRIPLET="arm-linux-gnueabihf"', '-DNATIVE_TRIPLET="x86_64-linux-gnu"']
     shim = folder / "shim.so"
     subprocess.run(["gcc", *flags, *names, "-o", shim, paths.DISPATCHER / "shim.c"], check=True)
@@ -77,12 +78,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
 def found_by(made: Made, action: str, where: Path, library: str | Path = FOREIGN) -> str:
     """What the emulator would find if it had been started at once."""
     with (where / "input").open() as stream:
-        command = [made.folder / "qemu", "-0", made.probe, made.probe, action, library, "two words"]
+        command: list[str | Path] = [made.folder / "qemu", "-0", made.probe, made.probe, action, library, "two words"]
         done = subprocess.run(
             command, stdin=stream, cwd=where, text=True, capture_output=True, check=True,
             env={"PATH": os.environ["PATH"], "Q": "given"},
         )  # fmt: skip
-    return done.stdout
+    return str(done.stdout)
 
 
 @pytest.mark.parametrize("action", WAYS_BACK)

@@ -11,6 +11,7 @@ import pytest
 from xbuild.binfmt.rooted import Rooted
 from xbuild.formats import libraries
 from xbuild.formats.debian import Tree
+from xbuild.formats.elf import ElfInfo, read_elf
 from xbuild.formats.libraries import Files, missing
 from xbuild.sandbox.mounts import Bind
 from xbuild.session.files import View
@@ -84,9 +85,9 @@ def test_an_rpath_counts_for_libraries_of_a_library(
     put(tmp_path, "/program", DATA / f"armhf-{kind}")
     put(tmp_path, f"{NAMED[kind]}/libmiddle.so", DATA / "armhf-pie")
     put(tmp_path, f"{NAMED[kind]}/{LIBRARY}", DATA / LIBRARY)
-    read = libraries.read_elf
+    read = read_elf
 
-    def needs_the_middle(path: Path) -> object:
+    def needs_the_middle(path: Path) -> ElfInfo:
         info = read(path)
         return info if path.name != "program" else dataclasses.replace(info, needed=("libmiddle.so",))
 

@@ -34,8 +34,8 @@ def test_two_limits_are_not_set_and_all_others_are(tmp_path: Path) -> None:
     if shutil.which("gcc") is None:
         pytest.skip("needs gcc")
     library, changed = tmp_path / "libold.so", tmp_path / "libnew.so"
-    command = ["gcc", "-shared", "-fPIC", "-O1", "-nostdlib", "-Wl,-z,separate-code", "-o", library, "-x", "c", "-"]
-    subprocess.run(command, input=C.encode(), check=True)
+    flags = ["-shared", "-fPIC", "-O1", "-nostdlib", "-Wl,-z,separate-code"]
+    subprocess.run(["gcc", *flags, "-o", library, "-x", "c", "-"], input=C.encode(), check=True)
     changed.write_bytes(without_address_limits(library.read_bytes()))
     assert changed.stat().st_size == library.stat().st_size
     said = [
@@ -57,7 +57,7 @@ def test_a_library_that_is_full_is_refused(tmp_path: Path) -> None:
     if shutil.which("gcc") is None:
         pytest.skip("needs gcc")
     library = tmp_path / "lib.so"
-    command = ["gcc", "-shared", "-fPIC", "-nostdlib", "-Wl,-z,separate-code", "-o", library, "-x", "c", "-"]
+    command = ["gcc", "-shared", "-fPIC", "-nostdlib", "-Wl,-z,separate-code", "-o", str(library), "-x", "c", "-"]
     subprocess.run(command, input=C.encode(), check=True)
     data = bytearray(library.read_bytes())
     with library.open("rb") as stream:

@@ -6,8 +6,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from commands import Run
 
+from tests.unit.commands import Run
 from xbuild.base import paths
 from xbuild.base.errors import EXIT_USAGE, RecipeError, UsageError
 from xbuild.build.locking import questions
@@ -54,6 +54,28 @@ def test_what_is_locked(recipe: Path, xbuild: Run, monkeypatch: pytest.MonkeyPat
     assert text.split("targets:\n")[1] in both
     assert xbuild("lock", "zlib").code == 0
     assert lock_path(recipe).read_text() == both
+
+
+@pytest.mark.usefixtures("recipe")
+def test_relations_and_profiles_are_locked(recipe: Path, xbuild: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XBUILD_PROJECT", str(recipe.parents[1]))
+    monkeypatch.setattr(Resolver, "packages", lambda *_: {"plain": f"1 armhf {SUM}"})
+    relations = ["debhelper-compat (= 13)", "foo (>= 2) | bar [linux-any] <!nocheck>", "Conflicts: baz", "plain"]
+    recipe.write_text(recipe.read_text() + f"depends: {{packages: {relations}, profiles: [nocheck]}}\n")
+    assert xbuild("lock", "zlib").code == 0
+    lock = load_lock(recipe)
+    assert lock is not None
+    root = lock.targets["armhf"].roots["build dependencies"]
+    assert set(relations) <= set(root.wanted)
+    assert root.profiles == ("nocheck",)
+    subject = read(Request("zlib", "armhf"))
+    question = subject.roots.layer_question(subject.packages)
+    assert question.profiles == ("nocheck",)
+    assert subject.roots.resolver._lock(question) == root.packages
+    recipe.write_text(recipe.read_text().replace("[nocheck]", "[nocheck, nodoc]"))
+    subject = read(Request("zlib", "armhf"))
+    with pytest.raises(UsageError, match="for other packages in the build dependencies: nodoc"):
+        subject.roots.resolver._lock(subject.roots.layer_question(subject.packages))
 
 
 def with_lock(recipe: Path, text: str) -> None:

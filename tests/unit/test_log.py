@@ -1,8 +1,13 @@
+import contextlib
 import json
 import os
 import pty
+import re
+import select
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,8 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xbuild.base import log
+from xbuild.base import follow, log
 from xbuild.base.errors import XbuildError
+from xbuild.base.text import clean
 
 
 @pytest.fixture(autouse=True)
@@ -92,7 +98,7 @@ def test_long_lines_are_not_wrapped(capsys: pytest.CaptureFixture[str]) -> None:
 
 @given(st.text())
 def test_no_control_codes_pass(text: str) -> None:
-    cleaned = log._clean(text)
+    cleaned = clean(text)
     assert not any((c < " " and c not in "\t\n") or "\x7f" <= c <= "\x9f" for c in cleaned)
 
 
@@ -191,7 +197,7 @@ def test_step_that_fails_says_so_and_lets_the_exception_pass(capsys: pytest.Capt
 def test_progress_counts(capsys: pytest.CaptureFixture[str]) -> None:
     with log.progress("file.tar.xz", 4096) as transfer:
         transfer.advance(1024)
-        assert transfer.line().startswith("file.tar.xz  1.0 KiB of 4.0 KiB  0.")
+        assert transfer.line().startswith("file.tar.xz  1.0 KiB of 4.0 KiB (25 %)  0.")
         transfer.advance(3072)
     assert "file.tar.xz  4.0 KiB  0." in capsys.readouterr().err
 
@@ -203,7 +209,13 @@ def test_json_mode_keeps_stdout_for_one_object(capsys: pytest.CaptureFixture[str
     with log.step("a"):
         log.result({"b": 1, "a": ["ü"]})
     out, err = capsys.readouterr()
-    assert json.loads(out) == {"a": ["ü"], "b": 1}
+    assert out == ""
+    assert log.finish(0)["b"] == 1
+    out = capsys.readouterr().out
+    whole = {"schema": 1, "status": "ok", "exit_code": 0, "error": None, "warnings": []}
+    assert json.loads(out) == {"a": ["ü"], "b": 1, **whole}
+    log.finish(0)
+    assert capsys.readouterr().out == ""
     assert "for people\nname\nzlib\n" in err
     with pytest.raises(RuntimeError):
         log.result({})
@@ -212,6 +224,7 @@ def test_json_mode_keeps_stdout_for_one_object(capsys: pytest.CaptureFixture[str
 def test_plain_mode_writes_output_and_no_json(capsys: pytest.CaptureFixture[str]) -> None:
     log.result({"a": 1})
     log.output("line")
+    log.finish(0)
     assert capsys.readouterr() == ("line\n", "")
 
 
@@ -267,3 +280,116 @@ def test_no_color_is_honoured() -> None:
     code = "from xbuild.base import log; log.warn('careful')"
     assert "\x1b[33m" in on_terminal(code)
     assert "\x1b[33m" not in on_terminal(code, NO_COLOR="1")
+
+
+LOGGED = """
+import sys, time
+from pathlib import Path
+from xbuild.base import log
+file = Path(sys.argv[1])
+log.configure(verbose=int(sys.argv[2]))
+with log.step("compile", file, 100.0):
+    for line in LINES:
+        with file.open("ab") as stream:
+            stream.write(line)
+        time.sleep(0.7)
+"""
+ODD = "[ 2/20] \x1b[31mtw\x1b[2J\x1b[0m\x1b]0;title\x07 日本語\r\n"
+LINES = [b"[1/20] one\n", ODD.encode() * 2, b"old\r" + b"x" * 3000]
+
+
+def logged(verbose: int, file: Path) -> str:
+    return f"import sys\nsys.argv[1:] = [{str(file)!r}, {verbose}]\nLINES = {LINES!r}\n{LOGGED}"
+
+
+def test_terminal_shows_how_far_it_is_and_what_was_said_last(tmp_path: Path) -> None:
+    text = on_terminal(logged(0, tmp_path / "log"), COLUMNS="60")
+    assert "[1/20] one" in text
+    assert " of about 1m 40s  [1/20]" in text
+    assert "[ 2/20] tw 日本語" in text
+    # Nothing of what steers a terminal but rich's own, and no line that is wider than it.
+    assert "\x1b[2J" not in text
+    assert "title" not in text
+    assert "old" not in text
+    assert "x" * 61 not in text
+    assert text.count("\x1b[?25l") == text.count("\x1b[?25h") > 0
+    assert " of about" not in text.splitlines()[-1]
+
+
+@pytest.mark.parametrize("columns", ["1", "2", "10"])
+def test_narrow_terminals(tmp_path: Path, columns: str) -> None:
+    text = on_terminal(logged(0, tmp_path / "log"), COLUMNS=columns)
+    assert text.count("\x1b[?25l") == text.count("\x1b[?25h") > 0
+
+
+def in_a_pipe(verbose: int, file: Path, **environment: str) -> list[str]:
+    names = {"PATH": os.environ["PATH"], **environment}
+    command = [sys.executable, "-c", logged(verbose, file)]
+    return subprocess.run(command, env=names, stderr=subprocess.PIPE, check=True).stderr.decode().split("\n")[:-1]
+
+
+def test_verbose_streams_the_log(tmp_path: Path) -> None:
+    begin, *lines, end = in_a_pipe(1, tmp_path / "log")
+    assert (begin, end.partition("  ")[0]) == ("compile ...", "compile")
+    assert lines[:3] == ["  [1/20] one", *["  [ 2/20] tw 日本語"] * 2]
+    assert lines[3] == f"  {'x' * 500} ..."
+    assert len(lines) == 4
+    assert len(in_a_pipe(0, tmp_path / "log")) == 2
+    assert "  [1/20] one" in on_terminal(logged(1, tmp_path / "other")).replace("\x1b[2m", "")
+
+
+def test_sections_of_a_ci(tmp_path: Path) -> None:
+    lines = in_a_pipe(1, tmp_path / "log", GITHUB_ACTIONS="true")
+    assert lines[1] == "::group::compile"
+    token = lines[2].removeprefix("::stop-commands::")
+    assert len(token) > 20
+    assert lines[-3:-1] == [f"::{token}::", "::endgroup::"]
+    text = "\n".join(in_a_pipe(1, tmp_path / "log2", GITLAB_CI="true"))
+    assert re.search(r"\x1b\[0Ksection_start:\d+:xbuild_compile\r\x1b\[0Kcompile\n", text)
+    assert re.search(r"\x1b\[0Ksection_end:\d+:xbuild_compile\r\x1b\[0K\n", text)
+    assert "::group::compile" not in "\n".join(in_a_pipe(0, tmp_path / "log3", GITHUB_ACTIONS="true"))
+
+
+def test_a_sign_of_life_where_there_is_no_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follow, "BEAT", 0.05)
+    (tmp_path / "log").write_text("[ 45%] Building\n")
+    with log.step("compile", tmp_path / "log"):
+        for _ in range(200):
+            time.sleep(0.05)
+            if "[ 45%]" in capsys.readouterr().err:
+                break
+        else:
+            pytest.fail("nothing was said")
+
+
+STOPPED = """
+import os, signal, sys, time
+from xbuild.base import log
+with log.step("outer"):
+    time.sleep(0.5)
+    os.kill(os.getpid(), signal.SIGTSTP)
+    time.sleep(0.5)
+assert signal.getsignal(signal.SIGTSTP) is signal.SIG_DFL
+"""
+
+
+def test_a_stopped_program_leaves_the_terminal_as_it_was() -> None:
+    master, slave = pty.openpty()
+    names = {"TERM": "xterm", "PATH": os.environ["PATH"]}
+    # The kernel drops SIGTSTP in a process group without a parent outside it, as this one's may be in CI (POSIX 2.4.4).
+    child = subprocess.Popen([sys.executable, "-c", STOPPED], stderr=slave, env=names, process_group=0)
+    os.close(slave)
+    assert os.WIFSTOPPED(os.waitpid(child.pid, os.WUNTRACED)[1])
+    text = ""
+    while select.select([master], [], [], 0.5)[0]:
+        text += os.read(master, 65536).decode()
+    assert text.count("\x1b[?25l") == text.count("\x1b[?25h") == 1
+    os.kill(child.pid, signal.SIGCONT)
+    with contextlib.suppress(OSError):
+        while chunk := os.read(master, 4096):
+            text += chunk.decode()
+    os.close(master)
+    assert child.wait() == 0
+    assert text.count("\x1b[?25l") == text.count("\x1b[?25h") == 2

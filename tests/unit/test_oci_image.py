@@ -43,7 +43,7 @@ def made(place: Path, compression: Compression = "gzip") -> Layout:
 def blob(layout: Layout, descriptor: dict[str, Any]) -> bytes:
     """The contents that a descriptor names, which must be as it says."""
     algorithm, _, digest = descriptor["digest"].partition(":")
-    data = (layout.path / "blobs" / algorithm / digest).read_bytes()
+    data: bytes = (layout.path / "blobs" / algorithm / digest).read_bytes()
     assert hashlib.sha256(data).hexdigest() == digest
     assert len(data) == descriptor["size"]
     return data

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from xbuild.base.errors import EXIT_MACHINE, MachineError
+from xbuild.sandbox import idmap
 from xbuild.store import ownership
+from xbuild.store.local import Store
 
 ME, OTHER = 1234, 4321
 
@@ -100,3 +102,36 @@ def test_links_of_others_and_circles(tmp_path: Path, owned: Callable[..., None])
     assert f"{link} belongs to" in refusal(link / "below")
     (tmp_path / "round").symlink_to("round")
     assert "circle" in refusal(tmp_path / "round")
+
+
+@pytest.mark.parametrize(
+    ("kind", "own", "made_anew"),
+    [("roots", "root", True), ("layers", "upper", True), ("twins", "dispatcher", False), ("resolved", "root", False)],
+)
+def test_what_root_inside_no_longer_owns_is_made_anew(
+    kind: str,
+    own: str,
+    made_anew: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def root_is(uid: int) -> None:
+        lines = ((0, uid, idmap.IDS),)
+        monkeypatch.setattr(idmap, "find", lambda: idmap.IdMap(lines, lines))
+
+    def make(staging: Path) -> None:
+        (staging / own).mkdir()
+        made.append(staging)
+
+    made: list[Path] = []
+    store = Store(tmp_path / "store")
+    root_is(os.geteuid())
+    store.ensure(kind, {"a": 1}, "the root of armhf", make)
+    store.ensure(kind, {"a": 1}, "the root of armhf", make)
+    assert len(made) == 1
+    # As after `chown -R` of the store, or with another line in /etc/subuid.
+    root_is(os.geteuid() + 1)
+    store.ensure(kind, {"a": 1}, "the root of armhf", make)
+    assert (len(made) == 2) is made_anew
+    assert ("belongs to the user" in capsys.readouterr().err) is made_anew

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from xbuild.dispatcher.table import encode
+from xbuild.dispatcher.table import Entry, encode
 from xbuild.formats.debian import Tree
 from xbuild.formats.elf import read_elf
 from xbuild.model.load import load_toolchain
@@ -216,7 +216,7 @@ def test_a_module_is_left_out(natives: Natives, reason: str, capsys: pytest.Capt
 def test_thousands_of_modules_fit_into_the_table() -> None:
     place = f"/usr/lib/{ARMHF.triplet}/perl5/5.40/auto/Some/Long/Name/Of/A/Module"
     entries = [
-        pairing.Entry(f"{place}/{number}.so", f"/.xbuild/layer{place}/{number}.so", module=True)
+        Entry(f"{place}/{number}.so", f"/.xbuild/layer{place}/{number}.so", module=True)
         for number in range(5000)
     ]
     encode(entries, near="/.xbuild", far="/far/.xbuild", record=True)

@@ -110,8 +110,11 @@ def test_the_state_is_read_by_people_too(place: WorkPlace) -> None:
         ("/usr/bin/ld: cannot find -lz: No such file or directory", "library z is missing"),
         ("sh: 3: cmake: not found", "program cmake is missing"),
         ("./x: line 3: flex: command not found", "program flex is missing"),
+        ("make[1]: flex: No such file or directory", "program flex is missing"),
         ("cc1: error: No space left on device", "the disk is full"),
         ("curl: (6) Could not resolve name: example.test", "only `build.fetch` has"),
+        ("cc1plus: virtual memory exhausted: Cannot allocate memory", "--jobs 1"),
+        ("g++: fatal error: Killed signal terminated program cc1plus", "--jobs 1"),
         ("./conftest: cannot execute binary file: Exec format error", "--mode emulated"),
     ],
 )
@@ -124,7 +127,15 @@ def test_the_last_line_that_tells_counts() -> None:
     assert hint_for(lines) == "header {0}.h is missing: put the package that has it into depends.packages"
 
 
-@pytest.mark.parametrize("lines", [[], ["make: *** Error 1"], ["checking for flex... not found", ""]])
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [],
+        ["make: *** Error 1"],
+        ["make: *** sub: No such file or directory.  Stop."],
+        ["checking for flex... not found", ""],
+    ],
+)
 def test_no_hint(lines: list[str]) -> None:
     assert hint_for(lines) is None
 

@@ -15,7 +15,6 @@ from xbuild.build.plan import (
     Action,
     Done,
     Facts,
-    Step,
     artifact_value,
     directory_of,
     first_step,
@@ -262,7 +261,7 @@ def test_work_places_do_not_meet() -> None:
     ],
 )
 def test_directory_of(recipe: str, phase: str, directory: str) -> None:
-    assert directory_of(load_recipe(recipe, ARMHF, PROJECT), Step(phase, "")) == directory
+    assert directory_of(load_recipe(recipe, ARMHF, PROJECT), phase) == directory
 
 
 def test_unpack_is_no_name_of_a_phase() -> None:

@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 
 from xbuild.base import paths
+from xbuild.base.digest import file_sha256
 from xbuild.base.errors import UsageError
 from xbuild.build import prepared as preparing
 from xbuild.build.modes.table import MODES, mode_of
-from xbuild.build.plan import UNPACK
 from xbuild.build.prepared import MAKERS, Prepared, prepare, prepared
 from xbuild.build.request import Here, Request
 from xbuild.build.subject import read
 from xbuild.model.load import load_presets, load_recipe, load_toolchain
-from xbuild.model.phases import resolve_phases
+from xbuild.model.phases import UNPACK, resolve_phases
 from xbuild.store.local import Store
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -69,7 +69,14 @@ def test_two_stores_at_different_places_give_equal_keys(project: Path, tmp_path:
     assert prepare(ZLIB, Store(tmp_path / "one")).key == one.key
 
 
-@pytest.mark.parametrize("here", [Here(jobs=3), Here(start="compile"), Here(keep=True), Here(publish=False)], ids=str)
+@pytest.mark.parametrize(
+    "here",
+    [
+        Here(jobs=3), Here(start="compile"), Here(keep=True), Here(publish=False), Here(format="dir"), Here(sbom=True),
+        Here(provenance=True), Here(cache=0),
+    ],
+    ids=str,
+)  # fmt: skip
 def test_what_concerns_this_machine_only_is_in_no_key(build: Callable[[Request], Prepared], here: Here) -> None:
     plain, other = build(ZLIB), build(replace(ZLIB, here=here))
     assert (other.key, other.steps) == (plain.key, plain.steps)
@@ -124,11 +131,27 @@ def test_each_field_of_a_target_has_its_say(build: Callable[[Request], Prepared]
 
 
 def test_each_field_of_a_request_has_its_say() -> None:
-    """A field more is to be put into one of the two tests above; snapshots and locks say what packages there are."""
-    assert set(Request.__dataclass_fields__) - {"snapshot", "locked"} == {
-        "recipe", "target", "mode", "suite", "root", "without", "emulate", "grouped", "servers", "here",
+    """A field more is to be put into one of the two tests above; others say what packages there are."""
+    assert set(Request.__dataclass_fields__) - {"snapshot", "locked", "repositories"} == {
+        "recipe", "target", "mode", "suite", "root", "without", "emulate", "grouped", "servers", "strip", "here",
     }  # fmt: skip
-    assert set(Here.__dataclass_fields__) == {"jobs", "start", "keep", "publish"}
+    assert set(Here.__dataclass_fields__) == {
+        "jobs", "start", "keep", "publish", "format", "sbom", "provenance", "cache",
+    }  # fmt: skip
+
+
+def test_what_is_stripped_has_another_key_and_the_same_steps(
+    build: Callable[[Request], Prepared], project: Path
+) -> None:
+    """What is there need not be compiled again; the form of copies decides about nothing."""
+    plain, dropped, split = (build(replace(ZLIB, strip=strip)) for strip in (None, True, "debug-package"))
+    assert len({plain.key, dropped.key, split.key}) == 3
+    assert plain.steps == dropped.steps == split.steps
+    assert build(replace(ZLIB, strip=False)).key == plain.key
+    with (project / "recipes/zlib.yml").open("a") as stream:
+        stream.write("artifact: {strip: debug-package, format: dir, sbom: true, provenance: true}\n")
+    assert build(ZLIB).key == split.key
+    assert build(replace(ZLIB, strip=False)).key == plain.key
 
 
 @pytest.mark.parametrize("name", MODES)
@@ -171,15 +194,14 @@ def test_twins_that_the_recipe_takes_away_are_in_the_key(build: Callable[[Reques
 
 @pytest.mark.parametrize(
     ("kind", "file"),
-    [(kind, Path(str(module.__file__))) for kind, modules in MAKERS.items() for module in modules],
-    ids=lambda part: str(part.relative_to(paths.PACKAGE)) if isinstance(part, Path) else part,
+    [(kind, name) for kind, names in MAKERS.items() for name in names],
 )
 def test_each_module_that_decides_about_packed_bytes_is_in_the_key(
-    build: Callable[[Request], Prepared], monkeypatch: pytest.MonkeyPatch, kind: str, file: Path
+    build: Callable[[Request], Prepared], monkeypatch: pytest.MonkeyPatch, kind: str, file: str
 ) -> None:
     plain = build(ZLIB)
-    digest = preparing.file_sha256
-    monkeypatch.setattr(preparing, "file_sha256", lambda path: "changed" if path == file else digest(path))
+    changed = paths.PACKAGE / file
+    monkeypatch.setattr(preparing, "file_sha256", lambda path: "changed" if path == changed else file_sha256(path))
     preparing._makers.cache_clear()
     other = build(ZLIB)
     preparing._makers.cache_clear()
@@ -196,7 +218,7 @@ def test_an_input_that_cannot_be_read_is_named(
     with (project / "recipes/zlib.yml").open("a") as stream:
         stream.write("patches: [patches/mend.patch]\n")
     build(ZLIB)
-    digest = preparing.file_sha256
+    digest = file_sha256
 
     def refused(path: Path) -> str:
         # As for who is not root: no mode keeps root from reading.

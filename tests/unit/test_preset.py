@@ -36,10 +36,12 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_presets_of_this_package() -> None:
     presets = load_presets()
-    assert set(presets) == {"autotools", "cmake", "make", "meson"}
+    assert set(presets) == {"autoreconf", "autotools", "cmake", "debian", "make", "meson", "pyproject", "wheel"}
     assert {name for name, preset in presets.items() if preset.build_directory == "in-tree"} == {
+        "autoreconf",
         "autotools",
         "make",
+        "pyproject",
     }
 
 
@@ -117,3 +119,26 @@ def test_refusal() -> None:
     option = Option(type="bool", default=False, description="d")
     assert option.refusal(True) is None
     assert option.refusal("yes") == "must be true or false"
+
+
+@pytest.mark.parametrize("path", ["/build/reproducible-path/", "/build/less-Ab12/less-668", "/build/src/x"])
+def test_a_directory_lies_two_levels_below_build(path: str) -> None:
+    option = Option(type="directory", default=path, description="d")
+    assert option.refusal(path) is None
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["", "/build", "/build/less", "/build/run/x", "/build/dest/x", "/tmp/a/b", "build/a/b", "/build/a/../../etc",
+     "/build/../a/b", "/build/a/..", "/build/a/b c", "/build/a/b\n/c"],
+)  # fmt: skip
+def test_other_directories_are_refused(path: str) -> None:
+    option = Option(type="directory", default="/build/a/b", description="d")
+    assert option.refusal(path) is not None
+
+
+def test_directories_of_options() -> None:
+    preset = load_presets()["debian"]
+    assert preset.directories({}) == ("reproducible-path",)
+    assert preset.directories({"directory": "/build/less-Ab12/less-668"}) == ("less-Ab12",)
+    assert load_presets()["make"].directories({}) == ()

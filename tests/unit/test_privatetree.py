@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from xbuild.base import paths
 from xbuild.base.errors import MachineError
+from xbuild.dispatcher.own import marked
 from xbuild.formats.debian import Tree
 from xbuild.model.load import load_toolchain
 from xbuild.model.policy import Policy, ReplacedBytes
@@ -96,9 +97,9 @@ def test_bytes_that_tell_of_the_machine(tmp_path: Path, data: bytes, made: bytes
     policy = Policy.model_validate({**words, "tools": {"tool": told}})
     twin, armhf = Twin("tool", "/tool", "amd64", "tool", "1", "/tool"), load_toolchain("armhf", paths.PACKAGE.parent)
     if trait == "other":
-        assert program(Tree([tmp_path]), twin, policy, armhf) == elf + data
+        assert program(Tree([tmp_path]), twin, policy, armhf) == marked(elf + data)
     elif made is not None:
-        assert program(Tree([tmp_path]), twin, policy, armhf) == elf + made
+        assert program(Tree([tmp_path]), twin, policy, armhf) == marked(elf + made)
     else:
         with pytest.raises(ValueError, match=r"it has the bytes 01 08 [02] times, not once"):
             program(Tree([tmp_path]), twin, policy, armhf)

@@ -49,8 +49,10 @@ def packages(name: str) -> set[str]:
 def test_the_fresh_machine_has_only_what_readme_asks_for() -> None:
     asked = re.search(r"`sudo apt-get install (.*?)`", README)
     assert asked
-    # sudo is lent to the user, ps looks at what is left.
-    assert packages("packages") == {*asked[1].split(), "sudo", "procps"}
+    # sudo is lent to the user, ps looks at what is left; boards of tests have an sshd, with rsync or busybox.
+    boards = {"openssh-server", "openssh-client", "rsync", "busybox"}
+    shells = {"zsh", "fish"}
+    assert packages("packages") == {*asked[1].split(), "sudo", "procps", *boards, *shells}
     # apt needs the others itself, so every machine that can install has them.
     always = {"apt", "dpkg", "tar", "debian-archive-keyring"}
     needed = {need.package for need in (*NEEDS, GIT)} - packages("packages") - always

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from xbuild.cli.namespace import namespace
 from xbuild.cli.reference import pages
-from xbuild.cli.tasks import namespace
 
 PAGES = pages(namespace)
 PUBLISHED = Path(__file__).parents[2] / "docs" / "reference"
@@ -25,7 +25,8 @@ def test_every_command_is_there() -> None:
 
 def test_options_and_defaults() -> None:
     page = PAGES["commands.md"]
-    assert "| `recipe` | name of a file in recipes/ (or a path) | required |" in page
+    what = "name of a file in recipes/, the path of one, or the directory of a project"
+    assert f"| `recipe` | {what} | required |" in page
     assert "| `--from` | begin with this phase, in the tree that is there |  |" in page
     assert "| `--target` | name of a file in toolchains/: armhf, arm64, amd64 ... | `armhf` |" in page
 

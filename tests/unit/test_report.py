@@ -24,7 +24,7 @@ FAST = ModeRun(
     bytes=100,
     files=3,
     objects=300,
-    cpu={"configure": Cpu(5.0, 15.0, 21.0)},
+    cpu={"configure": Cpu(5.0, 15.0, 20.0)},
 )
 SLOW = ModeRun("emulated", "up-to-date", (("unpack", 0.5), ("configure", 360.0), ("compile", 660.0)), files=3)
 FAILED = ModeRun(

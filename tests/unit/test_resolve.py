@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pydantic import TypeAdapter
 
 from xbuild.base.digest import key_of
 from xbuild.base.errors import EXIT_MACHINE, EXIT_USAGE, MachineError, UsageError
 from xbuild.formats.debian import Package, Tree
 from xbuild.model.native import here
-from xbuild.roots import index
+from xbuild.model.relation import Relation
+from xbuild.roots import apt, index, repository
 from xbuild.roots.index import Archive, Stanza, read_answer, with_sums
 from xbuild.roots.resolve import Locked, MirrorChanged, Question, Resolver, mirror_changed, require_same
 from xbuild.store.local import Store
@@ -125,9 +129,10 @@ def test_the_kernel_that_a_package_without_files_means(tmp_path: Path) -> None:
 @NO_APT
 @pytest.mark.usefixtures("mirror")
 def test_a_package_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(MachineError, match="cannot be resolved") as caught:
-        resolver(tmp_path / "store").packages(Question("target root", "armhf", "extract", ("libnothing",)))
-    assert any("Unable to locate package libnothing" in line for line in caught.value.details)
+    with pytest.raises(UsageError, match="the target root cannot be had for armhf from trixie: pkgcnf") as caught:
+        resolver(tmp_path / "store").packages(Question("target root", "armhf", "extract", ("libc6", "pkgcnf")))
+    assert caught.value.details[0].startswith("pkgcnf: trixie has no such package for armhf; did you mean pkgconf")
+    assert "is the name wrong?" in str(caught.value.hint)
 
 
 @NO_APT
@@ -219,3 +224,114 @@ def alike(resolver: Resolver, **versions: str) -> set[str]:
     base = Question("native root", NATIVE, "extract", ("lang",))
     question = Question("native layer", NATIVE, None, names, base, versions=tuple(versions.values()))
     return set(resolver.packages(question)) - set(resolver.packages(base))
+
+
+RELATIONS = (
+    package("one", "1:2.0-1", 1)
+    + package("two", "5", 2, depends="one (>= 1:2)")
+    + package("hard", "1", 3, depends="one (>= 2:0)")
+    + package("foe", "1", 4).replace("Version", "Conflicts: two\nVersion")
+    + package("mta-a", "1", 5).replace("Version", "Provides: mta, helper-compat (= 13)\nVersion")
+    + package("mta-b", "1", 6).replace("Version", "Provides: mta\nVersion")
+)
+
+
+@pytest.fixture
+def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., set[str]]:
+    """It gives the names of what comes with relations for a layer, from RELATIONS by real apt."""
+    place = tmp_path / "index"
+    shutil.copytree(INDEX, place)
+    (file,) = index.packages_files(place / "lists")
+    file.write_text(package("base", "1", 9, architecture="armhf") + RELATIONS.replace(f": {NATIVE}\n", ": armhf\n"))
+    monkeypatch.setattr(index, "newest", lambda *_args, **_more: place)
+    base = Question("target root", "armhf", "extract", ("base",))
+
+    def ask(*relations: str, profiles: tuple[str, ...] = ()) -> set[str]:
+        question = Question("build dependencies", "armhf", None, relations, base, profiles=profiles)
+        return set(resolver(tmp_path / "store").packages(question)) - {"base"}
+
+    return ask
+
+
+@NO_APT
+@pytest.mark.parametrize(
+    ("relations", "names"),
+    [
+        (("two",), {"one", "two"}),
+        (("one (>= 1:2) [armhf arm64]",), {"one"}),
+        (("gone [amd64 i386]", "gone [!linux-any]", "one [any-arm]"), {"one"}),
+        (("nothing (>= 2) | one (<< 1:3)",), {"one"}),
+        (("one (>= 3:0) | two (= 5)", "helper-compat (= 13)"), {"one", "two", "mta-a"}),
+        (("mta | nothing",), {"mta-b"}),
+        (("gone <cross> <stage1>", "one <!nocheck>"), {"one"}),
+        (("one", "Conflicts: foe"), {"one"}),
+    ],
+)
+def test_relations_are_as_apt_takes_them(
+    asked: Callable[..., set[str]], relations: tuple[str, ...], names: set[str]
+) -> None:
+    assert asked(*relations) == names
+    for relation in relations:
+        assert TypeAdapter(Relation).validate_python(relation) == relation
+
+
+@NO_APT
+@pytest.mark.usefixtures("asked")
+def test_packages_of_ones_own(tmp_path: Path) -> None:
+    """They are asked for layers only, by what they are, and win where versions are equal."""
+    own = tmp_path / "own"
+    own.mkdir()
+    archive = Archive("trixie", ("main",), None, lambda: None)
+
+    def layer(number: int) -> tuple[str, dict[str, str]]:
+        text = package("mine", "1", number, depends="one (>= 1:2)") + package("one", "1:2.0-1", number + 1)
+        (own / "Packages").write_text(text.replace(f": {NATIVE}\n", ": armhf\n"))
+        repository._text.cache_clear()
+        known = Resolver(Store(tmp_path / "store"), archive, repositories=repository.repositories([str(own)]))
+        base = Question("target root", "armhf", "extract", ("base",))
+        assert set(known.packages(base)) == {"base"}
+        question = Question("build dependencies", "armhf", None, ("mine (= 1)",), base)
+        return (known.place(question) / "sources.list").read_text(), dict(known.packages(question))
+
+    (first, held), (second, others) = layer(50), layer(60)
+    assert {name: int(text.split()[2], 16) for name, text in held.items()} == {"base": 9, "mine": 50, "one": 51}
+    assert {name: int(text.split()[2], 16) for name, text in others.items()} == {"base": 9, "mine": 60, "one": 61}
+    assert first != second
+    assert str(own) not in first
+
+
+@NO_APT
+def test_profiles_choose_among_relations(asked: Callable[..., set[str]]) -> None:
+    words = ("one <!nocheck>", "mta-b <pkg.a.b>", "two <!nocheck> <nodoc>")
+    assert asked(*words) == {"one", "two"}
+    assert asked(*words, profiles=("nocheck", "pkg.a.b")) == {"mta-b"}
+    assert asked(*words, profiles=("nocheck", "nodoc")) == {"one", "two"}
+
+
+@NO_APT
+@pytest.mark.parametrize(
+    ("relations", "message", "lines"),
+    [
+        (("one (>= 1:3)", "two"), "from trixie: one (>= 1:3)", ["one (>= 1:3): one: trixie has 1:2.0-1"]),
+        (("helper-compat (= 14)",), ": helper-compat (= 14)", ["trixie has helper-compat (= 13) by mta-a"]),
+        (("mta",), ": mta", ["mta: trixie has mta by mta-a, mta by mta-b"]),
+        (("hard (= 1)",), ": hard (= 1)", ["hard: trixie has 1", "hard : Depends: one (>= 2:0)"]),
+        (("two:native", "foe (>> 0)"), "armhf from trixie", ["foe : Conflicts: two"]),
+        (("wto | three (>= 2)", "one"), ": wto | three (>= 2)",
+         ["wto | three (>= 2): three: trixie has no such", "wto: trixie has no such"]),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_met_is_told_beside_what_there_is(
+    asked: Callable[..., set[str]], relations: tuple[str, ...], message: str, lines: list[str]
+) -> None:
+    with pytest.raises(UsageError, match=f"{re.escape(message)}") as caught:
+        asked(*relations)
+    assert caught.value.exit_code == EXIT_USAGE
+    for line in lines:
+        assert any(line in said for said in caught.value.details), caught.value.details
+
+
+def test_names_ask_as_they_always_did() -> None:
+    # What is in the store was resolved under these words.
+    assert apt.asked(("aa", "b-dev"), ("nocheck",)) == ("install", "aa", "b-dev")
+    assert apt.asked(("aa", "b (>= 1)"), ("x", "y"))[:3] == ("satisfy", "-o", "APT::Build-Profiles=x,y")

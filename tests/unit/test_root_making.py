@@ -11,9 +11,10 @@ from xbuild.base.errors import MachineError
 from xbuild.base.paths import PACKAGE
 from xbuild.formats.record import Choice
 from xbuild.model.load import load_policy, load_toolchain
-from xbuild.roots import apt
+from xbuild.roots import apt, enclosed
 from xbuild.roots.making import Foreign, Making, TwinsTooLateError
 from xbuild.roots.twinned import entries, make
+from xbuild.sandbox.mounts import Bind
 from xbuild.sandbox.run import Sandbox
 from xbuild.store.local import Store
 from xbuild.twins.pairing import Twin
@@ -96,9 +97,48 @@ def test_the_mark_counts_however_the_command_ends(
         making._run(Sandbox(), [], "complaint")
 
 
+def test_nothing_of_the_user_is_seen_where_roots_are_made(tmp_path: Path) -> None:
+    binds = [mount for mount in enclosed.mounts(tmp_path) if isinstance(mount, Bind)]
+    assert {mount.target.split("/")[1] for mount in binds} <= {
+        "usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "etc", "staging",
+    }  # fmt: skip
+    assert [mount.target for mount in binds if not mount.readonly] == ["/staging"]
+    made = enclosed.sandbox(tmp_path)
+    assert (made.network, made.known, made.mount_point) == (False, False, tmp_path)
+    assert set(made.env) == {"PATH", "LC_ALL"}
+
+
+@pytest.mark.parametrize("given", ["environment", "apt"])
+def test_what_the_user_says_of_proxies_is_for_fetching_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    for name in ("http_proxy", "https_proxy", "ftp_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    own = tmp_path / "own.pem"
+    own.touch()
+    lines = ['Acquire::http::Proxy "http://b.example:1";', f'Acquire::https::CaInfo "{own}";']
+    text = "\n".join(['APT::Architecture "amd64";', *lines, 'Acquire::Languages "none";', ""])
+    monkeypatch.setattr(enclosed, "_settings", lambda: text if given == "apt" else "")
+    if given == "environment":
+        monkeypatch.setenv("http_proxy", "http://a.example:1")
+        monkeypatch.setenv("TOKEN", "a secret")
+    made = enclosed.fetching(tmp_path, ["http://c.example/debian", f"copy://{tmp_path}", "file:/nowhere"])
+    assert made.network
+    assert made.env.get("http_proxy") == ("http://a.example:1" if given == "environment" else None)
+    assert "TOKEN" not in made.env
+    assert enclosed.transport() == (lines if given == "apt" else [])
+    targets = {mount.target for mount in made.mounts}
+    assert str(tmp_path) in targets
+    assert (str(own) in targets) == (given == "apt")
+    assert "/nowhere" not in targets
+    assert "http_proxy" not in enclosed.sandbox(tmp_path).env
+
+
 def test_every_user_of_the_root_may_write_the_record(tmp_path: Path) -> None:
     making = Making(Store(tmp_path), tmp_path, ARMHF, Foreign(tmp_path / "private", lambda *_: ((), None)))
-    mounts, places = making._window(tmp_path)
-    assert places == [tmp_path, tmp_path, tmp_path / "private"]
-    assert [mount.describe() for mount in mounts] == [f"bind {tmp_path}/record at {tmp_path}/private/record"]
+    assert [mount.describe() for mount in making._window(tmp_path)] == [
+        f"bind {tmp_path} at /answer (read-only)",
+        f"overlay at /native: nothing over {tmp_path}/private over {tmp_path}/nothing",
+        f"bind {tmp_path}/record at /native/record",
+    ]
     assert (tmp_path / "record").stat().st_mode & 0o777 == 0o666

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from xbuild.base import paths
+from xbuild.base.yamlfile import load_model
 from xbuild.dispatcher.table import Entry
 from xbuild.formats.debian import Tree
-from xbuild.model.load import load_model
 from xbuild.model.policy import Policy
 from xbuild.model.toolchain import Toolchain
 from xbuild.twins.scripts import slots

@@ -6,6 +6,7 @@ import os
 import re
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -16,8 +17,9 @@ from xbuild.model.load import load_policy, load_toolchain, toolchain_names
 from xbuild.roots.distribution import Roots
 from xbuild.roots.partners import Partners
 from xbuild.sandbox.mounts import Bind, Text
-from xbuild.session import files, program
+from xbuild.session import files, kept, program
 from xbuild.session.root import Origin, _is_doubtful, _natives
+from xbuild.session.run import RunOptions, _as_kept
 from xbuild.session.shell import STATUS, tell_installed
 from xbuild.store.local import Store
 from xbuild.twins.pairing import Twin
@@ -278,8 +280,31 @@ def test_a_session_needs_no_native_layer(
     def unreachable(_partners: Partners) -> None:
         raise MachineError("the mirror is away")
 
-    plain = SimpleNamespace()
+    plain: Any = SimpleNamespace()
     monkeypatch.setattr(Partners, "natives", unreachable)
     monkeypatch.setattr(Roots, "natives", lambda _roots: plain)
     assert _natives(Roots(Store(tmp_path), ARMHF, load_policy(ARMHF)), Origin((tmp_path,)), frozenset()) is plain
     assert "stay emulated: the mirror is away" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ({}, (None, None)),
+        ({"keep": "tools64"}, ("arm64", "bookworm")),
+        ({"keep": "tools64", "suite": "trixie"}, ("arm64", "trixie")),
+        # What is named is held against it later.
+        ({"keep": "tools64", "target": "armhf"}, ("armhf", None)),
+    ],
+)
+def test_a_kept_system_says_which_target_is_meant(
+    tmp_path: Path, given: dict[str, str], meant: tuple[str | None, str | None]
+) -> None:
+    store = Store(tmp_path)
+    place = store.directory(kept.DIRECTORY) / "tools64"
+    place.mkdir()
+    kept._write(kept.Kept("tools64", place, "arm64", "bookworm", "root", "base", "2026-01-01", "2026-01-01"))
+    options = _as_kept(store, RunOptions(**given))  # type: ignore[arg-type]
+    assert (options.target, options.suite) == meant
+    with pytest.raises(UsageError, match=r"there is no kept system 'tool64'; did you mean 'tools64'"):
+        _as_kept(store, RunOptions(keep="tool64"))

@@ -209,7 +209,7 @@ def test_file_addresses(context: FetchContext, tmp_path: Path) -> None:
     [
         ("endless", "_MOST", 100000, "more than 100000 bytes came, and no end of them"),
         ("slow", "_TIMEOUT", 0.3, "less than 1000 bytes a second"),
-        ("right", "_LEFT", 1 << 62, "has 1000 bytes, and there is room for 0"),
+        ("right", "_MOST", 999, "has 1000 bytes, and there is room for 999"),
     ],
 )
 def test_what_would_not_end_is_ended(
@@ -225,6 +225,16 @@ def test_what_would_not_end_is_ended(
     with pytest.raises((SourceError, MachineError), match="could not be fetched") as caught:
         fetch(Source(url=f"{server.url}/{name}", sha256=SHA256), context)
     assert caught.value.details == (f"{server.url}/{name}: {reason}",)
+    assert downloads(context) == []
+
+
+def test_a_full_disk_is_no_fault_of_the_network(
+    server: Server, context: FetchContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("xbuild.sources.download._LEFT", 1 << 62)
+    with pytest.raises(MachineError, match=r"^disk full: ") as caught:
+        fetch(Source(url=f"{server.url}/right", sha256=SHA256), context)
+    assert "/right: 1000 bytes, and there is room for 0" in caught.value.details[0]
     assert downloads(context) == []
 
 
@@ -253,7 +263,7 @@ def test_an_odd_link_of_an_index_is_told(server: Server, context: FetchContext, 
     with pytest.raises(SourceError) as caught:
         fetch(
             Source(pypi="right-1", sha256=SHA256).completed("1.0"),
-            FetchContext(context.store, list, context.project, server.url),
+            FetchContext(context.store, list, context.base, server.url),
         )
     assert caught.value.details[0].startswith(f"{server.url}/right-1/: ")
 
@@ -266,7 +276,7 @@ def test_a_damaged_copy_of_the_distributions_is_fetched_again(server: Server, co
         return asked
 
     source = Source(distribution=Distribution(package="zlib", file="right.tar.gz"), sha256=SHA256)
-    late = FetchContext(context.store, mirrors, context.project)
+    late = FetchContext(context.store, mirrors, context.base)
     path = fetch(source, late)
     assert fetch(source, late) == path
     assert len(asked) == 1, "looking for mirrors takes its time"
@@ -297,7 +307,7 @@ def test_distributions_copy_comes_after_the_url(server: Server, context: FetchCo
     copy = Distribution(package="zlib", file="right+dfsg.tar.gz", section="main")
     source = Source(url=f"{server.url}/none", distribution=copy, sha256=SHA256)
     mirrors = [f"{server.url}/broken", f"{server.url}/second"]
-    path = fetch(source, FetchContext(context.store, lambda: mirrors, context.project))
+    path = fetch(source, FetchContext(context.store, lambda: mirrors, context.base))
     assert path.read_bytes() == CONTENT
     file = "pool/main/z/zlib/right+dfsg.tar.gz"
     assert server.asked == ["/none", f"/broken/{file}", f"/second/{file}"]
@@ -320,7 +330,7 @@ HTML_PAGE = '<a href="/files/other.whl">o</a><a data-x href="/files/right_1-1.0.
 def test_sdist_from_an_index(server: Server, context: FetchContext, content_type: str, page: str) -> None:
     server.pages["/simple/right-1/"] = (content_type, page)
     source = Source(pypi="right.1", sha256=SHA256).completed("1.0")
-    path = fetch(source, FetchContext(context.store, list, context.project, f"{server.url}/simple/"))
+    path = fetch(source, FetchContext(context.store, list, context.base, f"{server.url}/simple/"))
     assert path.read_bytes() == CONTENT
     assert server.asked == ["/simple/right-1/", "/files/right_1-1.0.tar.gz"]
 
@@ -329,7 +339,7 @@ def test_index_without_the_file_is_told(server: Server, context: FetchContext) -
     server.pages["/simple/right-1/"] = ("text/html", HTML_PAGE)
     source = Source(pypi="right-1", sha256=SHA256).completed("2.0")
     with pytest.raises(SourceError) as caught:
-        fetch(source, FetchContext(context.store, list, context.project, f"{server.url}/simple"))
+        fetch(source, FetchContext(context.store, list, context.base, f"{server.url}/simple"))
     assert caught.value.details == (f"{server.url}/simple/right-1/: has no right-1-2.0.tar.gz",)
 
 
@@ -337,7 +347,7 @@ def test_page_that_is_no_index_is_told(server: Server, context: FetchContext) ->
     server.pages["/right-1/"] = ("application/json", "[1]")
     source = Source(pypi="right-1", sha256=SHA256).completed("2.0")
     with pytest.raises(SourceError) as caught:
-        fetch(source, FetchContext(context.store, list, context.project, server.url))
+        fetch(source, FetchContext(context.store, list, context.base, server.url))
     assert "not a page of a package index" in caught.value.details[0]
 
 

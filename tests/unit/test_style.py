@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib.util
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
-from lengths import PROJECT, classes, excess, functions, lines
+
+from tests.unit.lengths import PROJECT, classes, excess, functions, lines
 
 FILES = sorted(
     path.relative_to(PROJECT)
@@ -39,6 +41,15 @@ def test_ruff() -> None:
 
 def test_mypy() -> None:
     run_tool("mypy")
+
+
+def test_mypy_reads_each_script() -> None:
+    """Scripts without an ending stand in its list one by one."""
+    scripts = PROJECT.glob("tests/slow/*")
+    found = {path for path in scripts if path.read_text().partition("\n")[0] == "#!/usr/bin/env python3"}
+    listed = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]["mypy"]["files"]
+    wanted = {str(path.relative_to(PROJECT)) for path in found}
+    assert wanted == {name for name in listed if "slow" in name}, "files of [tool.mypy] in pyproject.toml"
 
 
 def test_files_are_short() -> None:

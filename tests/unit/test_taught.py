@@ -18,7 +18,7 @@ from xbuild.build.ground import Ground
 from xbuild.build.plan import Step
 from xbuild.build.prepared import prepared
 from xbuild.build.request import Here, Request
-from xbuild.build.subject import Subject, _emulating, read
+from xbuild.build.subject import Subject, _as_asked, read
 from xbuild.build.work import Timed, Work
 from xbuild.dispatcher.table import Entry
 from xbuild.formats.debian import Tree
@@ -202,7 +202,8 @@ def test_what_the_user_wants_emulated_is_as_if_the_recipe_said_so(store: Store) 
     assert asked.recipe.twins.remove == ("perl",)
     assert asked.command_line().endswith("--emulate perl")
     own = asked.recipe.model_copy(update={"twins": Twins(add=("perl", "gawk"), remove=("sed",))})
-    assert _emulating(own, frozenset({"perl"})).twins == Twins(add=("gawk",), remove=("perl", "sed"))
+    request = Request("zlib", "armhf", emulate=frozenset({"perl"}))
+    assert _as_asked(own, request).twins == Twins(add=("gawk",), remove=("perl", "sed"))
 
 
 def test_a_name_that_takes_nothing_away_is_no_name() -> None:

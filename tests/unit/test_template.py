@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-import pytest
+import subprocess
+import sys
+from collections.abc import Callable
 
-from xbuild.model.template import render, variables
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jinja2.exceptions import TemplateError
+
+from xbuild.model.template import _environment, render, variables
 
 VALUES = variables("zlib", "1.2.13", "armhf")
 
@@ -54,3 +61,37 @@ def test_what_expressions_can_say(text: str, rendered: str) -> None:
 def test_what_they_cannot(text: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         render(text, VALUES)
+
+
+PARTS = ("{{ version }}", "{{name}}", "{{", "}}", "{", "}", " ", "-", "version", "x", "\n", "\r", "'{{'", "|upper")
+
+
+@settings(max_examples=200)
+@given(
+    text=st.lists(st.sampled_from(PARTS), max_size=8).map("".join),
+    version=st.sampled_from(["1.2", "{{ name }}", "}}"]),
+)
+def test_a_mere_variable_is_what_jinja_makes_of_it(text: str, version: str) -> None:
+    values = variables("zlib", version, "armhf")
+
+    def said(by: Callable[[], str]) -> str | None:
+        try:
+            return by()
+        except (ValueError, TemplateError):
+            return None
+
+    wanted = said(lambda: str(_environment().from_string(text).render(values)))
+    assert said(lambda: render(text, values)) == (wanted if "{{" in text else text)
+
+
+def test_a_mere_variable_is_no_longer_than_others() -> None:
+    with pytest.raises(ValueError, match="a text is longer"):
+        render("{{ version }}", {"version": "1" * 4097})
+
+
+def test_a_mere_variable_needs_no_jinja() -> None:
+    code = (
+        "import sys; from xbuild.model.template import render; text = render('{{ a }}', {'a': 'b'}); "
+        "sys.exit((text, 'jinja2' in sys.modules) != ('b', False))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

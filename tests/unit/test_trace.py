@@ -14,18 +14,20 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from invoke.collection import Collection
 from invoke.program import Program
 
 from xbuild.base.digest import sealed
 from xbuild.base.errors import UsageError
 from xbuild.build.request import Request
 from xbuild.build.subject import Subject, read
+from xbuild.cli.namespace import collection
 from xbuild.cli.trace import trace as trace_task
 from xbuild.formats.record import Choice, Exec, Record
+from xbuild.proof.compare.modes import cpu_of
 from xbuild.proof.trace import RecordsOf, Trace, tables, trace
 from xbuild.proof.trace.account import CpuUse, Phase, Use, account, is_made, merge, read_cpu, shown_name, sum_up, unseen
 from xbuild.proof.trace.advice import advise, reasons
+from xbuild.proof.trace.brief import emulated_line
 from xbuild.proof.trace.explain import Explanation, Why
 from xbuild.store.local import Store
 
@@ -320,6 +322,30 @@ def test_a_work_place(subject: Subject) -> None:
         trace(subject, "confgure")
 
 
+def test_a_build_tells_what_ran_emulated(subject: Subject) -> None:
+    folder = subject.place.records
+    record(folder, "01-configure", EXECS, cpu_json())
+    line = emulated_line(folder)
+    assert line.startswith("emulated: 10 of 22 programs, ")
+    assert " most of it " in line
+    record(folder, "01-configure", EXECS[:7], json.dumps({"interval": 0.05, "total": 2.0, "programs": [
+        {"path": SED, "native": True, "seconds": 2.0, "caught": 1, "before": 0.0}]}))  # fmt: skip
+    assert emulated_line(folder) == ""
+    assert emulated_line(folder / "none") == ""
+
+
+def test_reports_tell_the_same_shares(subject: Subject) -> None:
+    """Of a short phase, whose processes no look has met, and beside which something else ran."""
+    folder = subject.place.records
+    record(folder, "01-configure", EXECS, cpu_json())
+    states(subject, unpack="done", configure="done")
+    told = trace(subject).as_json()["phases"][0]
+    known = cpu_of(folder)["configure"]
+    assert 0 < told["share_emulated"] < 0.75
+    assert round(known.share, 4) == told["share_emulated"]
+    assert (round(known.emulated, 3), round(known.native, 3)) == (told["emulated"], told["native"])
+
+
 def test_an_artifact_of_other_inputs(subject: Subject) -> None:
     target = {"name": "armhf", "distribution": {"suite": "trixie"}}
     value = {"recipe": {"name": "zlib"}, "mode": "substituted", "target": target, "number": 1}
@@ -352,7 +378,7 @@ def test_a_native_target_has_no_record(subject: Subject) -> None:
 )
 def test_usage(subject: Subject, capsys: pytest.CaptureFixture[str], words: list[str], said: str) -> None:
     with pytest.raises(SystemExit) as end:
-        Program(namespace=Collection(trace_task)).run(["xbuild", "trace", "zlib", *words])
+        Program(namespace=collection("xbuild", [trace_task])).run(["xbuild", "trace", "zlib", *words])
     assert end.value.code == 2
     assert said in capsys.readouterr().err
 
@@ -360,7 +386,7 @@ def test_usage(subject: Subject, capsys: pytest.CaptureFixture[str], words: list
 def test_the_command(subject: Subject, capsys: pytest.CaptureFixture[str]) -> None:
     record(subject.place.records, "01-configure", EXECS, cpu_json())
     states(subject, configure="done")
-    program = Program(namespace=Collection(trace_task))
+    program = Program(namespace=collection("xbuild", [trace_task]))
     program.run(["xbuild", "trace", "zlib", "--json"])
     value = json.loads(capsys.readouterr().out)
     assert value["totals"]["execs"] == {"native": 12, "emulated": 10}

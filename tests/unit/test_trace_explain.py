@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from test_twins import ARMHF, CC1, CROSS_CC1, DATA, GCC, TRIPLET, debian
 
+from tests.unit.test_twins import ARMHF, CC1, CROSS_CC1, DATA, GCC, TRIPLET, debian
 from xbuild.base import paths
 from xbuild.base.errors import UsageError
 from xbuild.base.yamlfile import load_model

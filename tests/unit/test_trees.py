@@ -1,19 +1,18 @@
-"""Sources that are git repositories or local: fetched, laid out, and their digests."""
+"""Sources that are git repositories: fetched, laid out, and their digests."""
 
 import hashlib
 import os
 import shutil
 import subprocess
 import tarfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from xbuild.base.errors import SourceError
 from xbuild.model.source import Source
-from xbuild.sources import FetchContext, fetch, lay_out, require_unchanged, tree_digest
+from xbuild.sources import FetchContext, fetch, lay_out
+from xbuild.sources.archive import place_file
 from xbuild.sources.git import _resolved
 from xbuild.store.local import Store
 
@@ -161,8 +160,9 @@ def test_git_describe(context: FetchContext, tmp_path: Path, served: str) -> Non
     git(path, "config", "uploadpack.allowFilter", served)
     for number, words in enumerate([("-a", "-m", "one", "v1"), ("light",), ("--list",), ("--list",)]):
         (path / "file").write_text(f"{number}")
-        commit = save(path, f"{number}")
+        save(path, f"{number}")
         git(path, "tag", *words)
+    commit = git(path, "rev-parse", "HEAD").decode().strip()
     tree = laid_out(context, path, commit, tmp_path / "src")
     for asked in ("describe", "describe --tags", "describe --dirty --long", "rev-list --count HEAD"):
         assert git(tree, *asked.split()) == git(path, *asked.split())
@@ -237,99 +237,37 @@ def test_git_without_the_commit(repository: tuple[Path, str, str], context: Fetc
     assert downloads(context) == []
 
 
-def test_path_to_a_directory(context: FetchContext, tmp_path: Path) -> None:
-    tree = context.project / "own"
-    (tree / "sub").mkdir(parents=True)
-    (tree / "configure").write_text("#!/bin/sh\n")
-    (tree / "configure").chmod(0o755)
-    (tree / "sub" / "link").symlink_to("../configure")
-    source = Source(path="own", into="deeper", sha256=tree_digest(tree))
-    archive = fetch(source, context)
-    first = archive.read_bytes()
-    os.utime(tree / "configure", (5, 5))
-    assert fetch(source, context).read_bytes() == first
-    lay_out(source, archive, tmp_path / "src")
-    assert tree_digest(tmp_path / "src" / "deeper") == source.sha256
-    (tree / "configure").write_text("#!/bin/sh\nfalse\n")
-    with pytest.raises(SourceError, match="not the one that the recipe names"):
-        fetch(source, context)
-
-
-def test_path_to_an_archive(context: FetchContext, tmp_path: Path) -> None:
-    file = context.project / "a.tar"
-    (tmp_path / "f").write_bytes(b"1")
+def test_a_file_that_is_not_to_be_unpacked(context: FetchContext, tmp_path: Path) -> None:
+    file = context.base / "a_1.tar"
     with tarfile.open(file, "w") as tar:
-        tar.add(tmp_path / "f", "a-1.0/f")
-    source = Source(path="a.tar", sha256=hashlib.sha256(file.read_bytes()).hexdigest())
-    lay_out(source, fetch(source, context), tmp_path / "src")
-    assert (tmp_path / "src" / "f").read_bytes() == b"1"
-    with pytest.raises(SourceError, match="not found"):
-        fetch(Source(path="none", sha256="0" * 64), context)
+        tar.add(context.base, "a-1.0", recursive=False)
+    sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+    laid = tmp_path / "src"
+    source = Source(path="a_1.tar", sha256=sha256, unpack=False, into="deeper")
+    for _ in range(2):
+        lay_out(source, fetch(source, context), laid)
+    found = laid / "deeper" / "a_1.tar"
+    assert [path.name for path in laid.rglob("*")] == ["deeper", "a_1.tar"]
+    assert hashlib.sha256(found.read_bytes()).hexdigest() == sha256
+    # Its time is the same wherever and whenever it was fetched.
+    assert (found.stat().st_mtime, found.stat().st_mode & 0o777) == (0, 0o644)
 
 
-def test_a_changed_path_is_told_by_the_names_of_files(context: FetchContext) -> None:
-    tree = context.project / "own"
-    tree.mkdir()
-    for name in ("kept", "gone", "edited", *(f"many{number}" for number in range(20))):
-        (tree / name).write_text(name)
-    source = Source(path="own", sha256=tree_digest(tree))
-    require_unchanged(source, context.project, context.store)
-    fetch(source, context)
-    (tree / "edited").write_text("other")
-    (tree / "gone").unlink()
-    (tree / "new").touch()
-
-    def told() -> tuple[str, ...]:
-        with pytest.raises(SourceError, match="own: sha256 is not the one that the recipe names") as caught:
-            require_unchanged(source, context.project, context.store)
-        assert caught.value.exit_code == 2
-        return caught.value.details
-
-    lines = (f"recipe: {source.sha256}", f"found:  {tree_digest(tree)}")
-    assert told() == (*lines, "changed: edited", "removed: gone", "new: new")
-    for number in range(20):
-        (tree / f"many{number}").chmod(0o755)
-    assert told()[2:4] == ("changed: edited", "removed: gone")
-    assert told()[-1] == "and 13 more"
-    (packed,) = context.store.directory("downloads").iterdir()
-    packed.write_bytes(b"damaged")
-    assert told() == (lines[0], f"found:  {tree_digest(tree)}")
-    shutil.rmtree(tree)
-    os.mkfifo(tree)
-    with pytest.raises(SourceError, match="neither a file nor a directory"):
-        require_unchanged(source, context.project, context.store)
-
-
-def test_tree_digest_sees_what_counts(tmp_path: Path) -> None:
-    file = tmp_path / "a"
-    file.write_text("1")
-    (tmp_path / "l").symlink_to("a")
-    seen = {tree_digest(tmp_path)}
-
-    def changed(change: Callable[[], Any]) -> bool:
-        change()
-        count = len(seen)
-        seen.add(tree_digest(tmp_path))
-        return len(seen) > count
-
-    assert changed(lambda: file.write_text("2"))
-    assert changed(lambda: file.chmod(0o755))
-    assert changed(lambda: file.rename(tmp_path / "b"))
-    assert changed(lambda: ((tmp_path / "l").unlink(), (tmp_path / "l").symlink_to("b")))
-    assert changed(lambda: ((tmp_path / "d").mkdir(), (tmp_path / "d" / "e").symlink_to(".")))
-    assert not changed(lambda: os.utime(tmp_path / "b", (1, 1)))
-    assert not changed(lambda: (tmp_path / "empty").mkdir())
-    assert not changed(lambda: (tmp_path / ".git").mkdir())
-    assert not changed(lambda: (tmp_path / ".git" / "HEAD").touch())
-
-
-def test_tree_digest_is_stable(tmp_path: Path) -> None:
-    (tmp_path / "a").write_text("1")
-    one = hashlib.sha256(b"1").hexdigest().encode()
-    assert tree_digest(tmp_path) == hashlib.sha256(b"a\0f\0" + one + b"\0").hexdigest()
-
-
-def test_special_files_are_refused(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(SourceError, match="pipe"):
-        tree_digest(tmp_path)
+def test_nothing_is_laid_outside_of_the_source_directory(context: FetchContext, tmp_path: Path) -> None:
+    (context.base / "f").write_text("new")
+    sha256 = hashlib.sha256(b"new").hexdigest()
+    laid, outside = tmp_path / "src", tmp_path / "outside"
+    laid.mkdir()
+    outside.mkdir()
+    (outside / "f").write_text("mine")
+    (laid / "f").symlink_to(outside / "f")
+    (laid / "led").symlink_to(outside)
+    source = Source(path="f", sha256=sha256, unpack=False)
+    lay_out(source, fetch(source, context), laid)
+    assert (laid / "f").read_text() == "new"
+    with pytest.raises(SourceError, match="outside the source directory"):
+        lay_out(source.model_copy(update={"into": "led"}), fetch(source, context), laid)
+    for name in ("", "..", "a/b"):
+        with pytest.raises(SourceError, match="no name that a file can have"):
+            place_file(context.base / "f", laid, name)
+    assert (outside / "f").read_text() == "mine"

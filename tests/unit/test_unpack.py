@@ -206,3 +206,12 @@ def test_no_name_leaves_the_destination(
         unpack(base / "archive", destination, strip)
     outside = [path for path in base.rglob("*") if not path.is_relative_to(destination)]
     assert sorted(path.name for path in outside) == ["archive", "x"]
+
+
+def test_an_archive_of_nothing(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "empty.tar", "w"):
+        pass
+    with pytest.raises(SourceError, match=r"empty\.tar: there is nothing in it"):
+        unpack(tmp_path / "empty.tar", tmp_path / "place", 0, "empty.tar")
+    with pytest.raises(SourceError, match="nothing is left without its 1 leading"):
+        unpack(tmp_path / "empty.tar", tmp_path / "place", 1, "empty.tar")

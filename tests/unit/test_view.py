@@ -15,6 +15,7 @@ from xbuild.roots.imported.view import Workshop
 from xbuild.roots.making import Foreign, Making
 from xbuild.sandbox.mounts import Bind, Devices, Mount, Overlay, Proc, Text, Tmpfs
 from xbuild.sandbox.view import TMP, RootView, laid
+from xbuild.session.personal import CERTIFICATES, OTHERS
 from xbuild.session.run import seen_by_user
 from xbuild.session.shell import with_changes
 from xbuild.store.local import Store
@@ -113,7 +114,16 @@ def test_a_build(tmp_path: Path) -> None:
     )
 
 
-def test_a_program_of_the_users(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "named",
+    [{}, {"SSL_CERT_FILE": "/etc/ssl/certs/ca-certificates.crt"}, {"SSL_CERT_DIR": "/etc/ssl/certs"}],
+    ids=lambda named: "".join(named) or "none",
+)
+def test_a_program_of_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: dict[str, str]) -> None:
+    for name in (*CERTIFICATES, *OTHERS):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in named.items():
+        monkeypatch.setenv(name, value)
     (tmp_path / "etc").mkdir()
     own = RootView((tmp_path,), private=PRIVATE, dispatcher=DISPATCHER, cpuinfo=CPUINFO)
     view, tree = seen_by_user(own, None)
@@ -151,14 +161,16 @@ def test_an_apt_run(tmp_path: Path, private: Path | None) -> None:
 
     foreign = Foreign(private, hook) if private else None
     making = Making(Store(tmp_path), tmp_path, load_toolchain("armhf", PACKAGE.parent), foreign)
-    lines, view = making.seen(BASE, "/where")
+    lines, view = making.seen((BASE,), "/where")
     assert (lines, told) == ((("line",), [(tmp_path / "dispatcher", "/where")]) if private else ((), []))
     assert view.mounts("/m") == (
         Overlay(("/store/base",), f"{tmp_path}/upper", f"{tmp_path}/work", "/m"),
         Devices("/m/dev"),
         Tmpfs("/m/tmp", "1777"),
+        # A bind, root inside could mount anew with the right to write.
+        *([laid([PRIVATE, tmp_path / "nothing"], "/m/.xbuild")] if private else []),
         Proc("/m/proc"),
-        *(replace(mount, target=f"/m{mount.target}") for mount in (OURS[1:3] if private else ())),
+        *([replace(OURS[2], target=f"/m{OURS[2].target}")] if private else []),
         *([Bind(f"{tmp_path}/record", "/m/.xbuild/record")] if private else []),
     )
 

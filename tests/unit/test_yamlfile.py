@@ -5,11 +5,26 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import Field
 
 from xbuild.base.errors import RecipeError
-from xbuild.base.yamlfile import Node, Problem, did_you_mean, file_error, load_model, read_tree, shown
+from xbuild.base.yamlfile import (
+    Node,
+    Problem,
+    _good,
+    _with_errors,
+    did_you_mean,
+    file_error,
+    load_model,
+    read_tree,
+    shown,
+)
 from xbuild.model.base import Model
+
+PROJECT = Path(__file__).parents[2]
 
 
 class Part(Model):
@@ -194,3 +209,26 @@ def test_only_files_are_read(file: Path) -> None:
         stream.truncate(1 << 40)
     with pytest.raises(RecipeError, match="has more than 1048576 bytes"):
         read_tree(file)
+
+
+SHIPPED = sorted(file for part in ("xbuild", "recipes", "toolchains") for file in (PROJECT / part).rglob("*.yml"))
+WRITTEN = [
+    ":", " ", "- ", "?", "\n", "\n  ", "\n\n", "{", "}", "[", "]", ",", '"', "'", "|", "|-", ">", "#", " #", "a", "1",
+    "0x1", "~", "null", "yes", "1.5", "2024-01-02", "key: ", "? a\n: b", "---", "...", "!", "&a", "*a", "!!str ", "\\",
+    "é", "@", "`", "%", "<<: ", "=", "1:20", "012", ".nan", "?x", ":x", "x:y", "|2\n", "|+\n", ">-\n  x\n", "\t", "\r",
+    "\x85", "\u2028", "\ufeff",
+]  # fmt: skip
+
+
+@pytest.mark.skipif(not yaml.__with_libyaml__, reason="PyYAML was built without libyaml")
+@pytest.mark.parametrize("file", SHIPPED, ids=lambda file: str(file.relative_to(PROJECT)))
+def test_our_files_are_read_by_libyaml_too_and_are_the_same(file: Path) -> None:
+    assert _good(file.read_text()) == _with_errors(file, file.read_text())
+
+
+@settings(max_examples=400)
+@given(st.lists(st.sampled_from(WRITTEN), max_size=14).map("".join))
+def test_what_libyaml_takes_is_what_pyyaml_reads(text: str) -> None:
+    quick = _good(text)
+    # By its representation: nan is not nan.
+    assert quick is None or repr(quick) == repr(_with_errors(Path("x"), text))

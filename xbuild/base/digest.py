@@ -36,7 +36,7 @@ def key_of(value: Any) -> str:
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
 
-def file_sha256(path: Path) -> str:
+def file_sha256(path: Path | str) -> str:
     """sha256, in hex, of the contents of the file `path`. Raises OSError, also for what is not a file."""
     with open_file(path, follow=True) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]

@@ -12,114 +12,45 @@ import contextlib
 import io
 import json as json_
 import os
-import re
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, TextIO, cast
+from typing import IO, TYPE_CHECKING, Any, TextIO, cast
 
-from rich.cells import cell_len
-from rich.console import Console, Group
-from rich.live import Live
-from rich.text import Text
-
+from xbuild.base.activity import Activity, screen
+from xbuild.base.activity import Progress as Progress
 from xbuild.base.errors import MachineError, XbuildError
+from xbuild.base.events import conclusion, emit
+from xbuild.base.follow import Follower
+from xbuild.base.sections import Sections
+from xbuild.base.streams import open_streams
+from xbuild.base.text import aligned, clean, one_line
+from xbuild.base.text import human_size as human_size
+from xbuild.base.text import human_time as human_time
+
+if TYPE_CHECKING:
+    from rich.console import Console, Group
+    from rich.live import Live
 
 _FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _REFRESHES_PER_SECOND = 4
 _CHUNK = 1 << 20
-# Beside C0 and C1 controls those that turn the order of what is seen (UAX #9), and the other separators of lines.
-_OTHERS = r"\x7f-\x9f\u2028-\u202e\u2066-\u2069"
-# ECMA-48 control sequences, OSC strings (titles, links), and every control but tab and newline: what comes out of a
-# build's log must not move the user's cursor. An OSC string that does not end hides no further line.
-_CONTROL = re.compile(
-    r"\x1b\[[0-?]*[ -/]*[@-~]"
-    r"|\x1b\][^\x07\x1b\n]*(?:\x07|\x1b\\)?"
-    rf"|[\x00-\x08\x0b-\x1a\x1c-\x1f{_OTHERS}]+|\x1b"
-)
-_UNSEEN = re.compile(rf"[\x00-\x08\x0a-\x1f{_OTHERS}]")
-
-
-def human_time(seconds: float) -> str:
-    """`seconds` as `12.3 s`, `14m 02s` or `1h 05m`."""
-    if round(seconds, 1) < 60:
-        return f"{seconds:.1f} s"
-    if (whole := round(seconds)) < 3600:
-        return f"{whole // 60}m {whole % 60:02}s"
-    minutes = round(seconds / 60)
-    return f"{minutes // 60}h {minutes % 60:02}m"
-
-
-def human_size(size: int) -> str:
-    """`size` in bytes as `512 B`, `1.5 KiB`, `40.0 MiB` ... (units of 1024)."""
-    if size < 1024:
-        return f"{size} B"
-    amount = float(size)
-    for unit in ("KiB", "MiB", "GiB"):
-        amount /= 1024
-        if round(amount, 1) < 1024:
-            return f"{amount:.1f} {unit}"
-    return f"{amount / 1024:.1f} TiB"
-
-
-def _clean(text: str) -> str:
-    """Text of many lines, such as a log, without what steers a terminal."""
-    return _CONTROL.sub("", text)
-
-
-def _line(text: str) -> str:
-    """`text` as one line, what cannot be seen in it as in Python: a file's name may hold anything."""
-    return _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
-
-
-class _Activity:
-    """Something that takes time, shown while it runs and once more when it ends."""
-
-    def __init__(self, title: str) -> None:
-        self.title = _line(title)
-        self._start = time.monotonic()
-
-    def _amount(self) -> str:
-        return ""
-
-    @property
-    def seconds(self) -> float:
-        """How long it runs already."""
-        return time.monotonic() - self._start
-
-    def line(self) -> str:
-        """The title, how much, and how long."""
-        return "  ".join(part for part in (self.title, self._amount(), human_time(self.seconds)) if part)
-
-
-class Progress(_Activity):
-    """The progress of a transfer. title: its name; total: its size in bytes, None if unknown."""
-
-    def __init__(self, title: str, total: int | None) -> None:
-        super().__init__(title)
-        self.total = total
-        self.done = 0
-
-    def advance(self, count: int) -> None:
-        """`count` more bytes have come."""
-        self.done += count
-
-    def _amount(self) -> str:
-        if self.total is None or self.done >= self.total:
-            return human_size(self.done)
-        return f"{human_size(self.done)} of {human_size(self.total)}"
 
 
 @dataclass
 class _State:
     json: bool = False
+    theirs: bool = False
     verbose: int = 0
-    result_written: bool = False
-    console: Console = field(default_factory=lambda: _console())
-    active: list[_Activity] = field(default_factory=list)
+    value: dict[str, Any] | None = None
+    finished: bool = False
+    warnings: list[str] = field(default_factory=list)
+    console: Console | None = None
+    active: list[Activity] = field(default_factory=list)
     live: Live | None = None
     told: list[Callable[[str], None]] = field(default_factory=list)
 
@@ -166,69 +97,82 @@ class _Talk(io.TextIOBase):
 
 
 def _console() -> Console:
-    # soft_wrap: a path or a command must stay one line, so that it can be copied and found by grep.
-    return Console(file=cast("IO[str]", _Talk()), highlight=False, markup=False, emoji=False, soft_wrap=True)
+    if _state.console is None:
+        # Only here: it takes long to load, and only what goes to a terminal needs it.
+        from rich.console import Console
+
+        # soft_wrap: a path or a command must stay one line, so that it can be copied and found by grep.
+        talk = cast("IO[str]", _Talk())
+        _state.console = Console(file=talk, highlight=False, markup=False, emoji=False, soft_wrap=True)
+    return _state.console
 
 
-def _open_streams() -> None:
-    """Give each of the three streams that is closed a file: the next one that is opened would get its number.
-
-    Nothing comes from stdin, what goes to stderr is lost, and whoever writes to stdout is told (EBADF).
-    """
-    for number, name, mode in ((0, "stdin", os.O_RDONLY), (1, "stdout", os.O_RDONLY), (2, "stderr", os.O_WRONLY)):
-        try:
-            os.fstat(number)
-        except OSError:
-            # The lowest number that is free; children have it too.
-            os.set_inheritable(os.open(os.devnull, mode), True)
-            how = "r" if number == 0 else "w"
-            stream = open(number, how, errors="backslashreplace", closefd=False)  # noqa: SIM115
-            setattr(sys, name, stream)
-            setattr(sys, f"__{name}__", stream)
+def _plain() -> bool:
+    """Whether nothing of what a terminal can do is wanted. These variables are rich's."""
+    wanted = any(os.environ.get(name) for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"))
+    return not wanted and not sys.stderr.isatty()
 
 
 # Before anything else is opened.
-_open_streams()
+open_streams()
 _state = _State()
 
 
-def configure(json: bool = False, verbose: int = 0) -> None:
+def configure(json: bool = False, verbose: int = 0, *, theirs: bool = False) -> None:
     """Set how to talk.
 
-    json: stdout gets the one object of `result` and nothing else. verbose: from 1 on `detail` is shown.
+    json: stdout gets the one object of `finish` and nothing else. verbose: from 1 on `detail` is shown. theirs: stdout
+    is that of a program of the user's.
     """
     global _state
     _stop_live()
-    _state = _State(json=json, verbose=verbose)
+    _state = _State(json=json, verbose=verbose, theirs=theirs)
 
 
 def _on_terminal() -> bool:
     # rich alone would animate into a file when FORCE_COLOR is set.
-    return _state.console.is_interactive and sys.stderr.isatty()
+    return sys.stderr.isatty() and _console().is_interactive
 
 
 def _render() -> Group:
+    from rich.console import Group
+    from rich.text import Text
+
     frame = _FRAMES[int(time.monotonic() * _REFRESHES_PER_SECOND) % len(_FRAMES)]
-    lines = []
-    for depth, activity in enumerate(_state.active):
-        mark = frame if depth == len(_state.active) - 1 else " "
-        lines.append(Text(f"{'  ' * depth}{mark} {activity.line()}", no_wrap=True, overflow="ellipsis"))
-    return Group(*lines)
+    return Group(*(Text(line, no_wrap=True, overflow="ellipsis") for line in screen(_state.active, frame)))
+
+
+def _hears() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 def _stop_live() -> None:
+    if _hears() and signal.getsignal(signal.SIGTSTP) is _suspend:
+        signal.signal(signal.SIGTSTP, signal.SIG_DFL)
     if _state.live is not None:
         _state.live.stop()
         _state.live = None
+
+
+def _suspend(number: int, _frame: object) -> None:
+    """^Z: the shell gets its terminal as it was, and the line comes back with `fg`."""
+    _stop_live()
+    os.kill(os.getpid(), number)
+    _update_live()
 
 
 def _update_live() -> None:
     if not _state.active:
         _stop_live()
     elif _state.live is None and _on_terminal():
+        from rich.live import Live
+
+        if _hears() and signal.getsignal(signal.SIGTSTP) is signal.SIG_DFL:
+            signal.signal(signal.SIGTSTP, _suspend)
+
         # Without the redirections: they would cover Python's streams, but not those of the children.
         _state.live = Live(
-            console=_state.console,
+            console=_console(),
             get_renderable=_render,
             refresh_per_second=_REFRESHES_PER_SECOND,
             transient=True,
@@ -250,12 +194,20 @@ def paused() -> Iterator[None]:
 
 def _say(text: str, style: str = "", indent: str = "") -> None:
     indent = "  " * len(_state.active) + indent
-    _state.console.print(Text(f"{indent}{_line(text)}" if text else "", style))
+    line = f"{indent}{one_line(text)}" if text else ""
+    if _plain():
+        _Talk().write(f"{line}\n")
+        _Talk().flush()
+        return
+    from rich.text import Text
+
+    _console().print(Text(line, style))
 
 
 def info(text: str) -> None:
     """Tell what happens."""
     _say(text)
+    emit("info", text=text)
 
 
 def detail(text: str) -> None:
@@ -267,6 +219,8 @@ def detail(text: str) -> None:
 def warn(text: str) -> None:
     """Tell what the user should look at though the work goes on."""
     _say(f"warning: {text}", "yellow")
+    _state.warnings.append(text)
+    emit("warning", text=text)
     for tell in _state.told:
         tell(text)
 
@@ -283,45 +237,67 @@ def warnings_told(tell: Callable[[str], None]) -> Iterator[None]:
 
 def error(fault: XbuildError) -> None:
     """Tell why the work ends: the message, the details indented, the hint."""
+    emit("error", error=fault.as_json())
     _say(f"error: {fault.message}", "bold red")
     for line in "\n".join(fault.details).split("\n") if fault.details else ():
-        _say(_clean(line), indent="  ")
+        _say(clean(line), indent="  ")
     if fault.hint:
         _say(f"hint: {fault.hint}", "cyan", indent="  ")
 
 
 @contextlib.contextmanager
-def _running(activity: _Activity) -> Iterator[None]:
-    if not _on_terminal():
+def running(activity: Activity) -> Iterator[None]:
+    """As `step`, of an activity that knows how it is shown."""
+    terminal = _on_terminal()
+    if not terminal:
         _say(f"{activity.title} ...")
+    emit("began", **activity.facts(), depth=len(_state.active))
     _state.active.append(activity)
     _update_live()
     finished = False
     try:
-        yield
+        with _followed(activity, terminal=terminal):
+            yield
         finished = True
     finally:
         _state.active.remove(activity)
         _update_live()
+        facts = {**activity.facts(), "seconds": round(activity.seconds, 3), "depth": len(_state.active)}
+        emit("ended" if finished else "failed", **facts)
         # Dim while an exception passes, so that the step that failed and the error stay what the eye finds.
         _say(activity.line() if finished else f"{activity.line()}  (not finished)", "" if finished else "dim")
 
 
 @contextlib.contextmanager
-def step(title: str) -> Iterator[None]:
-    """Show that `title` runs (a spinner on a terminal, else a line), and at its end how long it took.
+def _followed(activity: Activity, *, terminal: bool) -> Iterator[None]:
+    streamed = activity.file is not None and _state.verbose > 0
+    sections = Sections(os.environ)
+    folded = streamed and not terminal and sections.known
+    if folded:
+        _Talk().write(sections.begin(activity.title))
+    try:
+        with Follower(activity, (lambda line: _say(line, "dim")) if streamed else None, None if terminal else _say):
+            yield
+    finally:
+        if folded:
+            _Talk().write(sections.end(activity.title))
 
-    What is told inside the block is indented.
+
+@contextlib.contextmanager
+def step(title: str, file: Path | None = None, expected: float | None = None) -> Iterator[None]:
+    """Show that `title` runs, and at its end how long it took. What is told inside the block is indented.
+
+    file: its log: the last line is shown, in a verbose run each. expected: the seconds that it took another time.
     """
-    with _running(_Activity(title)):
+    with running(Activity(title, file, expected)):
         yield
 
 
 @contextlib.contextmanager
 def progress(title: str, total_bytes: int | None) -> Iterator[Progress]:
     """As `step`, for a transfer of `total_bytes` (None: unknown): call `advance` of what it yields."""
-    transfer = Progress(title, total_bytes)
-    with _running(transfer):
+    transfer = Progress(title, total_bytes, emit)
+    with running(transfer):
         yield transfer
 
 
@@ -351,17 +327,21 @@ def _put(text: str, stream: TextIO) -> None:
         print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream)
 
 
+def _for_people() -> TextIO:
+    return sys.stderr if _state.json or _state.theirs else sys.stdout
+
+
 def output(text: str) -> None:
     """Write the line `text`, a result for people, to stdout; in json mode to stderr: stdout then holds one object.
 
     Raises MachineError if stdout takes nothing.
     """
-    _put(_line(text), sys.stderr if _state.json else sys.stdout)
+    _put(one_line(text), _for_people())
 
 
 def output_text(text: str) -> None:
     """As `output`, for what a program said: lines, without what steers a terminal."""
-    _put(_clean(text), sys.stderr if _state.json else sys.stdout)
+    _put(clean(text), _for_people())
 
 
 def output_file(path: Path) -> None:
@@ -374,22 +354,31 @@ def output_file(path: Path) -> None:
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Write `rows` below the headings `columns`, aligned, to where `output` writes."""
-    lines = [[_line(str(cell)) for cell in line] for line in (columns, *rows)]
-    widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
-    for line in lines:
-        padded = (cell + " " * (width - cell_len(cell)) for cell, width in zip(line, widths, strict=True))
-        output("  ".join(padded).rstrip())
+    from rich.cells import cell_len
+
+    for line in aligned([columns, *rows], cell_len):
+        output(line)
 
 
 def result(value: dict[str, Any]) -> None:
-    """In json mode write `value` to stdout as the one JSON object; otherwise nothing: `output` has told it.
+    """`value` is what the command gives, for `finish`: for programs, `output` has told it to people.
 
-    Raises RuntimeError when called twice, for a reader of stdout parses one object; MachineError if stdout takes
-    nothing.
+    Raises RuntimeError when called twice, for a reader of stdout parses one object.
     """
-    if not _state.json:
-        return
-    if _state.result_written:
+    if _state.value is not None:
         raise RuntimeError("log.result was called twice")
-    _state.result_written = True
-    _put(json_.dumps(value, indent=2, sort_keys=True), sys.stdout)
+    _state.value = value
+
+
+def finish(code: int, fault: XbuildError | None = None) -> dict[str, Any]:
+    """The command ends with the exit code `code`, for `fault` if there is one: give its one object (`conclusion`).
+
+    In json mode it is written to stdout. Raises MachineError if stdout takes nothing. A second call writes nothing.
+    """
+    value = conclusion(code, fault, _state.value or {}, _state.warnings)
+    if not _state.finished:
+        _state.finished = True
+        emit("finished", status=value["status"], exit_code=code)
+        if _state.json:
+            _put(json_.dumps(value, indent=2, sort_keys=True), sys.stdout)
+    return value

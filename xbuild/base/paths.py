@@ -25,6 +25,9 @@ DISPATCH = f"{PRIVATE}/dispatch"
 LAYER = f"{PRIVATE}/layer"
 """Where the native layer lies: partners of compiled modules that a recipe's build dependencies bring."""
 
+CACHE = f"{PRIVATE}/cache"
+"""Where settings, files and log of the compiler cache lie."""
+
 RECORD = f"{PRIVATE}/record"
 """Where the dispatcher writes down what runs."""
 

@@ -10,8 +10,9 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -63,16 +64,16 @@ def run(
     *,
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
-    input: bytes | None = None,
+    input: bytes | IO[bytes] | None = None,
     capture: bool = False,
     check: bool = True,
     stdout: IO[bytes] | None = None,
 ) -> Completed:
     """Run `command` to its end; without `capture` its output goes to our stderr, or to `stdout`.
 
-    env: the whole environment (None: ours, but what is captured is in English). input: bytes for its stdin (None:
-    /dev/null). Raises MachineError if the program is not there; if `check` and it fails, OSError for a full disk, of
-    which whoever holds `writing_below` makes a message, else PhaseError.
+    env: the whole environment (None: ours, but what is captured is in English). input: bytes or a file for its stdin
+    (None: /dev/null). Raises MachineError if the program is not there; if `check` and it fails, OSError for a full
+    disk, of which whoever holds `writing_below` makes a message, else PhaseError.
     """
     # LANGUAGE goes before LC_ALL (gettext(3)).
     english = {**os.environ, "LC_ALL": "C.UTF-8", "LANGUAGE": ""} if capture else None
@@ -83,8 +84,8 @@ def run(
             [os.fspath(word) for word in command],
             env=english if env is None else dict(env),
             cwd=cwd,
-            input=input,
-            stdin=subprocess.DEVNULL if input is None else None,
+            input=input if isinstance(input, bytes) else None,
+            stdin=None if isinstance(input, bytes) else input or subprocess.DEVNULL,
             stdout=target,
             stderr=subprocess.PIPE if capture else None,
             check=False,
@@ -93,7 +94,7 @@ def run(
         if error.filename != os.fspath(command[0]):
             raise
         # execvp(3) says EACCES if a directory of PATH may not be searched and the program is in no other.
-        raise MachineError(f"program not found: {error.filename}", hint="invoke doctor names its package") from error
+        raise MachineError(f"program not found: {error.filename}", hint="`invoke doctor` names its package") from error
     result = Completed(done.returncode, done.stdout or b"", done.stderr or b"")
     if check and done.returncode != 0:
         raise _failure(command, result)
@@ -106,6 +107,27 @@ def _failure(command: Sequence[Argument], done: Completed) -> Exception:
     return disk_full(talk, done.returncode) or PhaseError(message, details=talk[-20:])
 
 
+@contextlib.contextmanager
+def output(command: Sequence[Argument], *, stdin: IO[bytes]) -> Iterator[tuple[IO[bytes], Callable[[], int]]]:
+    """Start `command` on the file `stdin`; yield what it writes, and what waits for its returncode.
+
+    It is killed when the block ends: who has read enough need not read the rest.
+    Raises MachineError if the program is not there.
+    """
+    words = [os.fspath(word) for word in command]
+    try:
+        process = subprocess.Popen(words, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    except FileNotFoundError as error:
+        raise MachineError(f"program not found: {error.filename}", hint="`invoke doctor` names its package") from error
+    assert process.stdout is not None
+    try:
+        yield process.stdout, process.wait
+    finally:
+        process.kill()
+        process.stdout.close()
+        process.wait()
+
+
 class Child:
     """A started process that is killed, with all that it started in its sandbox, when the `with` block ends."""
 
@@ -116,6 +138,11 @@ class Child:
     def pid(self) -> int:
         """Its process id, in our pid namespace."""
         return self._process.pid
+
+    def ask_to_end(self) -> None:
+        """Send SIGTERM, upon which one of our own commands ends in order."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.terminate()
 
     def wait(self, seconds: float | None = None) -> int | None:
         """Its returncode (as in `Completed`), or None if it still runs after `seconds`."""
@@ -144,20 +171,23 @@ def started(
     env: Mapping[str, str],
     pass_fds: Sequence[int] = (),
     output: IO[bytes] | None = None,
+    errors: IO[bytes] | None = None,
     interactive: bool = False,
+    input: int | None = None,
 ) -> Iterator[Child]:
     """Start `command` and yield it.
 
-    output: where its stdout and stderr go (None: our stderr; with `interactive` our own three streams).
+    output: where its stdout and stderr go (None: our stderr; with `interactive` our own three streams). errors: where
+    its stderr goes, if not there too. input: a descriptor for its stdin (None: /dev/null).
     A child that is not interactive gets a session of its own, so that ^C reaches only us and we end it in order.
     """
     stream: IO[bytes] | IO[str] | None = output if output is not None else sys.__stderr__
     process = subprocess.Popen(
         [os.fspath(word) for word in command],
         env=dict(env),
-        stdin=None if interactive else subprocess.DEVNULL,
+        stdin=None if interactive else subprocess.DEVNULL if input is None else input,
         stdout=None if interactive else stream,
-        stderr=None if interactive else subprocess.STDOUT,
+        stderr=None if interactive else errors or subprocess.STDOUT,
         pass_fds=tuple(pass_fds),
         start_new_session=not interactive,
     )
@@ -168,29 +198,76 @@ def started(
         child.kill()
 
 
+LIFELINE = "XBUILD_LIFELINE"
+"""Names a descriptor that nothing comes from: it ends with who has started us."""
+
+
+def end_with_starter() -> None:
+    """From now on this process gets SIGTERM when who has started it is gone, if he has given us a LIFELINE."""
+    word = os.environ.pop(LIFELINE, "")
+    if not word.isdigit():
+        return
+    descriptor = int(word)
+
+    def wait() -> None:
+        with contextlib.suppress(OSError):
+            os.set_inheritable(descriptor, False)
+            os.read(descriptor, 1)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def _stats() -> Iterator[tuple[int, list[str]]]:
+    """Each process, and what proc(5), /proc/PID/stat, tells of it from `state` on; the files are readable for all."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                # The command name, in parentheses, may hold anything: the fixed fields start after the last ')'.
+                yield int(entry.name), (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()
+
+
+def _belonging(parents: Mapping[int, int], tops: Collection[int]) -> Iterator[tuple[int, int]]:
+    """Each process that is one of `tops` or a descendant of one, and which one."""
+    for process in parents:
+        ancestor = process
+        while ancestor > 1 and ancestor not in tops:
+            ancestor = parents.get(ancestor, 0)
+        if ancestor in tops:
+            yield process, ancestor
+
+
+def memory_of(tops: Collection[int]) -> dict[int, int]:
+    """Bytes that each of these processes and its descendants have in memory; what they share counts for each."""
+    parents: dict[int, int] = {}
+    pages: dict[int, int] = {}
+    for process, fields in _stats():
+        parents[process], pages[process] = int(fields[1]), int(fields[21])
+    found = dict.fromkeys(tops, 0)
+    for process, top in _belonging(parents, tops):
+        found[top] += pages[process] * os.sysconf("SC_PAGE_SIZE")
+    return found
+
+
+def memory_available() -> int:
+    """Bytes that new programs can have without swapping (proc(5), MemAvailable)."""
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
 def cpu_ticks(pid: int) -> int:
     """Clock ticks of CPU that `pid`, its descendants and their reaped children have used (proc(5), /proc/PID/stat).
 
-    It reads only world-readable files, so it also sees processes of a subordinate user.
+    It sees processes of a subordinate user too.
     """
     parents: dict[int, int] = {}
     ticks: dict[int, int] = {}
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        with contextlib.suppress(OSError):
-            # The command name, in parentheses, may hold anything: the fixed fields start after the last ')'.
-            fields = (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()
-            parents[int(entry.name)] = int(fields[1])
-            ticks[int(entry.name)] = sum(int(field) for field in fields[11:15])
-    total = 0
-    for process in ticks:
-        ancestor = process
-        while ancestor > 1 and ancestor != pid:
-            ancestor = parents.get(ancestor, 0)
-        if ancestor == pid:
-            total += ticks[process]
-    return total
+    for process, fields in _stats():
+        parents[process] = int(fields[1])
+        ticks[process] = sum(int(field) for field in fields[11:15])
+    return sum(ticks[process] for process, _ in _belonging(parents, {pid}))
 
 
 def watch(child: Child, log: Path, *, idle_limit: float, on_idle: Callable[[float], None]) -> int | None:

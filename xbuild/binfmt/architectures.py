@@ -7,8 +7,6 @@ import struct
 from collections.abc import Mapping
 from typing import Final, Protocol
 
-from elftools.elf.enums import ENUM_E_MACHINE
-
 from xbuild.base import paths
 from xbuild.base.errors import UsageError
 from xbuild.base.yamlfile import did_you_mean, load_model
@@ -79,6 +77,9 @@ def magic_mask(identity: Elf) -> tuple[bytes, bytes]:
 
     Raises ValueError for a machine that pyelftools does not know.
     """
+    # Only here: it takes long to load.
+    from elftools.elf.enums import ENUM_E_MACHINE
+
     number = ENUM_E_MACHINE.get(f"EM_{identity.machine}")
     if number is None:
         raise ValueError(f"unknown ELF machine {identity.machine!r}")

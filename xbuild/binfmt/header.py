@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from elftools.elf.enums import ENUM_E_MACHINE
-
 from xbuild.binfmt import architectures
 from xbuild.formats.elf import ELF_MAGIC
 
@@ -51,6 +49,9 @@ class Header:
 
     def machine_name(self) -> str:
         """What e_machine says, in words."""
+        # Only here: it takes long to load.
+        from elftools.elf.enums import ENUM_E_MACHINE
+
         names = [name.removeprefix("EM_") for name, number in ENUM_E_MACHINE.items() if number == self.machine]
         return f"{names[0] if names else 'unknown'} ({self.machine})"
 

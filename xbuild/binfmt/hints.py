@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from xbuild.base.errors import called
+from xbuild.base.process import show
 from xbuild.binfmt import architectures
 from xbuild.binfmt.answer import Answer, Comparison
 from xbuild.binfmt.kernel import MOUNT_POINT, State
@@ -40,7 +41,7 @@ def hints_for(answer: Answer, architecture: str | None) -> list[str]:
     emulate = {"no-entry", "binfmt-absent", "entries-not-visible", "loader-missing"}
     facts = architectures.known().get(architecture or "")
     if facts is not None and facts.debian and answer.cause in emulate:
-        found.append(f"once, with an entry of its own: invoke run --target {facts.debian[0]} -- {answer.file}")
+        found.append(f"once, with an entry of its own: invoke run --target {facts.debian[0]} -- {show([answer.file])}")
     if facts is not None and answer.cause in ("no-entry", "binfmt-absent"):
         found.append(f"for the whole machine, as root: invoke binfmt.install {architecture} --system")
     return [called(hint) for hint in found]

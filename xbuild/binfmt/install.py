@@ -116,7 +116,7 @@ class Installer:
 
     def _again(self, known: Installed, entry: Entry, change: Change) -> None:
         if known.state == "installed" and not known.entry.same_effect(entry):
-            hint = f"invoke binfmt.remove {entry.name} --system, then install it anew"
+            hint = f"`invoke binfmt.remove {entry.name} --system`, then install it anew"
             raise UsageError(f"xbuild has installed {entry.name} already, otherwise: {_short(known.entry)}", hint=hint)
         if known.state != "installed":
             change.notes.append(f"an earlier command was interrupted while {known.state} it: that is finished now")
@@ -190,7 +190,7 @@ class Installer:
         try:
             (self._machine.mount_point / "register").write_bytes(os.fsencode(register_line(entry)))
         except OSError as error:
-            hint = f"invoke binfmt.remove {entry.name} --system undoes what has been done so far"
+            hint = f"`invoke binfmt.remove {entry.name} --system` undoes what has been done so far"
             raise MachineError(f"the kernel refuses the entry {entry.name}: {error.strerror}", hint=hint) from error
 
     def _finish(self) -> None:
@@ -199,7 +199,7 @@ class Installer:
         there = self.current(entry.name)
         if there is None or not there.same_effect(entry):
             said = _short(there) if there is not None else "no such entry"
-            hint = f"invoke binfmt.remove {entry.name} --system undoes it"
+            hint = f"`invoke binfmt.remove {entry.name} --system` undoes it"
             raise MachineError(f"the kernel does not have {entry.name} as it was registered: {said}", hint=hint)
         self._note(state="installed")
 

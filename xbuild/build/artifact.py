@@ -16,6 +16,10 @@ from xbuild.base import process
 from xbuild.base.errors import CheckError
 from xbuild.base.walk import Node, Visit, kind_of, shown, walk
 
+ARCHIVE: Final = ".tar.zst"
+DEBUG_ARCHIVE: Final = f"-debug{ARCHIVE}"
+"""How the names of a build's archives end, the one with debug information too, which not every build has."""
+
 LEVEL: Final = 10
 """zstd's compression level: beyond it, time grows faster than archives shrink."""
 

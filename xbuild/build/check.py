@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import IO, Final, Literal
 
 from xbuild.base import paths
 from xbuild.base.walk import LONGEST_PATH, Node, Visit, kind_of, shown, walk
+from xbuild.formats import deb, wheel
 from xbuild.formats.debian import Tree
 from xbuild.formats.elf import ARCHIVE_MAGIC, ELF_MAGIC, ElfError, ElfInfo, open_members, read_elf
 from xbuild.model.toolchain import Toolchain
 
 Rule = Literal[
-    "broken", "data", "float-abi", "interpreter", "kind", "machine", "name", "needed", "private-string", "rpath",
+    "broken", "data", "float-abi", "interpreter", "kind", "machine", "name", "needed", "private-string", "rpath", "tag",
     "unreadable",
 ]  # fmt: skip
 
@@ -28,6 +31,9 @@ FOREIGN: Final = ("broken", "float-abi", "interpreter", "machine")
 
 _NEVER_SEARCHED: Final = (paths.PRIVATE, paths.BUILD)
 """Where no program may look for libraries: neither directory is there on the target."""
+
+_IN_PACKAGE: Final = ": ./"
+"""Between the name of a .deb and the path of what it installs."""
 
 _SHOWN_BYTES: Final = 60
 """How much of a private text a message shows."""
@@ -51,14 +57,26 @@ class Finding:
     def __str__(self) -> str:
         return f"{self.path}: {self.message}"
 
+    @property
+    def installed(self) -> str:
+        """The file, as a recipe's `data` names it: without the .deb that it is in."""
+        return (self.file or self.path).rpartition(_IN_PACKAGE)[2]
+
 
 @dataclass(frozen=True)
 class Checked:
-    """What was looked at. nodes: all of the tree, in the order of a walk. data: the files that are data, sorted."""
+    """What was looked at. nodes: all of the tree, in the order of a walk. data: the files that are data, sorted.
+
+    needed: the libraries that ELF files want of the root. debug: all of the tree with debug information, if there is
+    one. libraries: the package that each of `needed` came from, as far as that is known.
+    """
 
     findings: list[Finding]
     nodes: list[Node]
     data: list[str]
+    needed: frozenset[str] = frozenset()
+    debug: Sequence[Node] = ()
+    libraries: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -67,6 +85,9 @@ class _Examination:
     private: tuple[bytes, ...]
     # What is data, with all below it; as the paths of nodes.
     data: frozenset[bytes]
+    # What says so, of members of packages too; and what of it was true of nothing yet.
+    patterns: tuple[str, ...] = ()
+    unmatched: set[str] = field(default_factory=set)
     findings: list[Finding] = field(default_factory=list)
     nodes: list[Node] = field(default_factory=list)
     called_data: list[str] = field(default_factory=list)
@@ -81,7 +102,7 @@ class _Examination:
         self.found(shown(path), "unreadable", f"cannot be checked: {error.strerror}")
 
     def is_data(self, path: bytes) -> bool:
-        return any(folder in self.data for folder in _and_above(path))
+        return is_below(path, self.data)
 
 
 def check_tree(
@@ -96,15 +117,16 @@ def check_tree(
     ELF files, also objects and members of archives, must have the toolchain's machine, class, byte order and
     float ABI, its interpreter if any, and no RPATH or RUNPATH into `/build` or `/.xbuild`. What they need
     must be in the tree or among `libraries`, the sonames in the target root. That does not hold for what one of the
-    patterns `data` matches, nor for what is below it. No file, and no link's target, holds one of the texts `private`.
+    patterns `data` matches, nor for what is below it. What a .deb would install is looked at as if it lay in the tree,
+    with the package's name before its path, and so is a wheel at the top, whose tag must be the target's too. No file,
+    and no link's target, holds one of the texts `private`.
     What an archive cannot hold, or a system not open, and what cannot be read is a finding too. Findings are sorted.
     """
     tree = Tree((root,))
     matched = {pattern: tree.matching(pattern) for pattern in data}
     files = frozenset(os.fsencode(path) for found in matched.values() for path in found)
-    examination = _Examination(toolchain, tuple(map(os.fsencode, private)), files)
-    for pattern in (pattern for pattern, found in matched.items() if not found):
-        examination.found(shown(pattern), "data", "the recipe calls it data, but it was not installed")
+    examination = _Examination(toolchain, tuple(map(os.fsencode, private)), files, tuple(data))
+    examination.unmatched.update(pattern for pattern, found in matched.items() if not found)
     for visit in walk(root, examination.unreadable):
         examination.nodes.append(visit.node)
         try:
@@ -114,8 +136,15 @@ def check_tree(
                 examination.found(shown(visit.node.path), "broken", error.reason)
         except OSError as error:
             examination.unreadable(visit.node.path, error)
-    _needed(examination, libraries if callable(libraries) else libraries.__contains__)
-    return Checked(sorted(examination.findings), examination.nodes, sorted(examination.called_data))
+    for pattern in sorted(examination.unmatched):
+        examination.found(shown(pattern), "data", "the recipe calls it data, but it was not installed")
+    needed = _needed(examination, libraries if callable(libraries) else libraries.__contains__)
+    return Checked(sorted(examination.findings), examination.nodes, sorted(examination.called_data), needed)
+
+
+def is_below(path: bytes, places: AbstractSet[bytes]) -> bool:
+    """Whether `path` is one of `places`, or lies below one."""
+    return any(folder in places for folder in _and_above(path))
 
 
 def _and_above(path: bytes) -> Iterator[bytes]:
@@ -134,13 +163,97 @@ def _examine(examination: _Examination, visit: Visit) -> None:
         _private(examination, name, 0, node.target, set())
     elif node.kind == stat.S_IFREG:
         with visit.open() as stream:
-            _file(examination, stream, name, data=examination.is_data(node.path))
+            data = examination.is_data(node.path)
+            _file(examination, stream, name, _pieces(stream.fileno()), data=data)
+            if not data and name.endswith(deb.SUFFIXES):
+                _package(examination, stream, name)
+            # Those further down are somebody's data: of an installer, of tests.
+            if not data and "/" not in name and name.endswith(wheel.SUFFIX):
+                _wheel(examination, stream, name)
     elif node.kind != stat.S_IFDIR:
         examination.found(name, "kind", f"is {kind_of(node.mode)}, which cannot be part of an artifact")
 
 
-def _file(examination: _Examination, stream: IO[bytes], name: str, *, data: bool) -> None:
-    _search(examination, stream.fileno(), name)
+def _package(examination: _Examination, stream: IO[bytes], name: str) -> None:
+    """What a .deb would install, as if it lay in the tree under the package's name."""
+    try:
+        # The open file itself, whatever has its name by now.
+        with deb.opened(Path(f"/proc/self/fd/{stream.fileno()}"), name=name) as package:
+            for member in package.members:
+                _member(examination, package, member, f"{PurePosixPath(name).name}{_IN_PACKAGE}{shown(member.path)}")
+    except deb.DebError as error:
+        examination.found(name, "broken", error.reason)
+
+
+def _member(examination: _Examination, package: deb.Deb, member: deb.Member, label: str) -> None:
+    if member.kind == "link":
+        target = os.fsencode(member.target)
+        examination.links[label] = PurePosixPath(shown(target)).name
+        _private(examination, label, 0, target, set())
+    if member.kind != "file":
+        return
+    data = _called_data(examination, member.path)
+    with package.open(member.path) as contents:
+        try:
+            _file(examination, contents, label, _read(contents), data=data)
+        except ElfError as error:
+            examination.found(label, "broken", error.reason)
+
+
+def _wheel(examination: _Examination, stream: IO[bytes], name: str) -> None:
+    """What a wheel would install, likewise; and whether its tag is true of that."""
+    before = len(examination.elfs)
+    try:
+        tags = wheel.name_of(name)
+        with wheel.opened(Path(f"/proc/self/fd/{stream.fileno()}"), label=name) as opened:
+            for path in opened.paths():
+                label, data = f"{name}{_IN_PACKAGE}{shown(path)}", _called_data(examination, path)
+                contents = io.BytesIO(opened.read(path))
+                try:
+                    _file(examination, contents, label, _read(contents), data=data)
+                except ElfError as error:
+                    examination.found(label, "broken", error.reason)
+    except wheel.WheelError as error:
+        examination.found(name, "broken", error.reason)
+        return
+    machine = examination.toolchain.uname_machine
+    if tags.kind == "pure" and len(examination.elfs) > before:
+        examination.found(name, "tag", "its tag says that it is for any machine, and it holds machine code")
+    for tag in tags.platforms:
+        if wheel.wrong_platform(tag, machine):
+            examination.found(name, "tag", f"its tag {tag} is not for {machine}")
+
+
+def _called_data(examination: _Examination, path: str) -> bool:
+    """Whether a member of a package or wheel is data."""
+    places = [os.fsdecode(place).split("/") for place in _and_above(os.fsencode(path))]
+    matched = [text for text in examination.patterns if any(_fits(place, text.split("/")) for place in places)]
+    examination.unmatched.difference_update(matched)
+    return bool(matched)
+
+
+def _fits(parts: Sequence[str], words: Sequence[str]) -> bool:
+    """Whether a path matches a pattern, as `Tree.matching` has them."""
+    if not words or not parts:
+        return not parts and all(word == "**" for word in words)
+    if words[0] == "**":
+        return _fits(parts, words[1:]) or _fits(parts[1:], words)
+    return fnmatchcase(parts[0], words[0]) and _fits(parts[1:], words[1:])
+
+
+def _read(stream: IO[bytes]) -> Iterator[tuple[int, bytes]]:
+    """As `_pieces`, of what need not be a file of its own."""
+    at = 0
+    while more := stream.read(_CHUNK):
+        yield at, more
+        at += len(more)
+    stream.seek(0)
+
+
+def _file(
+    examination: _Examination, stream: IO[bytes], name: str, pieces: Iterable[tuple[int, bytes]], *, data: bool
+) -> None:
+    _search(examination, pieces, name)
     start = stream.read(len(ARCHIVE_MAGIC))
     if data:
         examination.called_data.append(name)
@@ -161,17 +274,25 @@ def _archive(examination: _Examination, stream: IO[bytes], name: str) -> None:
                 examination.found(label, "broken", error.reason, name)
 
 
-def _search(examination: _Examination, file: int, name: str) -> None:
-    """Look for private texts in an open file, whatever its length: in pieces, and not in holes."""
+def _search(examination: _Examination, pieces: Iterable[tuple[int, bytes]], name: str) -> None:
+    """Look for private texts in the pieces of a file, whatever its length."""
     seen: set[bytes] = set()
     # What a message shows of a text, and a text itself, may begin in one piece and end in the next.
     overlap = max(_SHOWN_BYTES, *map(len, examination.private))
-    for at, end in _extents(file):
-        piece = b""
+    piece, end = b"", 0
+    for at, more in pieces:
+        piece = (piece[-overlap:] if at == end else b"") + more
+        end = at + len(more)
+        _private(examination, name, end - len(piece), piece, seen)
+
+
+def _pieces(file: int) -> Iterator[tuple[int, bytes]]:
+    """What an open file holds, but for holes: each piece with its place."""
+    for start, end in _extents(file):
+        at = start
         while at < end and (more := os.pread(file, min(_CHUNK, end - at), at)):
-            piece = piece[-overlap:] + more
+            yield at, more
             at += len(more)
-            _private(examination, name, at - len(piece), piece, seen)
 
 
 def _extents(file: int) -> Iterator[tuple[int, int]]:
@@ -224,7 +345,8 @@ def _kind(machine: str, elf_class: int, data: str) -> str:
     return f"{machine}, {elf_class} bit, {data}-endian"
 
 
-def _needed(examination: _Examination, in_root: Callable[[str], bool]) -> None:
+def _needed(examination: _Examination, in_root: Callable[[str], bool]) -> frozenset[str]:
+    """Find libraries that are nowhere; give those of the root."""
     wanted = examination.toolchain.elf
     elfs = {path: info for path, info in examination.elfs.items() if info.machine == wanted.machine}
     # The loader goes by file names; by sonames too, since ldconfig makes the links for them.
@@ -233,7 +355,10 @@ def _needed(examination: _Examination, in_root: Callable[[str], bool]) -> None:
     links = [(PurePosixPath(path).name, target) for path, target in examination.links.items()]
     while more := {name for name, target in links if target in own} - own:
         own |= more
+    outside = {library for info in elfs.values() for library in info.needed if library not in own}
+    there = frozenset(library for library in outside if in_root(library))
     for path, info in elfs.items():
         for library in info.needed:
-            if library not in own and not in_root(library):
+            if library in outside - there:
                 examination.found(path, "needed", f"needs {library}, which is neither built nor in the root")
+    return there

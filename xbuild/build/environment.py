@@ -24,6 +24,8 @@ from xbuild.sandbox.view import RootView
 _PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 VARIABLES = f"{BUILD}/run/variables"
 """Where, inside, shell text sets the variables of phases that are not exported."""
+JOBS_PIPE = "/run/xbuild-jobs"
+"""Where, inside, the named pipe is that jobs come from, if a scheduler shares them out."""
 FIXED_VARIABLES: Mapping[str, str] = {
     "PATH": _PATH,
     "HOME": BUILD,
@@ -39,21 +41,32 @@ FIXED_VARIABLES: Mapping[str, str] = {
 ROOT_VARIABLES: Mapping[str, str] = {"USER": "root", "LOGNAME": "root"}
 """What they are in a phase that runs as root."""
 _TREES = ("src", "obj", "dest")
-"""Directories below /build that a phase can write to."""
+"""Directories below /build that a phase of any build can write to."""
+DEBUG = "debug"
+"""The directory below /build for what is taken out of installed files."""
 SCRATCH = ("tmp", "var/tmp", "run")
 """Directories of a root that a build can write to, besides its own."""
 
 
 @dataclass(frozen=True)
 class WorkPlace:
-    """The directory outside that one build works in; it survives a failure, for a shell and for resuming."""
+    """The directory outside that one build works in; it survives a failure, for a shell and for resuming.
+
+    further: names of directories directly below /build, beside those of each build, that phases can write to.
+    """
 
     path: Path
+    further: tuple[str, ...] = ()
 
     @property
     def build(self) -> Path:
         """What is /build inside: src, obj, dest, run."""
         return self.path / "build"
+
+    @property
+    def trees(self) -> tuple[str, ...]:
+        """Names of the directories below /build that phases can write to."""
+        return tuple(dict.fromkeys((*_TREES, *self.further)))
 
     @property
     def source(self) -> Path:
@@ -121,6 +134,11 @@ class WorkPlace:
         return self.path / "owners.json"
 
     @property
+    def stripped(self) -> Path:
+        """How what was installed has been stripped (build/strip.py)."""
+        return self.path / "stripped.json"
+
+    @property
     def cpuinfo(self) -> Path:
         """What /proc/cpuinfo is on the emulated CPU."""
         return self.path / "cpuinfo"
@@ -185,11 +203,11 @@ class WorkPlace:
 
     def complete(self) -> None:
         """As `give_to_builder`, of what is missing: what is there has the owners that phases gave it."""
-        self.give_to_builder(*(name for name in _TREES if not (self.build / name).exists()))
+        self.give_to_builder(*(name for name in self.trees if not (self.build / name).exists()))
 
     def empty_dest(self) -> None:
         """Make the install directory anew, empty."""
-        for noted in (self.taken_modes, self.taken_owners):
+        for noted in (self.taken_modes, self.taken_owners, self.stripped):
             noted.unlink(missing_ok=True)
         script = 'rm -rf -- "$1" && mkdir -- "$1" && chown "$2:$2" -- "$1"'
         run(machine_view(), ["sh", "-euc", script, "sh", self.dest, str(BUILDER)])
@@ -237,7 +255,8 @@ class Root:
 
     registrations: for the private binfmt_misc. dispatcher: a file outside, for where the machine's own entry is to find
     it instead. service: what runs beside each phase without network. network: every phase needs the machine's.
-    machine: what runs commands that have no network; None: a sandbox.
+    machine: what runs commands that have no network; None: a sandbox. jobs: a named pipe, to be seen at JOBS_PIPE.
+    below: of the layers the distribution's, if others lie over them. inside: what lies in the private tree besides.
     """
 
     layers: tuple[Path, ...]
@@ -248,6 +267,9 @@ class Root:
     dispatcher: Path | None = None
     machine: Machine | None = None
     native_layer: Path | None = None
+    jobs: Path | None = None
+    below: tuple[Path, ...] = ()
+    inside: tuple[Bind, ...] = ()
 
 
 def capture(root: Root, place: WorkPlace, job: Job) -> tuple[int, bytes]:
@@ -298,8 +320,7 @@ def sandbox(
     user = 0 if as_root else BUILDER
     noted = step if root.private else None
     view = _view(root, place, over, as_root=as_root)
-    marks = place.marks if root.private and place.given else None
-    record = place.record(noted) if noted else marks
+    record = place.record(noted) if noted else place.marks if root.private and place.given else None
     return Sandbox(
         mounts=replace(view, names=place.names(network=network), record=record).mounts(),
         mount_point=place.path / "root",
@@ -320,14 +341,15 @@ def sandbox(
 def _view(root: Root, place: WorkPlace, over: Sequence[Path], *, as_root: bool) -> RootView:
     # What we write to or give away by its name is not for root inside to rename, or to lay links in the place of.
     own = [Bind(str(place.build), BUILD, readonly=as_root)]
-    own += [Bind(str(place.build / name), f"{BUILD}/{name}") for name in _TREES if as_root]
-    own += _kept(place, over)
-    own += [Bind(str(place.scratch(name)), f"/{name}") for name in SCRATCH]
+    own += [Bind(str(place.build / name), f"{BUILD}/{name}") for name in place.trees if as_root]
+    own += [*_kept(place, over), *(Bind(str(place.scratch(name)), f"/{name}") for name in SCRATCH)]
+    own += [Bind(str(root.jobs), JOBS_PIPE)] if root.jobs else []
     return RootView(
         (*over, *root.layers),
         shown=tuple(own),
         private=root.private,
         layer=root.native_layer,
+        inside=root.inside,
         dispatcher=root.dispatcher,
         cpuinfo=place.cpuinfo if root.private and place.cpuinfo.exists() else None,
         writer=BUILDER,

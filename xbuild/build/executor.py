@@ -72,12 +72,25 @@ def failure_of(error: XbuildError) -> Failure:
 
 
 @dataclass(frozen=True)
+class Answers:
+    """What the compiler cache did with the calls that it got. others: those that it never keeps an answer for."""
+
+    hits: int = 0
+    misses: int = 0
+    others: int = 0
+
+    def __str__(self) -> str:
+        others = f"; {self.others} more calls were none that can be kept" if self.others else ""
+        return f"compiler cache: {self.hits} of {self.hits + self.misses} calls answered{others}"
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What a build gave. key: the artifact's; None if the build failed before that was known.
 
     manifest: the artifact's, with its file's name, sha256 and size, and how long each phase took; {} without artifact.
     parts: what took how long in this run, in order. failure: why there is no artifact. anew: the phases after which it
-    began again from unpack, each with the programs that were emulated from then on.
+    began again from unpack, each with the programs that were emulated from then on. cache: None where there was none.
     """
 
     status: Literal["built", "up-to-date", "failed"]
@@ -86,6 +99,7 @@ class Outcome:
     parts: tuple[tuple[str, float], ...] = ()
     failure: Failure | None = None
     anew: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    cache: Answers | None = None
 
 
 class Executor(Protocol):

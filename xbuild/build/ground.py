@@ -2,47 +2,69 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from xbuild.base.paths import PRIVATE
+from xbuild.build import compilercache
 from xbuild.build.environment import Root, WorkPlace, sandbox
 from xbuild.build.modes.mode import Site
+from xbuild.build.prepared import staged
 from xbuild.build.subject import Subject
 from xbuild.build.taught import heeded
 from xbuild.formats.debian import Tree
 from xbuild.roots import partners
 from xbuild.roots.distribution import Natives
+from xbuild.roots.staging import Artifact, stage
 from xbuild.sandbox.run import capture
 from xbuild.twins import pairing
 
 
 @dataclass(frozen=True)
 class Ground:
-    """All is there. site: the layers, and what the mode adds to. tree: these, to be read. natives: None where the
-    target is this machine itself. pairs: which twins the build has.
+    """All is there. site: the layers, and what the mode adds to. tree: those of the distribution, to be read.
+
+    natives: None where the target is this machine itself. pairs: which twins the build has. replaced: as of
+    `xbuild.roots.staging.Staging`.
     """
 
     site: Site
     tree: Tree
     natives: Natives | None
     pairs: pairing.Pairs
+    replaced: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
 
 
 def lay(subject: Subject) -> Ground:
-    """Make what is missing of roots, layers and twins for `subject`."""
+    """Make what is missing of roots, layers and twins for `subject`.
+
+    Raises NotBuiltError if a recipe that it needs has no artifact.
+    """
+    needs = staged(subject)
     roots, native = subject.roots, subject.toolchain.native
     layers = roots.layers(subject.packages)
     natives = None if native else _natives(subject)
-    site = Site(roots, subject.toolchain, subject.packages, layers, subject.jobs, subject.request.servers)
     tree = roots.tree_of(layers)
-    return Ground(site, tree, natives, _pairs(subject, natives, tree))
+    over = stage(roots, subject.packages, layers, [Artifact(one.name, one.sha256, one.archive) for one in needs])
+    site = Site(
+        roots,
+        subject.toolchain,
+        subject.packages,
+        (*over.layers, *layers),
+        subject.jobs,
+        subject.request.servers,
+        staged=tuple(one.sha256 for one in needs),
+        below=layers,
+    )
+    seen = Tree(site.layers) if needs else None
+    return Ground(site, tree, natives, _pairs(subject, natives, tree, seen), over.replaced)
 
 
 def _natives(subject: Subject) -> Natives:
     return partners.of(subject.roots, subject.packages).natives() if subject.mode.twins else subject.roots.natives()
 
 
-def _pairs(subject: Subject, natives: Natives | None, tree: Tree) -> pairing.Pairs:
+def _pairs(subject: Subject, natives: Natives | None, tree: Tree, seen: Tree | None) -> pairing.Pairs:
     roots, request, twins = subject.roots, subject.request, subject.recipe.twins
     if roots.policy is None or natives is None or not subject.mode.twins:
         return pairing.Pairs((), (), ())
@@ -57,6 +79,7 @@ def _pairs(subject: Subject, natives: Natives | None, tree: Tree) -> pairing.Pai
         without=request.without,
         grouped=request.grouped,
         libc=roots.libc,
+        seen=seen,
     )
     return pairs.without(heeded(subject, tree))
 
@@ -68,15 +91,18 @@ def furnish(subject: Subject, ground: Ground, place: WorkPlace, *, record: bool 
     """
     site, natives = ground.site, ground.natives
     if natives is None:
-        return Root(site.layers, None, ())
-    dispatcher = site.roots.dispatcher(ground.pairs.table, place.dispatcher, record=record)
+        return Root(site.layers, None, (), below=site.below)
+    cache = compilercache.lay(subject, site, natives, ground.tree, ground.pairs, place)
+    table, caching = (cache.entries, cache.caching) if cache else (ground.pairs.table, None)
+    dispatcher = site.roots.dispatcher(table, place.dispatcher, record=record, caching=caching)
     registrations, shown = site.roots.hook(dispatcher)
     machine = subject.mode.machine(site)
-    layer = natives.layer
-    root = Root(
-        site.layers, natives.private, registrations, dispatcher=shown, machine=machine, native_layer=layer
-    )
+    root = Root(site.layers, natives.private, registrations, dispatcher=shown, machine=machine, below=site.below)
+    root = replace(root, native_layer=natives.layer, inside=cache.shown if cache else ())
     root = subject.mode.equip(root, place, site)
+    if root.service is None:
+        # A service is a program of this machine's, in the same namespace.
+        root = replace(root, registrations=(*root.registrations, *site.roots.refusals()))
     if ground.pairs.entries and not place.cpuinfo.exists():
         _ask_cpuinfo(root, place)
     return root

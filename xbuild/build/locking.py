@@ -31,7 +31,7 @@ def lock(request: Request, targets: Sequence[str], *, update: bool, store: Store
     for name in targets or list(locked) or [request.target]:
         subject = read(replace(request, target=name, locked=False), first.store)
         with first.store.in_use():
-            locked[name] = _target(subject, update=update)
+            locked[name] = locked_target(subject, update=update)
         count = sum(len(root.packages) for root in locked[name].roots.values())
         log.info(f"{first.recipe.name} for {name}: {count} packages")
     return write_lock(recipe, Lock(schema_version=SCHEMA, targets=locked))
@@ -47,7 +47,8 @@ def questions(subject: Subject) -> list[Question]:
     return [*map(roots.native_question, names), roots.base_question(), *layer]
 
 
-def _target(subject: Subject, *, update: bool) -> LockedTarget:
+def locked_target(subject: Subject, *, update: bool = False) -> LockedTarget:
+    """All packages that `subject` is built with. update: resolved now. Raises as `lock`."""
     if subject.imported is not None:
         raise UsageError("an imported root is fixed by its own digest, and has no lock", hint="leave --root away")
     resolver, roots = subject.roots.resolver, dict[str, LockedRoot]()
@@ -57,5 +58,7 @@ def _target(subject: Subject, *, update: bool) -> LockedTarget:
     for question in asked:
         below = resolver.packages(question.base) if question.base else {}
         held = {name: text for name, text in resolver.packages(question).items() if below.get(name) != text}
-        roots[question.what] = LockedRoot(wanted=question.packages, packages=held)
-    return LockedTarget(suite=subject.toolchain.distribution.suite, snapshot=subject.request.snapshot, roots=roots)
+        roots[question.what] = LockedRoot(
+            wanted=question.packages, profiles=question.profiles, packages=held
+        )
+    return LockedTarget(suite=subject.toolchain.distribution.suite, snapshot=subject.snapshot, roots=roots)

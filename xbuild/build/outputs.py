@@ -9,8 +9,8 @@ import shutil
 import stat
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,12 @@ from xbuild import __name__ as tool
 from xbuild.base.digest import file_sha256, json_contents, write_sums
 from xbuild.base.errors import CheckError
 from xbuild.base.walk import kind_of, open_file, shown
-from xbuild.build.artifact import pack
+from xbuild.build.artifact import ARCHIVE, DEBUG_ARCHIVE, pack
 from xbuild.build.check import FOREIGN, Checked, Finding, check_tree
 from xbuild.build.environment import Job, Root, WorkPlace, capture
 from xbuild.build.late import require_nothing_late
 from xbuild.build.stepfiles import accounted, recorded
+from xbuild.build.strip import Stripped
 from xbuild.formats import record
 from xbuild.formats.debian import Tree
 from xbuild.formats.elf import ARCHIVE_MAGIC, ElfError, read_elf
@@ -139,14 +140,24 @@ def make_readable(tree: Path) -> None:
 
 
 def verify(
-    recipe: Recipe, toolchain: Toolchain, place: WorkPlace, root: Root, env: Mapping[str, str]
+    recipe: Recipe,
+    toolchain: Toolchain,
+    place: WorkPlace,
+    root: Root,
+    env: Mapping[str, str],
+    debug: Path | None = None,
 ) -> Checked:
     """Check everything that was installed; give what may be packed. Raises CheckError with all that is wrong.
 
-    Raises LateError if a twin that a promised program has started could not go on.
+    debug: the directory with debug information, if there is one. Raises LateError if a twin that a promised program
+    has started could not go on.
     """
-    tree = Tree(root.layers)
-    checked = check_tree(place.dest, toolchain, _library_finder(tree, toolchain), data=recipe.data)
+    tree, below = Tree(root.layers), Tree(root.below or root.layers)
+    checked = check_tree(place.dest, toolchain, _finds(tree, toolchain), data=recipe.data)
+    if debug is not None:
+        apart = check_tree(debug, toolchain, lambda _: True)
+        checked = replace(checked, findings=[*checked.findings, *apart.findings], debug=apart.nodes)
+    checked = replace(checked, libraries=_packages_of(checked.needed, tree, below, toolchain))
     faults = [str(finding) for finding in checked.findings]
     faults += broken_promises(recipe, toolchain, place, root, env, place.dest)
     if faults:
@@ -161,7 +172,7 @@ def verify(
 
 def _data_hint(findings: Sequence[Finding]) -> str | None:
     """How a recipe says that files are no programs for the target, where that may be what is wrong."""
-    files = dict.fromkeys(finding.file or finding.path for finding in findings if finding.rule in FOREIGN)
+    files = dict.fromkeys(finding.installed for finding in findings if finding.rule in FOREIGN)
     if not files:
         return None
     named = ", ".join([*list(files)[:3], *(["..."] if len(files) > 3 else [])])
@@ -181,9 +192,32 @@ def broken_promises(
     return faults
 
 
-def _library_finder(tree: Tree, toolchain: Toolchain) -> Callable[[str], bool]:
-    folders = (toolchain.library_directory, "/usr/lib", "/lib")
-    return lambda soname: any(tree.real_path(f"{folder}/{soname}") for folder in folders)
+def _configured(tree: Tree) -> list[str]:
+    """The directories that ld.so.cache is made of, beside those that ld.so knows (ldconfig(8))."""
+    texts = [tree.text(f"/{path}") or "" for path in tree.matching("etc/ld.so.conf.d/*.conf")]
+    return [line.strip() for text in texts for line in text.splitlines() if line.startswith("/")]
+
+
+def _library_finder(tree: Tree, toolchain: Toolchain) -> Callable[[str], str | None]:
+    """What gives the path, without links, of a library of the root."""
+    folders = (toolchain.library_directory, "/usr/lib", "/lib", *_configured(tree))
+    return lambda soname: next(filter(None, (tree.real_path(f"{folder}/{soname}") for folder in folders)), None)
+
+
+def _finds(tree: Tree, toolchain: Toolchain) -> Callable[[str], bool]:
+    find = _library_finder(tree, toolchain)
+    return lambda soname: find(soname) is not None
+
+
+def _packages_of(sonames: Iterable[str], tree: Tree, below: Tree, toolchain: Toolchain) -> dict[str, str]:
+    """The package that each library of the root is of; none where it has no such database.
+
+    below: of `tree` what is the distribution's; a library of another recipe is of no package.
+    """
+    find = _library_finder(tree, toolchain)
+    places = {soname: place for soname in sorted(sonames) if (place := find(soname)) is not None}
+    own = {soname: place for soname, place in places.items() if tree.find(place) == below.find(place)}
+    return {soname: below.owners[place] for soname, place in own.items() if place in below.owners}
 
 
 def _output_faults(
@@ -276,24 +310,40 @@ def finish(
     twins: Sequence[Twin],
     usage: Usage,
     taken: Taken | None = None,
+    stripped: Stripped | None = None,
 ) -> None:
     """Pack the install directory into `destination`/`name`.tar.zst, and write `name`.manifest.json beside it.
 
     checked: what `verify` has given; nothing else is packed. facts: what the caller knows of the build (mode, phases,
-    inputs); they go into the manifest as they are. taken: what `take_over` gave. The sums of all that `destination`
-    holds are written last.
+    inputs); they go into the manifest as they are. taken: what `take_over` gave. stripped: what `strip` gave; debug
+    information comes into an archive of its own. The sums of all that `destination` holds are written last.
     """
-    archive = destination / f"{name}.tar.zst"
+    archive = destination / f"{name}{ARCHIVE}"
     found = taken or Taken({})
     pack(place.dest, archive, epoch, found.modes, checked.nodes, found.owners)
     manifest = {
         **_manifest(recipe, toolchain, archive, twins, usage),
+        **(_debug(stripped, destination / f"{name}{DEBUG_ARCHIVE}", epoch, checked) if stripped else {}),
         "source-date-epoch": epoch,
         **({"data": checked.data} if checked.data else {}),
+        "libraries": dict(checked.libraries),
         **facts,
     }
     (destination / f"{name}.manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
     write_sums(destination)
+
+
+def _debug(stripped: Stripped, archive: Path, epoch: int, checked: Checked) -> dict[str, Any]:
+    """What the manifest tells of debug information, which is packed."""
+    told: dict[str, Any] = {"strip": stripped.strip, "stripped": stripped.files}
+    if stripped.debug is not None:
+        pack(stripped.debug, archive, epoch, checked=checked.debug)
+        told["debug"] = _described(archive)
+    return told | ({"not-stripped": list(stripped.kept)} if stripped.kept else {})
+
+
+def _described(archive: Path) -> dict[str, Any]:
+    return {"file": archive.name, "bytes": archive.stat().st_size, "sha256": file_sha256(archive)}
 
 
 def _manifest(
@@ -307,7 +357,8 @@ def _manifest(
         "license": recipe.license,
         "target": toolchain.name,
         "triplet": toolchain.triplet,
-        "artifact": {"file": archive.name, "bytes": archive.stat().st_size, "sha256": file_sha256(archive)},
+        "suite": toolchain.distribution.suite,
+        "artifact": _described(archive),
         "sources": [source.model_dump(mode="json", by_alias=True, exclude_defaults=True) for source in recipe.sources],
         "twins": [
             {"path": twin.target_path, "architecture": twin.architecture, "package": twin.package,

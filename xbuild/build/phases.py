@@ -7,7 +7,8 @@ import re
 import shutil
 import stat
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from xbuild.build.stepfiles import StepFiles
 from xbuild.model.recipe import Recipe
 from xbuild.store.local import writing_below
 
+INSTALL = "install"
+"""The phase that begins with an empty install directory."""
 _TAIL = 20
 _MOST = 200_000
 _LONGEST = 1000
@@ -33,8 +36,21 @@ _HINTS: tuple[tuple[str, str], ...] = (
         "header {0} is missing: put the package that has it into depends.packages",
     ),
     (r"(?:/bin/ld|ld): cannot find -l([^\s:]+)", "library {0} is missing: put its -dev package into depends.packages"),
+    (
+        r"No rule to make target '(install)'",
+        "the Makefile does not say what to {0}: write a recipe with build.install (`invoke init` begins one)",
+    ),
     (r"(?<!\S)(\S+): (?:command )?not found", "program {0} is missing: put its package into depends.packages"),
-    (r"(?:Could not resolve|Temporary failure in name resolution)", "a phase has no network; only `build.fetch` has"),
+    # make's own word, of a line that it runs without a shell.
+    (r"^make(?:\[\d+\])?: (\S+): No such file", "program {0} is missing: put its package into depends.packages"),
+    (
+        r"virtual memory exhausted|[Cc]annot allocate memory|std::bad_alloc|Killed signal terminated program",
+        "there is not enough memory: build with --jobs 1, or end other programs",
+    ),
+    (
+        r"Could not resolve|Temporary failure in name resolution|Network is unreachable",
+        "a phase has no network; only `build.fetch` has",
+    ),
     (r"wrong ELF class|cannot execute binary file", "try the same with --mode emulated; if that works, report it"),
 )
 
@@ -77,6 +93,16 @@ class Progress:
         self.records = self.records[:number]
         self.save()
 
+    @contextmanager
+    def going_back_to(self, step: str) -> Iterator[None]:
+        """In the block what `step` has made is changed: who is stopped there, or fails, has `step` done once more."""
+        records, names = self.records, [record.name for record in self.records]
+        self.records = records[: names.index(step)] if step in names else []
+        self.save()
+        yield
+        self.records = records
+        self.save()
+
     def add(self, step: Step, status: str, seconds: float) -> None:
         """Note the end of a step."""
         self.records.append(StepRecord(step.name, step.key, status, round(seconds, 3)))
@@ -117,15 +143,18 @@ def hint_for(lines: Sequence[str]) -> str | None:
 
 
 def run_phase(
-    recipe: Recipe, step: Step, files: StepFiles, place: WorkPlace, root: Root, env: Mapping[str, str], title: str
-) -> float:
-    """Run one phase; give the seconds it took. Raises PhaseError, without the commands that help, if it fails.
+    recipe: Recipe, step: Step, files: StepFiles, place: WorkPlace, root: Root, env: Mapping[str, str], title: str,
+    *, expected: float | None = None,
+) -> float:  # fmt: skip
+    """Run one phase; give the seconds it took, as it did `expected` another time.
+
+    Raises PhaseError, without the commands that help, if it fails.
     """
     assert step.phase is not None
     place.script(files).write_text(step.phase.script)
     file = place.log(files)
     file.write_bytes(b"")
-    if step.name == "install":
+    if step.name == INSTALL:
         place.empty_dest()
     network = step.phase.network or root.network
     deadline = _deadline(recipe, step)
@@ -139,21 +168,26 @@ def run_phase(
     command = ["sh", "-euc", f'. {VARIABLES}; . "$0"', f"{BUILD}/run/{files.script}"]
     if deadline is not None:
         command = ["timeout", "--kill-after=10", str(deadline), *command]
-    cwd, root_runs = directory_of(recipe, step), step.phase.root
+    cwd, root_runs = directory_of(recipe, step.name), step.phase.root
     job = Job(tuple(command), env, cwd, network=network, changes=True, step=files, root=root_runs)
     for line in describe(root, place, job):
         log.detail(line)
-    with log.step(step.name):
+    with log.step(step.name, file, expected):
         returncode = run_logged(root, place, job, file, idle_limit=limit, on_idle=on_idle)
     seconds = time.monotonic() - started
     if returncode == 0:
         return seconds
-    ending = f"ended after {log.human_time(limit)} without output and CPU use"
-    if deadline is not None and returncode in (124, 137) and seconds >= deadline:
-        ending = f"ended after its time limit of {log.human_time(deadline)}"
-    elif returncode is not None:
-        ending = process.describe_exit(returncode)
+    ending = _ending(returncode, seconds, limit, deadline)
     raise _failure(f"{title}: phase {step.name!r} failed after {log.human_time(seconds)} ({ending})", file)
+
+
+def _ending(returncode: int | None, seconds: float, limit: float, deadline: int | None) -> str:
+    """How it ended that took `seconds`, in words. limit, deadline: seconds without a sign of life, and in all."""
+    if returncode is None:
+        return f"ended after {log.human_time(limit)} without output and CPU use"
+    if deadline is not None and returncode in (124, 137) and seconds >= deadline:
+        return f"ended after its time limit of {log.human_time(deadline)}"
+    return process.describe_exit(returncode)
 
 
 def _failure(message: str, file: Path) -> PhaseError:
@@ -182,7 +216,7 @@ def unpack(
     epoch = newest(place.source)
     if epoch > time.time():
         log.warn(f"the newest source file is dated {time.strftime('%Y-%m-%d', time.gmtime(epoch))}, in the future")
-    place.give_to_builder("src", "obj", "dest")
+    place.give_to_builder(*place.trees)
     if patches:
         # Patches of two directories can have one name.
         names = [f"patch-{number}-{patch.name}" for number, patch in enumerate(patches)]
@@ -224,6 +258,15 @@ def keep_copy(source: Path, destination: Path) -> Path:
 
     Raises MachineError if it cannot be written.
     """
+    return _kept(destination, lambda beside: shutil.copyfile(source, beside))
+
+
+def keep_text(text: str, destination: Path) -> Path:
+    """As `keep_copy`, of a file with this text."""
+    return _kept(destination, lambda beside: beside.write_text(text))
+
+
+def _kept(destination: Path, write: Callable[[Path], object]) -> Path:
     folder = destination.parent
     if folder.exists() and not folder.is_dir():
         raise MachineError(f"cannot make {destination}: {folder} is no directory", hint="rename or remove it")
@@ -232,7 +275,7 @@ def keep_copy(source: Path, destination: Path) -> Path:
             folder.mkdir(parents=True)
             folder.chmod(0o777 & ~callers_umask())
         beside = destination.with_name(f".{destination.name}.new")
-        shutil.copyfile(source, beside)
+        write(beside)
         beside.chmod(0o666 & ~callers_umask())
         beside.replace(destination)
     return destination

@@ -14,6 +14,7 @@ from xbuild.build.environment import build_directory, phase_variables, variables
 from xbuild.model.phases import IN_SOURCE, UNPACK, Phase
 from xbuild.model.recipe import Recipe
 from xbuild.model.toolchain import Toolchain
+from xbuild.sources import name_of
 
 _OF_ROOT = ("as-root", "keep-owners")
 """Fields of `build` that say nothing where no phase is root's."""
@@ -55,10 +56,10 @@ class Facts:
 
 @dataclass(frozen=True)
 class Action:
-    """One thing to do, or not to do, and the reason."""
+    """One thing to do, or not to do, and the reason. `after`: that shows when others have been built."""
 
     name: str
-    verdict: Literal["run", "skip", "resume"]
+    verdict: Literal["run", "skip", "resume", "after"]
     reason: str
 
 
@@ -78,13 +79,8 @@ def artifact_value(
     decide about packed bytes, under `layout` (of sources) and `packing`, sha256 by path. Jobs and paths outside are no
     inputs.
     """
-    unimportant = {"summary", "homepage", "idle_limit", "root"} | (set() if recipe.data else {"data"})
-    described = recipe.model_dump(mode="json", by_alias=True, exclude=unimportant)
-    if not recipe.build.as_root:
-        # As it is in the keys of artifacts that are older than these fields.
-        described["build"] = {name: value for name, value in described["build"].items() if name not in _OF_ROOT}
     return {
-        "recipe": described,
+        "recipe": _deciding(recipe),
         "patches": dict(patches),
         "phases": {phase.name: phase.script for phase in phases},
         "environment": variables(recipe, epoch=0),
@@ -96,6 +92,27 @@ def artifact_value(
     }
 
 
+def _deciding(recipe: Recipe) -> dict[str, Any]:
+    """What of a recipe decides about the bytes that are built. New fields are there only where they say something."""
+    unimportant = {"summary", "homepage", "idle_limit", "root", "artifact"} | (set() if recipe.data else {"data"})
+    described = recipe.model_dump(mode="json", by_alias=True, exclude=unimportant)
+    for source in described["sources"]:
+        # The same files at another place give the same.
+        source["path"] = None if source["path"] is None else "."
+        # As it is in the keys of artifacts that are older than these fields.
+        if source["unpack"]:
+            del source["unpack"]
+    described["depends"] |= {"recipes": []}  # what came of these stands in `contents`
+    # The form that a copy has decides about no byte of what was built.
+    if recipe.artifact.strip:
+        described["strip"] = recipe.artifact.strip
+    if not recipe.depends.profiles:
+        del described["depends"]["profiles"]
+    new = {"incremental": not recipe.build.incremental, **dict.fromkeys(_OF_ROOT, not recipe.build.as_root)}
+    described["build"] = {name: value for name, value in described["build"].items() if not new.get(name)}
+    return described
+
+
 def steps(recipe: Recipe, phases: Sequence[Phase], value: Mapping[str, Any]) -> list[Step]:
     """The steps of a build with chained keys: a step's key tells all that it and those before it depend on.
 
@@ -103,7 +120,9 @@ def steps(recipe: Recipe, phases: Sequence[Phase], value: Mapping[str, Any]) -> 
     """
     shared = {name: value[name] for name in ("environment", "variables", "target", "mode", "contents")}
     sources = [
-        source.model_dump(mode="json", include={"sha256", "into", "strip"}) for source in recipe.sources
+        source.model_dump(mode="json", include={"sha256", "into", "strip"})
+        | ({} if source.unpack else {"laid-as": name_of(source)})
+        for source in recipe.sources
     ]
     laid_out = {"sources": sources, "patches": value["patches"], "layout": value["makers"]["layout"]}
     key = key_of({"step": UNPACK, "shared": shared, **laid_out})
@@ -169,6 +188,24 @@ def plan(wanted: Sequence[Step], facts: Facts, *, start: str | None = None) -> l
     return [*actions, Action("check outputs", "run", "every ELF file and every output"), Action("pack", "run", "")]
 
 
+def waiting(wanted: Sequence[str], facts: Facts, recipes: Mapping[str, Sequence[str]]) -> list[Action]:
+    """The plan of a build whose key is not known yet. wanted: the names of its steps. facts: of roots and the like.
+
+    recipes: those that it waits for, in order, each with those that its own key waits for.
+    """
+    things = [
+        Action(name, "skip" if there else "run", "in the store" if there else "not in the store")
+        for name, there in (*facts.things.items(), *facts.sources.items())
+    ]
+    built = [
+        Action(f"recipe {name}", "after" if before else "run",
+               f"known after {', '.join(before)}" if before else "not built as it would be now")
+        for name, before in recipes.items()
+    ]  # fmt: skip
+    reason = f"known after {', '.join(recipes)}"
+    return [*things, *built, *(Action(name, "after", reason) for name in (*wanted, "check outputs", "pack"))]
+
+
 def work_name(recipe: Recipe, toolchain: Toolchain, mode: str, root: str = "") -> str:
     """The name of the work place below the store's `work`, and of its lock. root: of an imported one."""
     return "-".join(
@@ -176,6 +213,6 @@ def work_name(recipe: Recipe, toolchain: Toolchain, mode: str, root: str = "") -
     )
 
 
-def directory_of(recipe: Recipe, step: Step) -> str:
-    """Where, inside, the step's script runs."""
-    return f"{BUILD}/src" if step.name in IN_SOURCE else build_directory(recipe)
+def directory_of(recipe: Recipe, step: str) -> str:
+    """Where, inside, the script of the step of this name runs."""
+    return f"{BUILD}/src" if step in (UNPACK, *IN_SOURCE) else build_directory(recipe)

@@ -10,13 +10,15 @@ from xbuild.base import log
 from xbuild.base.digest import read_json
 from xbuild.base.errors import CheckError, LateError, PhaseError, UsageError
 from xbuild.build import outputs, phases
+from xbuild.build.artifact import ARCHIVE
+from xbuild.build.build import provide
 from xbuild.build.ground import lay
 from xbuild.build.late import require_nothing_late
 from xbuild.build.modes.system.mode import machine
 from xbuild.build.plan import Step
 from xbuild.build.prepared import Prepared, prepared
 from xbuild.build.shell import unpacked
-from xbuild.build.standing import artifact
+from xbuild.build.standing import artifact, built, not_built
 from xbuild.build.stepfiles import StepFiles
 from xbuild.build.subject import Subject
 from xbuild.build.taught import remember
@@ -69,14 +71,22 @@ class Checked:
         return CheckError(f"{self.title}: checks failed{where}", details=self.faults[:60])
 
 
+def require_possible(subject: Subject, *, system: bool) -> None:
+    """Raise UsageError if there is nothing to check yet, or no machine to emulate. system: as of `recheck`."""
+    if system and subject.toolchain.native:
+        raise UsageError(f"{subject.toolchain.name} is this machine itself: there is none to emulate")
+    if not built(subject):
+        raise not_built(subject)
+
+
 def recheck(subject: Subject, *, system: bool) -> Checked:
     """Run the check phase and the promised outputs of the artifact of `subject` that is in the store.
 
     system: in an emulated machine, whatever the mode. The check phase needs the build tree, which is built anew if it
-    was not kept; the machine works on a copy of it. Raises UsageError if there is no artifact, or no machine.
+    was not kept; the machine works on a copy of it. Raises as `require_possible`.
     """
-    if system and subject.toolchain.native:
-        raise UsageError(f"{subject.toolchain.name} is this machine itself: there is none to emulate")
+    require_possible(subject, system=system)
+    provide(subject)
     store, place = subject.store, subject.place
     with (
         store.in_use(),
@@ -84,10 +94,10 @@ def recheck(subject: Subject, *, system: bool) -> Checked:
         writing_below(store.root),
     ):
         build = prepared(subject)
+        subject = build.subject
         entry = artifact(build)
         if entry is None:
-            hint = f"invoke build {subject.command_line()}"
-            raise UsageError(f"there is no artifact of {subject.title}", hint=hint)
+            raise not_built(subject)
         there = place.path.exists()
         checked = _recheck(Work(subject, lay(subject)), build, entry, system=system)
         if not there and not checked.faults:
@@ -101,16 +111,18 @@ def _recheck(work: Work, build: Prepared, entry: Path, *, system: bool) -> Check
     subject, steps = build.subject, build.steps
     epoch = read_json(entry / f"{subject.file_name}.manifest.json")["source-date-epoch"]
     number = next((number for number, step in enumerate(steps) if step.name == "check"), None)
-    while True:
+
+    def check() -> Checked:
         if number is not None:
             _make_tree(work, build, number)
-        try:
-            return _checked(work, None if number is None else steps[number], entry, epoch, system=system)
-        except LateError as error:
-            work.do_without(error)
-            remember(subject, work.ground.tree, error)
-            log.warn(f"{error.message}; the check begins again, with that emulated")
-            subject.store.discard(subject.place.path)
+        return _checked(work, None if number is None else steps[number], entry, epoch, system=system)
+
+    def again(error: LateError) -> None:
+        remember(subject, work.ground.tree, error)
+        log.warn(f"{error.message}; the check begins again, with that emulated")
+        subject.store.discard(subject.place.path)
+
+    return work.with_fewer(check, again)
 
 
 def _checked(work: Work, step: Step | None, entry: Path, epoch: int, *, system: bool) -> Checked:
@@ -138,7 +150,7 @@ def _checked(work: Work, step: Step | None, entry: Path, epoch: int, *, system: 
         faults += outputs.broken_promises(subject.recipe, subject.toolchain, place, root, env, installed)
     phase = None if step is None else not failed
     file = place.log(files) if failed else None
-    made = entry / f"{subject.file_name}.tar.zst"
+    made = entry / f"{subject.file_name}{ARCHIVE}"
     return Checked(subject.title, where, made, len(subject.recipe.outputs), phase, seconds, tuple(faults), file)
 
 

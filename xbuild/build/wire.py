@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
-from pydantic_core import to_json
 
 from xbuild.base.errors import UsageError
 
@@ -20,7 +20,7 @@ def as_json(value: Any) -> Any:
 def from_json(kind: type[T], value: Any) -> T:
     """What `as_json` was given. Raises UsageError if `value` is not one of `kind`, with all that is wrong."""
     try:
-        return TypeAdapter(kind).validate_json(to_json(value), strict=True)
+        return TypeAdapter(kind).validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
         details = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
         message, hint = f"this is no {kind.__name__.lower()} of a build", "was it written by another xbuild?"

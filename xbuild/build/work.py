@@ -8,23 +8,35 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 from xbuild.base import log
 from xbuild.base.digest import key_of
 from xbuild.base.errors import LateError, PhaseError, called
-from xbuild.build import phases
+from xbuild.build import compilercache, phases
 from xbuild.build.environment import Root
 from xbuild.build.executor import Event, Tell, unheard
 from xbuild.build.ground import Ground, furnish
+from xbuild.build.jobs import granted
+from xbuild.build.kept import Change, Kept, begins_anew
 from xbuild.build.late import require_nothing_late
 from xbuild.build.plan import Step
+from xbuild.build.standing import took
 from xbuild.build.stepfiles import StepFiles, recorded
 from xbuild.build.subject import Subject
 from xbuild.build.taught import remember
+from xbuild.model.load import load_presets
+from xbuild.model.phases import CONFIGURE, STEPS, UNPACK
+from xbuild.model.preset import Incremental
 from xbuild.roots import imported as imported_roots
 from xbuild.roots import mirror
 from xbuild.sources import FetchContext, fetch, lay_out
 from xbuild.twins.pairing import Refusal
+
+T = TypeVar("T")
+
+_BEFORE = STEPS[: STEPS.index(CONFIGURE) + 1]
+"""The steps that a tree that stays need not have done again."""
 
 
 class Timed:
@@ -67,19 +79,27 @@ def in_use(subject: Subject) -> Iterator[None]:
 
 
 def fetched(subject: Subject) -> list[Path]:
-    """The recipe's sources, fetched if they are not there."""
+    """The recipe's sources, fetched if they are not there; what is of the project as it is now, if nobody has looked.
+
+    Raises ChangingError if that is not as it was when somebody did.
+    """
+    subject = subject.settled()
 
     def mirrors() -> tuple[str, ...]:
         base = subject.store.get("roots", key_of(subject.roots.base_value()))
-        addresses = [subject.roots.mirror(), *(mirror.of_root(base / "root") if base else [])]
+        snapshot = subject.roots.resolver.archive.snapshot
+        addresses = [snapshot, subject.roots.mirror(), *(mirror.of_root(base / "root") if base else [])]
         return tuple(dict.fromkeys(address for address in addresses if address))
 
-    context = FetchContext(subject.store, cache(mirrors), subject.project)
+    context = FetchContext(subject.store, cache(mirrors), subject.base)
     return [fetch(source, context) for source in subject.recipe.sources]
 
 
 class Work:
-    """A build on its ground. on_step: told the number and the step after each that is done; nothing runs then."""
+    """A build on its ground. on_step: told the number and the step after each that is done; nothing runs then.
+
+    base: as in `Prepared`; None: step 0 always makes the work place anew.
+    """
 
     def __init__(
         self,
@@ -87,11 +107,15 @@ class Work:
         ground: Ground,
         timed: Timed | None = None,
         on_step: Callable[[int, Step], None] | None = None,
+        base: str | None = None,
     ) -> None:
         self.subject = subject
+        self._kept = Kept(subject.place, base) if base and not subject.mode.whole else None
+        self._change: Change | None = None
         self.ground = ground
         self.timed = timed or Timed()
         self._on_step = on_step
+        self._expected = took(subject)
 
     def root(self) -> Root:
         """What is `/` in the work place, which is there."""
@@ -104,12 +128,13 @@ class Work:
         """
         subject = self.subject
         archives: list[Path] = []
-        if first == 0:
+        self._change = self.kept_change() if first == 0 else None
+        if first == 0 and self._change is None:
             with self.timed.part("sources"):
                 archives = fetched(subject)
             subject.store.discard(subject.place.path)
         subject.place.make()
-        subject.place.set_variables(subject.assignments)
+        compilercache.begin(subject.place)
         progress = phases.Progress(subject.place)
         progress.start_at(first)
         tell_refused(subject, self.ground)
@@ -119,24 +144,54 @@ class Work:
                 self._on_step(number, wanted[number])
         return progress
 
+    def kept_change(self) -> Change | None:
+        """What changed in the project since the tree that stays was brought up to date.
+
+        None: there is no such tree, or it is of no use.
+        """
+        kept, local = self._kept, (self.subject.settled().local or (None,))[0]
+        if kept is None or local is None or not kept.there or self.subject.request.here.start == UNPACK:
+            return None
+        change = kept.change(local)
+        return None if begins_anew(self._incremental, change) else change
+
+    @property
+    def _incremental(self) -> Incremental:
+        return load_presets()[self.subject.recipe.build.preset].incremental
+
     def run_through(self, wanted: Sequence[Step], first: int, stop: int) -> phases.Progress:
         """As `run_steps`; all of it anew, with fewer twins each time, where some could neither go on nor begin again.
 
         Raises LateError if the steps before `first` were not done here, but are the user's to keep (--from).
         """
-        while True:
-            try:
-                # xbuild may have been killed before it looked.
-                for files in recorded(self.subject.place.records) if first else ():
-                    self._require_nothing_late(files.step, files, phases.Progress(self.subject.place))
-                return self.run_steps(wanted, first, stop)
-            except LateError as error:
-                late = error
-            self._begin_anew(late, ours=not first or self.subject.request.here.start is None)
+
+        def run() -> phases.Progress:
+            # xbuild may have been killed before it looked.
+            for files in recorded(self.subject.place.records) if first else ():
+                self._require_nothing_late(files.step, files, phases.Progress(self.subject.place))
+            return self.run_steps(wanted, first, stop)
+
+        def again(error: LateError) -> None:
+            nonlocal first
+            self._begin_anew(error, ours=not first or self.subject.request.here.start is None)
             first = 0
 
+        return self.with_fewer(run, again)
+
+    def with_fewer(self, attempt: Callable[[], T], again: Callable[[LateError], None] = lambda _: None) -> T:
+        """What `attempt` gives, which is made once more, without them, each time that twins could not go on.
+
+        again: is told before. Raises as `do_without`.
+        """
+        while True:
+            try:
+                return attempt()
+            except LateError as error:
+                late = error
+            self.do_without(late)
+            again(late)
+
     def _begin_anew(self, error: LateError, *, ours: bool) -> None:
-        self.do_without(error)
         remember(self.subject, self.ground.tree, error)
         if not ours:
             hint = f"invoke build {self.subject.command_line()}    (from the beginning, with that emulated)"
@@ -155,11 +210,22 @@ class Work:
         if step.phase is None:
             self._unpack(step, progress, archives)
             return
+        if self._kept is not None and self._change is not None and step.name in self._kept.ready:
+            progress.add(step, "done", 0.0)
+            return
         subject, files, started = self.subject, StepFiles(number, step.name), time.monotonic()
         env, root = subject.variables(progress.epoch), self.root()
+        kept = self._kept if step.name in _BEFORE else None
+        if kept is not None:
+            kept.begun(step)
         try:
-            with self.timed.part(step.name, files.log):
-                seconds = phases.run_phase(subject.recipe, step, files, subject.place, root, env, subject.title)
+            with self.timed.part(step.name, files.log), granted(subject, step, self.ground.tree, env) as may:
+                subject.place.set_variables(may.text)
+                root, all_env = replace(root, jobs=may.pipe), {**env, **may.env}
+                seconds = phases.run_phase(
+                    subject.recipe, step, files, subject.place, root, all_env, subject.title,
+                    expected=self._expected.get(step.name),
+                )  # fmt: skip
         except PhaseError as error:
             progress.add(step, "failed", time.monotonic() - started)
             self._require_nothing_late(step.name, files, progress)
@@ -167,6 +233,8 @@ class Work:
         # A script may have taken it for the answer to a question: its exit code says nothing.
         self._require_nothing_late(step.name, files, progress)
         progress.add(step, "done", seconds)
+        if kept is not None:
+            kept.done(step)
 
     def _require_nothing_late(self, step: str, files: StepFiles, progress: phases.Progress) -> None:
         try:
@@ -175,10 +243,18 @@ class Work:
         except LateError:
             # Nobody is to go on from what there is now.
             progress.start_at(0)
+            if self._kept is not None:
+                self._kept.forget()
             raise
 
     def _unpack(self, step: Step, progress: phases.Progress, archives: Sequence[Path]) -> None:
         subject, started = self.subject, time.monotonic()
+        local = (subject.settled().local or (None,))[0]
+        if self._kept is not None and local is not None and self._change is not None:
+            with self.timed.part("update"), log.step(f"update: {self._change}"):
+                self._kept.bring(local, self._change, self._incremental, self.root(), subject.variables(0))
+            progress.add(step, "done", time.monotonic() - started)
+            return
 
         def fill(place: Path) -> None:
             for source, archive in zip(subject.recipe.sources, archives, strict=True):
@@ -188,10 +264,14 @@ class Work:
         with self.timed.part("unpack"), log.step("unpack"):
             progress.epoch = phases.unpack(subject.place, fill, patches, self.root(), subject.variables(0))
         progress.add(step, "done", time.monotonic() - started)
+        if self._kept is not None and local is not None:
+            self._kept.note(local.records, ())
 
     def _ways_out(self, *, as_root: bool) -> list[str]:
         words = self.subject.command_line()
-        shell = f"{words} --as-root" if as_root else words
+        # A shell has nothing to strip.
+        shell = replace(self.subject, request=replace(self.subject.request, strip=None)).command_line()
+        shell = f"{shell} --as-root" if as_root else shell
         ways = [f"shell:  invoke shell {shell}", f"retry:  invoke build {words}    (resumes at this phase)"]
         return [called(way) for way in ways]
 

@@ -2,47 +2,63 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from xbuild.base import paths
 from xbuild.base.errors import UsageError
-from xbuild.build.modes.table import DEFAULT, MODES, mode_of
-from xbuild.build.request import Here, Request
+from xbuild.cli.line import Remainder
+
+if TYPE_CHECKING:
+    from xbuild.build.request import Here, Request
 
 COMMON = {
-    "recipe": "name of a file in recipes/ (or a path)",
+    "recipe": "name of a file in recipes/, the path of one, or the directory of a project",
     "target": "name of a file in toolchains/: armhf, arm64, amd64 ...",
-    "mode": ", ".join(
-        f"{mode.name} ({mode.summary}{', the default' if mode == DEFAULT else ''})" for mode in MODES.values()
-    ),
     "suite": "another release of the distribution, e.g. bookworm",
     "snapshot": "a day (2026-01-31): packages as the distribution's archive had them then",
     "root": "name of an imported root, or a path with a slash, in the place of the distribution's",
 }
-"""Help of the options that many tasks have."""
+"""Help of the options that many tasks have; that of `mode` stands in `xbuild.cli.words`."""
+CCACHE = "XBUILD_CCACHE"
+"""Says what --ccache does not."""
+REPO = "a directory with packages of your own (`repo` makes one) for build dependencies too; once for each"
 EMULATE = "names of tools or programs that are to run emulated, separated by commas: perl,python3.13"
 
 
 def request_of(
-    recipe: str, target: str, mode: str, suite: str, root: str = "", *, here: Here | None = None, **more: Any
-) -> Request:
-    """What the words ask for. Raises UsageError."""
+    recipe: str, target: str, mode: str, suite: str, root: str = "", *, here: Here | None = None, preset: str = "",
+    **more: Any,
+) -> Request:  # fmt: skip
+    """What the words ask for. preset: of a directory without a recipe. Raises UsageError."""
+    # Only here, and in what else is about builds: a program is run without.
+    from xbuild.build.modes.table import mode_of
+    from xbuild.build.request import Here, Request
+
     name = mode_of(mode).name
+    more["repositories"] = directories(more.get("repositories"))
     require_servers(more.get("servers", ()), [name], "--mode")
     more |= {"suite": suite or None, "root": root or None, "grouped": not more.get("without")}
-    return Request(recipe_word(recipe), target, name, here=here or Here(), **more)
+    return Request(recipe_named(recipe, preset), target, name, here=here or Here(), **more)
 
 
 def require_servers(servers: Sequence[str], chosen: Sequence[str], option: str) -> None:
     """Raises UsageError if there are `servers` (--distcc-hosts) that no mode asks; option: where one is chosen."""
-    if servers and not any(MODES[name].servers for name in chosen):
+    if not servers:
+        return
+    from xbuild.build.modes.table import MODES
+
+    if not any(MODES[name].servers for name in chosen):
         able = " or ".join(f"{option} {mode.name}" for mode in MODES.values() if mode.servers)
         raise UsageError(f"--distcc-hosts is for {able}")
 
 
 def words_after(remainder: str) -> list[str]:
     """The words after `--` on the command line; remainder: what invoke has made of them."""
+    if isinstance(remainder, Remainder):
+        return list(remainder.words)
     # invoke has joined them by spaces, so that quoted words would fall apart.
     return sys.argv[sys.argv.index("--") + 1 :] if remainder else []
 
@@ -54,11 +70,55 @@ def recipe_word(word: str) -> str:
     return word
 
 
+def recipe_named(word: str, preset: str = "") -> str:
+    """The recipe that `word` names, which may be a project's directory; "" is the working directory's.
+
+    preset: for a project without a recipe. Raises UsageError if it has no build system that is known.
+    """
+    from xbuild import projects
+    from xbuild.store.own import open_store
+
+    return projects.recipe_word(recipe_word(word), paths.project(), open_store, preset or None)
+
+
+def directories(words: Sequence[str] | None) -> tuple[str, ...]:
+    """The directories of --repo, as they are called from anywhere. Raises UsageError for an address elsewhere."""
+    return tuple(os.path.abspath(_directory(word)) for word in words or ())  # noqa: PTH100 - links stay as named
+
+
+def _directory(word: str) -> str:
+    scheme, _, place = word.partition(":/")
+    if not place or "/" in scheme:
+        return word
+    if scheme in ("file", "copy"):
+        return "/" + place.lstrip("/")
+    hint = "fetch all of it to a directory (`wget --mirror`, debmirror), and name that"
+    raise UsageError(f"--repo {word} is an address: only directories of this machine can be named", hint=hint)
+
+
 def switch(option: str, text: str) -> bool:
     """on or off. Raises UsageError for another word."""
     if text not in ("on", "off"):
         raise UsageError(f"{option} must be on or off, not {text!r}")
     return text == "on"
+
+
+def cache_of(text: str, mode: str, *, own: bool = False) -> int | None:
+    """What --ccache, else XBUILD_CCACHE, says: as `Here.cache`. own: nothing is said by who has one then.
+
+    Raises UsageError for what is neither on, off nor an amount, and for a mode without native compilers.
+    """
+    # Only here: nothing else of it is needed by who asks for nothing.
+    from xbuild.build.modes.table import mode_of
+    from xbuild.store.usage import size_of
+
+    if text and not mode_of(mode).twins:
+        raise UsageError("--ccache is for --mode substituted", hint="in other modes no native compiler runs")
+    option, word = ("--ccache", text) if text else (CCACHE, os.environ.get(CCACHE, ""))
+    word = word or ("on" if own else "off")
+    if word in ("on", "off"):
+        return 0 if word == "on" else None
+    return size_of(word, option)
 
 
 def number(option: str, text: str) -> int:
@@ -83,4 +143,6 @@ def emulated(text: str) -> frozenset[str]:
 
 def mode_words(text: str) -> list[str]:
     """Names of modes separated by commas. Raises UsageError."""
+    from xbuild.build.modes.table import mode_of
+
     return [mode_of(word).name for word in names("--modes", text)]

@@ -9,10 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from invoke.collection import Collection
-from invoke.context import Context
-from invoke.tasks import task
-
 from xbuild.base import log
 from xbuild.base.errors import EXIT_USAGE, MachineError, UsageError
 from xbuild.binfmt import kernel
@@ -25,6 +21,7 @@ from xbuild.binfmt.machine import Machine
 from xbuild.binfmt.record import load_all
 from xbuild.binfmt.render import DEFAULT_FLAGS, Rendered, for_architecture, render
 from xbuild.cli.guard import guarded
+from xbuild.cli.task import Context, task
 from xbuild.dispatcher.preamble import compiled, prefixed
 from xbuild.doctor.install import confirm, own_command
 
@@ -49,10 +46,10 @@ def _table(entries: tuple[Entry, ...] | list[Entry]) -> None:
     log.table(("entry", "", "takes", "flags", "interpreter"), _rows(entries))
 
 
-@task(auto_shortflags=False, name="list", help=_JSON)
+@task(name="list", help=_JSON)
 @guarded
 def list_(_c: Context, json: bool = False) -> None:
-    """List what the kernel has: the entries that count here, and those of other user namespaces."""
+    """List the kernel's entries: those that count here, and those of other user namespaces."""
     log.configure(json=json)
     state = kernel.look()
     if json:
@@ -69,13 +66,12 @@ def list_(_c: Context, json: bool = False) -> None:
 
 
 @task(
-    auto_shortflags=False,
     positional=["file"],
     help={**_JSON, "file": "a program or script", "root": "the directory that the program has for / (a chroot)"},
 )
 @guarded
 def explain(_c: Context, file: str, root: str = "/", json: bool = False) -> None:
-    """Tell what would start a file, byte by byte, and why it does not run."""
+    """Tell what would start a file, and why it does not run, byte by byte."""
     log.configure(json=json)
     _no_option("file", file)
     place = Path(root).resolve()
@@ -153,7 +149,7 @@ def show(rendered: Rendered) -> None:
         log.output(f"note: {note}")
 
 
-@task(name="render", auto_shortflags=False, positional=["arch"], help={**_JSON, **_ENTRY})
+@task(name="render", positional=["arch"], help={**_JSON, **_ENTRY})
 @guarded
 def render_(
     _c: Context,
@@ -167,7 +163,7 @@ def render_(
     extension: str = "",
     json: bool = False,
 ) -> None:
-    """Write an entry in every form: for the kernel, for binfmt.d, for binfmt-support; with its flags explained."""
+    """Write an entry in every format: for the kernel, for binfmt.d, for binfmt-support; with its flags explained."""
     log.configure(json=json)
     _no_option("architecture", arch)
     words = {"interpreter": interpreter, "flags": flags, "name": name, "magic": magic, "mask": mask, "offset": offset}
@@ -180,7 +176,6 @@ def render_(
 
 @task(
     name="parse",
-    auto_shortflags=False,
     positional=["file"],
     help={
         **_JSON,
@@ -190,7 +185,7 @@ def render_(
 )
 @guarded
 def parse_(_c: Context, file: str, format: str = "", json: bool = False) -> None:
-    """Read entries from a file of any format, and tell what they do."""
+    """Read entries from a file of any format; tell what they do."""
     log.configure(json=json)
     _no_option("file", file)
     if file == "-":
@@ -256,7 +251,6 @@ def _require_system(system: bool, command: str, *, plan: bool) -> None:
 
 
 @task(
-    auto_shortflags=False,
     positional=["arch"],
     help={**_JSON, **_ENTRY, **_SYSTEM, "dispatcher": "also serve xbuild's builds: kernels before Linux 6.7 need it"},
 )
@@ -277,7 +271,7 @@ def install(
     plan: bool = False,
     json: bool = False,
 ) -> int:
-    """Make an entry for the whole machine, which survives a reboot; shows what it changes, and asks."""
+    """Make an entry for the whole machine that survives a reboot; shows what it changes, and asks."""
     log.configure(json=json)
     _no_option("architecture", arch)
     _require_system(system, "install", plan=plan)
@@ -294,7 +288,6 @@ def install(
 
 
 @task(
-    auto_shortflags=False,
     positional=["name"],
     help={**_JSON, **_SYSTEM, "name": "name of the entry, or the architecture that it was installed for"},
 )
@@ -316,4 +309,4 @@ def remove(
     return _carry_out(Installer(machine).remove(name), yes=yes, plan=plan, json=json)
 
 
-collection = Collection("binfmt", list_, explain, render_, parse_, install, remove)
+TASKS = (list_, explain, render_, parse_, install, remove)

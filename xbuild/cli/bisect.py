@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from invoke.context import Context
-from invoke.tasks import task
+from collections.abc import Sequence
 
 from xbuild.base import log
 from xbuild.base.errors import EXIT_CHECK, EXIT_OK
 from xbuild.build.modes.table import DEFAULT
 from xbuild.build.request import Here
-from xbuild.cli.arguments import COMMON, number, request_of
+from xbuild.build.subject import read
+from xbuild.cli.arguments import COMMON, REPO, number, request_of
 from xbuild.cli.guard import guarded
+from xbuild.cli.task import Context, task
 from xbuild.doctor import require
 from xbuild.proof.bisect import bisect as find_culprits
 
 
 @task(
     positional=["recipe"],
-    auto_shortflags=False,
     help={
         "recipe": COMMON["recipe"],
         "target": "name of a file in toolchains/: armhf, arm64 ...",
@@ -26,9 +26,11 @@ from xbuild.proof.bisect import bisect as find_culprits
         "jobs": "compilers at once (default: as many as there are cores)",
         "objects": "compare the whole tree after each phase (the default; --no-objects: what is installed)",
         "keep": "keep the right and the wrong tree",
+        "repo": REPO,
         "json": "one JSON object on stdout, nothing else there",
         "verbose": "tell more",
     },
+    iterable=["repo"],
 )
 @guarded
 def bisect(
@@ -40,13 +42,16 @@ def bisect(
     jobs: str = "",
     objects: bool = True,
     keep: bool = False,
+    repo: Sequence[str] | None = None,
     json: bool = False,
     verbose: bool = False,
 ) -> int:
     """Find the native tools that make a build fail, or give other bytes than the emulated build; exit 5 if found."""
     log.configure(json=json, verbose=int(verbose))
     here = Here(jobs=number("--jobs", jobs), keep=keep)
-    request = request_of(recipe, target, DEFAULT.name, suite, root, here=here)
+    request = request_of(recipe, target, DEFAULT.name, suite, root, here=here, repositories=repo or ())
+    # Before anything is installed for a recipe that is not there.
+    read(request)
     require()
     verdict = find_culprits(request, objects=objects)
     if not json:

@@ -8,12 +8,10 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from invoke.context import Context
-from invoke.tasks import task
-
 from xbuild.base import log, paths, process
 from xbuild.base.errors import MachineError, UsageError
 from xbuild.cli.guard import guarded
+from xbuild.cli.task import Context, task
 from xbuild.doctor import install
 
 _NO_TESTS = 5
@@ -23,7 +21,11 @@ _NO_TESTS = 5
 _BUSY = "import os; parent = os.getppid()\nwhile os.getppid() == parent: pass"
 
 # The others build, which keeps all cores busy, and wait for each other's locks.
-_SUITES = {"unit": ["-n", "auto", "tests/unit"], "integration": ["tests/integration"], "e2e": ["tests/e2e"]}
+_SUITES = {
+    "unit": ["-n", "auto", "--dist", "worksteal", "tests/unit"],
+    "integration": ["tests/integration"],
+    "e2e": ["tests/e2e"],
+}
 
 
 def _run(*command: str | Path) -> int:
@@ -32,7 +34,6 @@ def _run(*command: str | Path) -> int:
 
 @task(
     name="test",
-    auto_shortflags=False,
     help={
         "suite": "unit, integration, e2e or all (the default)",
         "match": "only tests whose names match (pytest -k)",
@@ -95,7 +96,7 @@ def _load() -> Iterator[None]:
         yield
 
 
-@task(auto_shortflags=False)
+@task()
 @guarded
 def lint(_c: Context) -> int:
     """Run ruff and mypy."""

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from invoke.context import Context
-from invoke.tasks import task
-
 from xbuild.base import log
 from xbuild.base.errors import UsageError
 from xbuild.base.yamlfile import did_you_mean
 from xbuild.cli.arguments import names
 from xbuild.cli.guard import guarded
+from xbuild.cli.task import Context, task
 from xbuild.doctor import require
 from xbuild.export import Export, Exported, Wish, layer_compression
 from xbuild.export.image import COMPRESSIONS, Compression
@@ -31,7 +29,6 @@ def _place(oci: str, tar: str) -> Path:
 
 
 @task(
-    auto_shortflags=False,
     help={
         "target": "name of a file in toolchains/: armhf, arm64 ...",
         "oci": "write an OCI image layout: a directory that is not there yet",
@@ -70,9 +67,8 @@ def export(
         layer_compression(place)
     require(assume_yes=yes)
     result = export.to_layout(place) if oci else export.to_layer(place) if layer else export.to_archive(place)
-    if json:
-        log.result(result.as_json())
-    else:
+    log.result(result.as_json())
+    if not json:
         _tell(result)
 
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from invoke.context import Context
-from invoke.tasks import task
-
 from xbuild.base import log, paths
 from xbuild.build import taught
-from xbuild.build.subject import open_store
-from xbuild.cli.arguments import COMMON, recipe_word
+from xbuild.cli.arguments import COMMON, recipe_named
 from xbuild.cli.guard import guarded
+from xbuild.cli.task import Context, task
 from xbuild.model.load import load_recipe, load_toolchain, toolchain_names
+from xbuild.store.own import open_store
 
 
 @task(
     positional=["recipe"],
-    auto_shortflags=False,
     help={
         "recipe": COMMON["recipe"],
         "target": "only for this target (default: for all)",
@@ -24,11 +21,11 @@ from xbuild.model.load import load_recipe, load_toolchain, toolchain_names
 )
 @guarded
 def forget(_c: Context, recipe: str, target: str = "", json: bool = False) -> None:
-    """Forget which programs builds of a recipe run emulated since their twins could not go on: they are tried again."""
+    """Let programs run natively again that builds had to emulate; those whose twins could not go on are tried again."""
     log.configure(json=json)
     project = paths.project()
     toolchain = load_toolchain(target or toolchain_names(project)[0], project)
-    name = load_recipe(recipe_word(recipe), toolchain, project).name
+    name = load_recipe(recipe_named(recipe), toolchain, project).name
     store = open_store()
     with store.in_use():
         gone = taught.forget(store, name, target or None)

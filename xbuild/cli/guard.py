@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
+import inspect
+import itertools
 import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import ParamSpec
+from typing import Any, ParamSpec
 
-from invoke.exceptions import Exit
-
-from xbuild.base import log, paths
-from xbuild.base.errors import EXIT_BUG, EXIT_INTERRUPTED, MachineError, UsageError, XbuildError
+from xbuild.base import log, paths, process
+from xbuild.base.errors import EXIT_INTERRUPTED, MachineError, UsageError, XbuildError
+from xbuild.base.events import events_to
 from xbuild.base.paths import fix_umask
+from xbuild.cli import summary
+from xbuild.store import shared
 
 P = ParamSpec("P")
+
+_SILENT = (
+    "--dry", "-R", "--echo", "-e", "--pty", "-p", "--hide", "--warn-only", "-w", "--command-timeout", "-T",
+    "--prompt-for-sudo-password",
+)  # fmt: skip
+"""Options of invoke's that are about commands that it runs itself."""
+_INSTEAD = "options stand behind the command; `build --plan` tells what would be done"
+
+_FILES = ("events", "summary")
+_SHARED = {"store": "", "push": True}
+"""Options that `guarded` adds, and what they are by themselves; their help stands in `xbuild.cli.words`."""
 
 _BUGS = (errno.EBADF, errno.EFAULT, errno.EINVAL, errno.ECHILD, errno.ESRCH, errno.ENOTTY, errno.ENOTSOCK)
 """What the kernel says to a program that uses it wrongly, whatever the machine is."""
@@ -116,46 +131,111 @@ def _working_directory() -> Path | None:
         return None
 
 
-def outcome(work: Callable[[], int | None]) -> int:
-    """Do `work`, whose result is an exit code (None: 0); give the exit code, with an error told."""
+def outcome(work: Callable[[], int | None], end: Callable[[dict[str, Any]], None] | None = None) -> int:
+    """Do `work`, whose result is an exit code (None: 0); give the exit code, with an error told.
+
+    end: gets what came of it, as `log.finish` gives it.
+    """
+    code, fault = _done(work)
     try:
-        return work() or 0
+        value = log.finish(code, fault)
+        if end is not None:
+            end(value)
+    except XbuildError as error:
+        log.error(error)
+        return code or error.exit_code
+    return code
+
+
+def _done(work: Callable[[], int | None]) -> tuple[int, XbuildError | None]:
+    try:
+        return work() or 0, None
     except (KeyboardInterrupt, _Terminated):
         log.warn("interrupted; a build goes on where it stopped when the same command is given again")
-        return EXIT_INTERRUPTED
-    except (Exit, SystemExit):
+        return EXIT_INTERRUPTED, None
+    except SystemExit:
         raise
     except Exception as error:
         fault = fault_of(error)
         if fault is None:
             lines = traceback.format_exc().splitlines()
             hint = "this is a bug in xbuild; please report it with the lines above"
-            log.error(XbuildError(f"{type(error).__name__}: {error}", details=lines, hint=hint))
-            return EXIT_BUG
+            fault = XbuildError(f"{type(error).__name__}: {error}", details=lines, hint=hint)
         log.error(fault)
-        return fault.exit_code
+        return fault.exit_code, fault
+
+
+def _added(taken: Collection[str]) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """Options that a task with these parameters gets: those for files, and those about shared stores."""
+    long = "json" in taken and bool({"jobs", "verbose"}.intersection(taken))
+    others = {name: value for name, value in _SHARED.items() if long and name not in taken}
+    return _FILES if long else (), others
+
+
+def _choose(asked: Mapping[str, object]) -> None:
+    shared.choose(str(asked.get("store", "")), push=bool(asked.get("push", True)))
 
 
 def guarded(task: Callable[P, int | None]) -> Callable[P, None]:
-    """Make `task` end the program with the right exit code; what it returns is an exit code too (None: 0)."""
+    """Make `task` end the program with the right exit code; what it returns is an exit code too (None: 0).
+
+    A task with --json that takes long also gets --events, --summary, --store and --no-push.
+    """
+    signature = inspect.signature(task)
+    more, others = _added(set(signature.parameters))
 
     @functools.wraps(task)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> None:
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            # Ignored stays ignored: that is what nohup is for.
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                signal.signal(number, _terminate)
-        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+        _hear()
+        process.end_with_starter()
         fix_umask()
+        refused = _of_invoke(args)
+        files = {name: _file(kwargs.pop(name, "")) for name in more}
+        _choose({name: kwargs.pop(name, value) for name, value in others.items()})
+        log.configure(json=bool(kwargs.get("json")))
 
-        def work() -> int | None:
-            try:
-                return task(*args, **kwargs)
-            finally:
-                _hear_no_more()
+        with contextlib.ExitStack() as stack:
 
-        if code := outcome(work):
+            def work() -> int | None:
+                try:
+                    if refused:
+                        raise UsageError(f"invoke's {refused} is none of ours", hint=_INSTEAD)
+                    stack.enter_context(events_to(files.get("events"), log.warn))
+                    return task(*args, **kwargs)
+                finally:
+                    _hear_no_more()
+
+            def end(value: dict[str, Any]) -> None:
+                summary.write(task.__name__.rstrip("_"), value, files.get("summary"))
+
+            code = outcome(work, end if more else None)
+        if code:
             sys.exit(code)
 
+    known = {**dict.fromkeys(more, ""), **others}
+    added = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=value) for name, value in known.items()]
+    wrapper.__signature__ = signature.replace(parameters=[*signature.parameters.values(), *added])  # type: ignore[attr-defined]
     return wrapper
+
+
+def _of_invoke(args: Sequence[Any]) -> str | None:
+    """An option of invoke's, before the command, that would say nothing to us; None if there is none."""
+    if not any(hasattr(context, "config") for context in args[:1]):
+        return None
+    for word in itertools.takewhile(lambda word: word.startswith("-"), sys.argv[1:]):
+        if word.partition("=")[0] in _SILENT:
+            return word
+    return None
+
+
+def _file(word: object) -> Path | None:
+    return Path(str(word)).absolute() if word else None
+
+
+def _hear() -> None:
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # Ignored stays ignored: that is what nohup is for.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _terminate)
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from invoke.context import Context
-from invoke.tasks import task
+from collections.abc import Sequence
+from typing import Any
 
 from xbuild.base import log
 from xbuild.build.locking import lock as lock_recipe
-from xbuild.cli.arguments import COMMON, names, request_of
+from xbuild.cli.arguments import COMMON, REPO, names, request_of
 from xbuild.cli.guard import guarded
+from xbuild.cli.task import Context, task
 
 
 @task(
     positional=["recipe"],
-    auto_shortflags=False,
     help={
         "recipe": COMMON["recipe"],
         "target": "targets, separated by commas (default: those that the lock file has, else armhf)",
         "suite": COMMON["suite"],
         "snapshot": COMMON["snapshot"],
         "update": "packages of today, in the place of those that were resolved before",
+        "repo": REPO,
         "json": "one JSON object on stdout",
     },
+    iterable=["repo"],
 )
 @guarded
 def lock(
@@ -31,12 +33,14 @@ def lock(
     suite: str = "",
     snapshot: str = "",
     update: bool = False,
+    repo: Sequence[str] | None = None,
     json: bool = False,
 ) -> None:
-    """Write down, beside the recipe, the exact packages that its build is made with; builds then take just these."""
+    """Write down the exact packages that a recipe is built with, in a file beside it; builds then take just these."""
     log.configure(json=json)
     targets = names("--target", target) if target else []
-    request = request_of(recipe, targets[0] if targets else "armhf", "substituted", suite, snapshot=snapshot or None)
+    more: dict[str, Any] = {"snapshot": snapshot or None, "repositories": repo or ()}
+    request = request_of(recipe, targets[0] if targets else "armhf", "substituted", suite, **more)
     path = lock_recipe(request, targets, update=update)
     log.result({"lock": str(path)})
     if not json:

@@ -5,26 +5,24 @@ from __future__ import annotations
 import contextlib
 from dataclasses import asdict
 
-from invoke.context import Context
-from invoke.tasks import task
-
 from xbuild.base import log
 from xbuild.base.errors import EXIT_MACHINE, MachineError, called
-from xbuild.build.subject import open_store
 from xbuild.cli.guard import guarded
+from xbuild.cli.task import Context, task
 from xbuild.doctor import examine
 from xbuild.roots import imported as imported_roots
 from xbuild.session import kept
 from xbuild.store.local import KINDS
+from xbuild.store.own import open_store
 
 _ROOTS = ("indexes", "resolved", "roots", "layers", "twins", "canaries", "sessions", "machines")
 """Kinds of entries in the store that are made of the distribution's packages."""
 
 
-@task(auto_shortflags=False, help={"json": "one JSON object on stdout", "offline": "ask nothing of the network"})
+@task(help={"json": "one JSON object on stdout", "offline": "ask nothing of the network"})
 @guarded
 def doctor(_c: Context, json: bool = False, offline: bool = False) -> int:
-    """Examine the machine by doing what a build does; name what is missing."""
+    """Try on this machine what a build does; name what is missing."""
     log.configure(json=json)
     probes = examine(open_store().root, offline=offline)
     good = all(probe.status != "fail" for probe in probes)
@@ -39,7 +37,6 @@ def doctor(_c: Context, json: bool = False, offline: bool = False) -> int:
 
 
 @task(
-    auto_shortflags=False,
     help={
         "roots": "also roots, layers, twins and machines: the next build makes them anew, of today's packages",
         "downloads": "also downloaded sources",
@@ -48,7 +45,7 @@ def doctor(_c: Context, json: bool = False, offline: bool = False) -> int:
 )
 @guarded
 def clean(_c: Context, roots: bool = False, downloads: bool = False, everything: bool = False) -> None:
-    """Remove work places and artifacts from the store; with options more."""
+    """Remove build trees and artifacts from the store; options remove more."""
     log.configure()
     store = open_store()
     kinds = ["work", "artifacts"]
@@ -67,7 +64,11 @@ def clean(_c: Context, roots: bool = False, downloads: bool = False, everything:
             if kind in kinds and (store.root / kind).is_dir():
                 store.clear(kind, spared)
         if everything:
+            # It loads all that builds need.
+            from xbuild.build import compilercache
+
             imported_roots.forget_all(store)
+            compilercache.remove(store)
     # What another xbuild has made, unless somebody is at work here.
     with contextlib.suppress(MachineError), store.alone():
         store.remove_older(spared)

@@ -6,13 +6,11 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from invoke.context import Context
-from invoke.tasks import task
-
 from xbuild.base import log, paths, process
 from xbuild.base.errors import EXIT_PHASE, UsageError
 from xbuild.cli.arguments import mode_words, names, number
 from xbuild.cli.guard import guarded
+from xbuild.cli.task import Context, task
 from xbuild.doctor import require
 from xbuild.model.load import load_toolchain
 from xbuild.proof.bench import measure, plot, show
@@ -22,7 +20,6 @@ from xbuild.proof.bench.series import Series
 
 @task(
     positional=[],
-    auto_shortflags=False,
     help={
         "recipes": "names, separated by commas",
         "targets": "names, separated by commas; the machine's own is what the others are held against",
@@ -52,7 +49,7 @@ def bench(
     markdown: str = "",
     svg: str = "",
 ) -> int:
-    """Build recipes anew for several targets and modes, in turn, and compare how long it takes."""
+    """Time builds of recipes for several targets and modes, in turn; compare how long each takes."""
     log.configure(json=json)
     conditions = measure.Conditions(suite or None, number("--jobs", jobs))
     if exec:

@@ -1,48 +1,36 @@
-"""The installed program `xbuild`: the same tasks as `invoke`, with suggestions for what is mistyped."""
+"""The installed program `xbuild`: the same commands as `invoke` has in a checkout, by words of the table.
+
+What it loads before it knows the command is little: completion and --help are asked for often.
+"""
 
 from __future__ import annotations
 
-import re
+import gc
+import importlib
+import shutil
 import signal
 import sys
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 
-from invoke.config import Config
-from invoke.exceptions import ParseError
-from invoke.program import Program
-
-from xbuild.base import log, paths, process
-from xbuild.base.errors import EXIT_USAGE, MachineError, UsageError
-from xbuild.base.yamlfile import did_you_mean
+from xbuild.base import log
+from xbuild.base.errors import UsageError, called
+from xbuild.base.nearest import did_you_mean
+from xbuild.cli import line, screens, table
 from xbuild.cli.guard import outcome
-from xbuild.cli.tasks import namespace
+from xbuild.cli.table import Command, Table
+from xbuild.cli.task import Context
 
-
-def help_first(words: Sequence[str]) -> list[str]:
-    """The command line `words` with `--help` moved before the command: invoke takes it for a recipe after it."""
-    own = list(words[: words.index("--")] if "--" in words else words)
-    command = next((word for word in own[1:] if word in namespace.task_names), None)
-    return [own[0], "--help", command] if command and {"--help", "-h"} & set(own) else list(words)
-
-
-def usage_error(fault: ParseError) -> UsageError:
-    """What invoke's parser says, in our words and with a suggestion."""
-    unknown = re.fullmatch(r"No idea what '(.*)' is!", str(fault))
-    if unknown is None:
-        return UsageError(str(fault), hint="`xbuild --help COMMAND` shows what a command takes")
-    word = unknown[1].partition("=")[0]
-    if not word.startswith("-"):
-        suggestion = did_you_mean(word, namespace.task_names)
-        return UsageError(f"unknown command {word!r}{suggestion}", hint="`xbuild --list` shows the commands")
-    context = fault.context
-    suggestion = did_you_mean(word, context.flags) if context else ""
-    command = context.name if context and context.name else "COMMAND"
-    return UsageError(f"unknown option {word!r}{suggestion}", hint=f"`xbuild --help {command}` shows the options")
+COMPLETE = "--complete"
+"""What completion scripts ask by: a shell and the command line so far."""
 
 
 def own_version() -> str:
     """The version of this xbuild; of a checkout also the commit, and `-dirty` if files of it were changed."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    from xbuild.base import paths, process
+    from xbuild.base.errors import MachineError
+
     try:
         number = version("xbuild")
     except PackageNotFoundError:
@@ -56,45 +44,90 @@ def own_version() -> str:
     return f"{number} ({found})" if found else number
 
 
-class _Settings(Config):
-    """Without invoke's settings of the machine and of the user: xbuild has none there, and they may be unreadable."""
+class XbuildProgram:
+    """The program. A word that it does not know ends with our exit code and a suggestion."""
 
-    def load_base_conf_files(self) -> None:
-        """Load nothing."""
-
-
-class XbuildProgram(Program):
-    """invoke's Program; a word that it does not know ends with our exit code and a suggestion."""
-
-    def print_version(self) -> None:
-        """Print the version."""
-        log.output(f"{self.name} {own_version()}")
-
-    def run(self, argv: list[str] | None = None, exit: bool = True) -> None:
-        """Do what the words say; end with our exit code, also where invoke writes (--help, --list)."""
-
-        def work() -> int:
-            with log.to_stdout():
-                try:
-                    super(XbuildProgram, self).run(argv, exit)
-                except SystemExit as end:
-                    return end.code if isinstance(end.code, int) else 0
-            return 0
-
-        if code := outcome(work):
+    def run(self, argv: Sequence[str] | None = None) -> None:
+        """Do what the words say; end with our exit code."""
+        words = list(sys.argv if argv is None else argv)[1:]
+        own = words[: words.index("--")] if "--" in words else words
+        log.configure(json="--json" in own)
+        if code := outcome(lambda: _do(words, own)):
             sys.exit(code)
 
-    def parse_core(self, argv: list[str] | None) -> None:
-        """Parse the options before the command."""
-        super().parse_core(help_first(sys.argv if argv is None else argv))
 
-    def parse_tasks(self) -> None:
-        """Parse the words after the core options."""
-        try:
-            super().parse_tasks()
-        except ParseError as error:
-            log.error(usage_error(error))
-            sys.exit(EXIT_USAGE)
+def _do(words: Sequence[str], own: Sequence[str]) -> int:
+    known = table.load()
+    if words[:1] == [COMPLETE]:
+        from xbuild.cli.complete import candidates
+
+        for candidate in candidates(known, *words[1:3]) if len(words) > 2 else ():
+            log.output(candidate)
+        return 0
+    name = next((word for word in own if not word.startswith("-")), None)
+    before = own[: own.index(name)] if name else own
+    if "-V" in before or "--version" in before:
+        log.output(f"xbuild {own_version()}")
+        return 0
+    if name == "help":
+        return _help(known, [word for word in own if not word.startswith("-")][1:])
+    if name is None or set(line.HELP) & set(before):
+        return _screen(known, name, before)
+    if before:
+        raise UsageError(f"{before[0]!r} stands before the command", hint=called(f"`invoke {name} {before[0]}`"))
+    return _perform(known, name, list(words)[list(words).index(name) + 1 :])
+
+
+def _screen(known: Table, name: str | None, options: Sequence[str]) -> int:
+    odd = [word for word in options if word not in (*line.HELP, "-l", "--list")]
+    if odd:
+        suggestion = did_you_mean(odd[0], ("--help", "--list", "--version"))
+        raise UsageError(f"unknown option {odd[0]!r}{suggestion}", hint=called("`invoke --help` shows the commands"))
+    return _help(known, [name] if name else [])
+
+
+def _help(known: Table, names: Sequence[str]) -> int:
+    width = shutil.get_terminal_size().columns
+    for text in screens.first(known, width) if not names else ():
+        log.output(text)
+    for name in names:
+        for text in screens.of(_command(known, name), width):
+            log.output(text)
+    return 0
+
+
+def _command(known: Table, name: str) -> Command:
+    """The command of that name; looked for among the tasks themselves if the table has none."""
+    if name in known.commands:
+        return known.commands[name]
+    found = _fresh()
+    if name in found.commands:
+        return found.commands[name]
+    suggestion = did_you_mean(name, found.commands)
+    raise UsageError(f"unknown command {name!r}{suggestion}", hint=called("`invoke --help` shows the commands"))
+
+
+def _fresh() -> Table:
+    from xbuild.cli.namespace import namespace
+
+    return table.of(namespace)
+
+
+def _perform(known: Table, name: str, words: Sequence[str]) -> int:
+    command = _command(known, name)
+    try:
+        read = line.read(command, words)
+    except UsageError:
+        # The table may be older than the task.
+        command = _fresh().commands[name]
+        read = line.read(command, words)
+    if read.help:
+        return _help(known, [name])
+    task = getattr(importlib.import_module(command.module), command.attribute)
+    # What is loaded stays: the collector need not look through it time and again.
+    gc.freeze()
+    task(Context(line.Remainder.of(read.rest)), **read.values)
+    return 0
 
 
 def main() -> None:
@@ -102,4 +135,4 @@ def main() -> None:
     # Until a command begins, which ends in order, ^C ends us at once, as it does any program.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    XbuildProgram(name="xbuild", namespace=namespace, config_class=_Settings).run()
+    XbuildProgram().run()

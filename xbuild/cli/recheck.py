@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from invoke.context import Context
-from invoke.tasks import task
+from collections.abc import Sequence
 
 from xbuild.base import log
 from xbuild.build.modes.table import MODES
-from xbuild.build.recheck import recheck
+from xbuild.build.recheck import recheck, require_possible
 from xbuild.build.request import Here
 from xbuild.build.subject import read
-from xbuild.cli.arguments import COMMON, number, request_of
+from xbuild.cli.arguments import COMMON, REPO, number, request_of
 from xbuild.cli.guard import guarded
+from xbuild.cli.task import Context, task
 from xbuild.doctor import require
 
 
 @task(
     positional=["recipe"],
-    auto_shortflags=False,
     help={
         "recipe": COMMON["recipe"],
         "target": "name of a file in toolchains/: armhf, arm64 ...",
@@ -26,9 +25,11 @@ from xbuild.doctor import require
         "suite": COMMON["suite"],
         "root": COMMON["root"],
         "jobs": "processes at once (default: as many as there are cores)",
+        "repo": REPO,
         "json": "one JSON object on stdout, nothing else there",
         "verbose": "tell more",
     },
+    iterable=["repo"],
 )
 @guarded
 def check(
@@ -40,13 +41,16 @@ def check(
     suite: str = "",
     root: str = "",
     jobs: str = "",
+    repo: Sequence[str] | None = None,
     json: bool = False,
     verbose: bool = False,
 ) -> None:
-    """Run the recipe's check and the promised outputs of what is built once more; exit 5 if any fails."""
+    """Check again what was built, by the recipe's check and its promised outputs; exit 5 if any fails."""
     log.configure(json=json, verbose=int(verbose))
     here = Here(jobs=number("--jobs", jobs), keep=True)
-    subject = read(request_of(recipe, target, mode, suite, root, here=here))
+    subject = read(request_of(recipe, target, mode, suite, root, here=here, repositories=repo or ()))
+    # Before anything is installed for what cannot be done.
+    require_possible(subject, system=system)
     require(native=subject.toolchain.native)
     checked = recheck(subject, system=system)
     log.result(checked.as_json())

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from invoke.collection import Collection
-from invoke.context import Context
-from invoke.tasks import task
-
 from xbuild.base import log, paths
 from xbuild.base.errors import UsageError, called
-from xbuild.build.subject import open_store
 from xbuild.cli.arguments import number
 from xbuild.cli.guard import guarded
+from xbuild.cli.task import Context, task
 from xbuild.doctor import require
 from xbuild.model.load import load_toolchain, toolchain_names
 from xbuild.model.toolchain import Toolchain
 from xbuild.roots import imported as imported_roots
 from xbuild.session import kept
+from xbuild.store.own import open_store
 
 
 def _toolchains() -> list[Toolchain]:
@@ -41,8 +38,8 @@ def _as_json(root: imported_roots.Imported) -> dict[str, object]:
 
 
 @task(
+    name="import",
     positional=["name", "source"],
-    auto_shortflags=False,
     help={
         "name": "what the root is to be called: --root NAME, or `root: NAME` in a recipe",
         "source": "a directory, a tar archive, a container image (OCI layout, docker save), or a disk image",
@@ -62,12 +59,15 @@ def import_(
     replace: bool = False,
     json: bool = False,
 ) -> None:
-    """Bring a root of your own into the store, to build in it and to enter it."""
+    """Bring a root of your own into the store, to build in it or to open a shell in it."""
     log.configure(json=json)
     if name.startswith("-") or source.startswith("-") or not source:
         raise UsageError("a name and a source are needed", hint="invoke root.import NAME SOURCE")
     chosen = load_toolchain(target, paths.project()) if target else None
     wanted = number("--partition", partition) or None
+    # Before anything is installed for what is not there.
+    if not Path(source).exists():
+        raise UsageError(f"{source}: there is no such file or directory", hint="invoke root.import NAME SOURCE")
     require(native=True)
     root, remarks = imported_roots.import_root(
         open_store(), name, Path(source), _toolchains(), target=chosen, partition=wanted, replace=replace
@@ -80,10 +80,10 @@ def import_(
     log.result({**facts, "remarks": remarks})
 
 
-@task(auto_shortflags=False, name="list", help={"json": "one JSON object on stdout"})
+@task(name="list", help={"json": "one JSON object on stdout"})
 @guarded
 def list_(_c: Context, json: bool = False) -> None:
-    """List the roots that were imported, and the systems that `shell --keep` has made."""
+    """List imported roots, and the systems that `shell --keep` has made."""
     log.configure(json=json)
     store = open_store()
     roots, systems = imported_roots.named(store), kept.all_kept(store)
@@ -108,7 +108,6 @@ def list_(_c: Context, json: bool = False) -> None:
 
 @task(
     positional=["name"],
-    auto_shortflags=False,
     help={"name": "its name, as `root.list` shows it", "kind": "imported or kept, where both have the name"},
 )
 @guarded
@@ -129,7 +128,4 @@ def remove(_c: Context, name: str, kind: str = "") -> None:
     log.info(f"{name} is removed")
 
 
-namespace = Collection("root")
-namespace.add_task(import_, name="import")
-namespace.add_task(list_)
-namespace.add_task(remove)
+TASKS = (import_, list_, remove)

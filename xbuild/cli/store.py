@@ -4,42 +4,40 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from invoke.collection import Collection
-from invoke.context import Context
-from invoke.tasks import task
-
 from xbuild.base import log
 from xbuild.base.errors import CheckError, UsageError
-from xbuild.base.yamlfile import did_you_mean
-from xbuild.build.subject import open_store
+from xbuild.cli import sharing
 from xbuild.cli.arguments import number
+from xbuild.cli.chosen import chosen_by, kinds_of
 from xbuild.cli.guard import guarded
+from xbuild.cli.sharing import ADDRESS
+from xbuild.cli.task import Context, task
 from xbuild.session import kept
 from xbuild.store import carry, usage, verify
-from xbuild.store.local import KINDS, Store
+from xbuild.store.own import open_store
 
 _KIND = "only this kind: roots, layers, twins, artifacts ..."
 
 
-def _kinds(word: str) -> tuple[str, ...]:
-    if word and word not in KINDS:
-        raise UsageError(f"unknown kind {word!r}{did_you_mean(word, KINDS)}", hint=f"kinds: {', '.join(KINDS)}")
-    return (word,) if word else KINDS
+_SHARED = f"not your own store, but {ADDRESS.partition(' (')[0]}"
 
 
-@task(auto_shortflags=False, name="ls", help={"kind": _KIND, "json": "one JSON object on stdout"})
+@task(name="ls", help={"kind": _KIND, "store": _SHARED, "json": "one JSON object on stdout"})
 @guarded
-def ls(_c: Context, kind: str = "", json: bool = False) -> None:
-    """List what the store holds, what it takes, and when it was used last."""
+def ls(_c: Context, kind: str = "", store: str = "", json: bool = False) -> None:
+    """List what the store holds, with sizes and when each was last used; or the records of a shared one."""
     log.configure(json=json)
-    store = open_store()
-    entries = usage.held(store, _kinds(kind))
+    if store:
+        sharing.show_records(store, [kind] if kind else [], json=json)
+        return
+    own = open_store()
+    entries = usage.held(own, kinds_of(kind))
     total = sum(entry.size for entry in entries)
     if json:
-        log.result({"store": str(store.root), "bytes": total, "entries": [entry.as_json() for entry in entries]})
+        log.result({"store": str(own.root), "bytes": total, "entries": [entry.as_json() for entry in entries]})
         return
     _table(entries)
-    log.output(f"{log.human_size(total)} in {store.root}")
+    log.output(f"{log.human_size(total)} in {own.root}")
 
 
 def _table(entries: list[usage.Held] | tuple[usage.Held, ...]) -> None:
@@ -52,51 +50,63 @@ def _table(entries: list[usage.Held] | tuple[usage.Held, ...]) -> None:
 
 
 @task(
-    auto_shortflags=False,
     name="verify",
-    help={"kind": _KIND, "remove": "remove what is damaged: it is made anew", "json": "one JSON object on stdout"},
+    help={
+        "kind": _KIND,
+        "remove": "remove what is damaged: it is made anew",
+        "store": _SHARED,
+        "json": "one JSON object on stdout",
+    },
 )
 @guarded
-def verify_(_c: Context, kind: str = "", remove: bool = False, json: bool = False) -> None:
-    """Hold each file of the store against what was recorded when it was made."""
+def verify_(_c: Context, kind: str = "", remove: bool = False, store: str = "", json: bool = False) -> None:
+    """Check each file of the store against the record of its making; of a shared one, signatures and sums."""
     log.configure(json=json)
-    store = open_store()
+    if store:
+        sharing.verify_records(store, [kind] if kind else [], remove=remove)
+        return
+    own = open_store()
     with log.step("verify"):
-        seen = verify.verify(store, _kinds(kind))
+        seen = verify.verify(own, kinds_of(kind))
     bad = [one for one in seen if one.faults]
     for one in bad:
         log.output(f"{one.kind}/{one.name}: {'; '.join(one.faults)}")
     if partly := sum(one.partly for one in seen):
         log.info(f"of {partly} entries only a few files have sums: an older xbuild made them, or they have none")
-    gone = verify.remove(store, bad) if remove else []
+    gone = verify.remove(own, bad) if remove else []
     for one in gone:
         log.info(f"{one.kind}/{one.name} is removed")
     log.result({"entries": [one.as_json() for one in seen], "removed": [f"{one.kind}/{one.name}" for one in gone]})
     if bad:
-        hint = None if remove else "invoke store.verify --remove removes them, and they are made anew"
+        hint = None if remove else "`invoke store.verify --remove` removes them, and they are made anew"
         raise CheckError(f"{len(bad)} of {len(seen)} entries are not as they were made", hint=hint)
     log.output(f"{len(seen)} entries are as they were made")
 
 
 @task(
-    auto_shortflags=False,
     help={
         "older": "days: remove what was not used for so long",
         "size": "an amount such as 20G: remove what was not used longest, until the rest takes no more",
         "dry-run": "only tell what would go",
+        "store": f"{_SHARED}: by when a record was signed",
         "json": "one JSON object on stdout",
     },
 )
 @guarded
-def gc(_c: Context, older: str = "", size: str = "", dry_run: bool = False, json: bool = False) -> None:
-    """Remove what was not used for long; imported roots and kept systems stay, and what they stand on."""
+def gc(
+    _c: Context, older: str = "", size: str = "", dry_run: bool = False, store: str = "", json: bool = False
+) -> None:
+    """Remove what has not been used for long; imported roots and kept systems stay, and what they stand on."""
     log.configure(json=json)
     if not older and not size:
         raise UsageError("what is to go?", hint="--older DAYS, or --size 20G: what the store may take")
-    store = open_store()
-    spare = {system.root for system in kept.all_kept(store)}
     days, most = number("--older", older) or None, usage.size_of(size) if size else None
-    done = usage.collect(store, spare, days=days, size=most, dry=dry_run)
+    if store:
+        sharing.collect_records(store, days, most, dry=dry_run)
+        return
+    own = open_store()
+    spare = {system.root for system in kept.all_kept(own)}
+    done = usage.collect(own, spare, days=days, size=most, dry=dry_run)
     if json:
         gone = [entry.as_json() for entry in done.gone]
         log.result({"removed": gone, "freed": done.freed, "left": done.left, "dry_run": dry_run})
@@ -108,24 +118,8 @@ def gc(_c: Context, older: str = "", size: str = "", dry_run: bool = False, json
         log.warn("what is left takes more: it is in use, or is yours (`root.list` shows imported roots)")
 
 
-def _named(store: Store, word: str) -> list[tuple[str, str]]:
-    """Kind and key of the entries that `word` names: KIND, KIND/NAME or NAME, of which the beginning is enough."""
-    kind, _, name = word.rpartition("/") if "/" in word else ("", "", word)
-    if word in KINDS:
-        kind, name = word, ""
-    if kind:
-        _kinds(kind)
-    kinds = (kind,) if kind else KINDS
-    found = [(one, key) for one in kinds for _, key, _ in store.finished(one) if key.startswith(name)]
-    if not found or (len(found) > 1 and word not in KINDS):
-        what = "is the beginning of several entries" if found else "is no entry of the store"
-        raise UsageError(f"{word!r} {what}", hint="invoke store.ls shows what there is")
-    return found
-
-
 @task(
     positional=["entry"],
-    auto_shortflags=False,
     help={
         "entry": "KIND/NAME as `store.ls` shows it, or a kind; several separated by commas",
         "output": "the file to write; what is there is replaced",
@@ -139,7 +133,7 @@ def pack(_c: Context, entry: str, output: str = "", json: bool = False) -> None:
     if entry.startswith("-") or not output:
         raise UsageError("an entry and a file are needed", hint="invoke store.pack ENTRY,ENTRY --output FILE")
     store = open_store()
-    chosen = [found for word in entry.split(",") for found in _named(store, word.strip())]
+    chosen = chosen_by(store, entry)
     with log.step(f"pack {len(chosen)} entries"):
         packed = carry.pack(store, chosen, Path(output).absolute())
     size = packed.file.stat().st_size
@@ -154,7 +148,6 @@ def pack(_c: Context, entry: str, output: str = "", json: bool = False) -> None:
 
 @task(
     positional=["file"],
-    auto_shortflags=False,
     help={"file": "what `store.pack` has written", "json": "one JSON object on stdout"},
 )
 @guarded
@@ -170,8 +163,4 @@ def unpack(_c: Context, file: str, json: bool = False) -> None:
     log.result({"entries": [one.as_json() for one in taken]})
 
 
-namespace = Collection("store")
-for _task in (ls, verify_, gc, pack, unpack):
-    namespace.add_task(_task)
-
-__all__ = ["namespace"]
+TASKS = (ls, verify_, gc, pack, unpack, *sharing.TASKS)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from invoke.context import Context
-from invoke.tasks import task
+from collections.abc import Sequence
 
 from xbuild.base import log
 from xbuild.build.modes.table import MODES
 from xbuild.build.subject import read
-from xbuild.cli.arguments import COMMON, number, request_of
+from xbuild.cli.arguments import COMMON, REPO, number, request_of
 from xbuild.cli.guard import guarded
+from xbuild.cli.task import Context, task
 from xbuild.proof.trace import Trace, tables
 from xbuild.proof.trace import trace as trace_build
 
@@ -37,7 +37,6 @@ def _show(found: Trace, top: int) -> None:
 
 @task(
     positional=["recipe"],
-    auto_shortflags=False,
     help={
         "recipe": COMMON["recipe"],
         "target": "name of a file in toolchains/: armhf, arm64 ...",
@@ -46,8 +45,10 @@ def _show(found: Trace, top: int) -> None:
         "root": COMMON["root"],
         "phase": "only this phase",
         "top": f"rows of a table (default {TOP}); the rest is summed up",
+        "repo": REPO,
         "json": "one JSON object on stdout, nothing else there",
     },
+    iterable=["repo"],
 )
 @guarded
 def trace(
@@ -59,12 +60,13 @@ def trace(
     root: str = "",
     phase: str = "",
     top: str = "",
+    repo: Sequence[str] | None = None,
     json: bool = False,
 ) -> None:
-    """Tell what ran in the last build, natively or emulated and why, at what price, and what would make it faster."""
+    """Tell what ran in the last build, natively or emulated, and why, at what price, and what would make it faster."""
     log.configure(json=json)
     rows = number("--top", top) or TOP
-    found = trace_build(read(request_of(recipe, target, mode, suite, root)), phase or None)
+    found = trace_build(read(request_of(recipe, target, mode, suite, root, repositories=repo or ())), phase or None)
     for warning in found.warnings():
         log.warn(warning)
     if not json:

@@ -42,9 +42,9 @@ static __attribute__((noreturn)) void end_late(const char *library)
 
 static __attribute__((noreturn)) void become_emulated(const char *library)
 {
-    const char *table = table_of_this_build(), *program = own_path();
+    const char *table = table_of_this_build(), *program = own_path(), *qemu;
     uint64_t all = ~((uint64_t)1 << (SIGSYS - 1)), mask = 0;
-    char **words, *name;
+    char **words, *name, first[FIRST_WORD], own[NAME] = "";
     /* A signal that comes from here on waits for the emulated program. */
     raw(NR_rt_sigprocmask, SIG_SETMASK, (uintptr_t)&all, (uintptr_t)&mask, 8, 0, 0);
     if (!late.mask_changed)
@@ -56,13 +56,15 @@ static __attribute__((noreturn)) void become_emulated(const char *library)
     /* One word more than BEFORE: the name of the program moves. */
     words = late.argv - BEFORE;
     name = late.argv[0];
-    words[0] = (char *)(table + ((const struct table *)(const void *)table)->qemu);
+    qemu = table + ((const struct table *)(const void *)table)->qemu;
+    RAW(NR_prctl, PR_GET_NAME, own, 0);
+    words[0] = (char *)named(first, own, qemu);
     words[1] = "-0";
     words[2] = name;
     words[3] = (char *)program;
     write_down(program, BEGUN_AGAIN);
     put_back();
-    RAW(NR_execve, words[0], words, late.envp);
+    RAW(NR_execve, qemu, words, late.envp);
     late.envp = NULL;
     end_late(library);
 }

@@ -13,12 +13,14 @@
 #include "preload.h"
 #include "table.h"
 #include "copied.h"
+#include "named.h"
 
 /* Filled in after linking; volatile so that the compiler does not take the zeros for the contents. */
 __attribute__((section(".xbuild_table"), aligned(4096))) const volatile char table_bytes[TABLE_SIZE] = {0};
 #define TABLE ((const char *)(uintptr_t)table_bytes)
 
 #include "words.h"
+#include "cached.h"
 
 static const struct slot *look_up(const char *path)
 {
@@ -188,8 +190,22 @@ static enum verdict run_twin(const struct slot *slot, char **argv, char **envp)
     if (verdict != TWIN && verdict != WIDTH_TWIN)
         return verdict;
     note(verdict);
+    if (slot->cache && cache_may_answer(rules, argv, envp))
+        start_cache(TABLE + slot->cache, entry.path, argv, envp);
     start(TABLE + (verdict == TWIN ? slot->exec : slot->other), rules, argv, envp);
     return FAILED;
+}
+
+/* What the kernel took as the name of the process, from the file that was executed. If preamble.c started us, it did so
+ * once more, and the program's own name has to do. */
+static const char *own_name(int handed_on, const char *path)
+{
+    static char name[NAME];
+    const char *base = path;
+    while (*path)
+        if (*path++ == '/')
+            base = path;
+    return handed_on || call(SYS_prctl, PR_GET_NAME, (long)name, 0) ? base : name;
 }
 
 /* The descriptor that the word names, if preamble.c has written it; else -1. */
@@ -232,7 +248,8 @@ __attribute__((noreturn, used)) void begin(long *stack)
     long count = stack[0];
     char **argv = (char **)(stack + 1), **envp = argv + count + 1;
     long *aux = (long *)envp;
-    int fd = -1;
+    char first[FIRST_WORD];
+    int fd = -1, handed = 0;
     while (*aux++)
         ;
     for (; aux[0] != AT_NULL; aux += 2)
@@ -241,7 +258,7 @@ __attribute__((noreturn, used)) void begin(long *stack)
     if (count < 3 || table->magic != TABLE_MAGIC)
         fail(126, (const char *[]){"xbuild: the dispatcher is not called by binfmt_misc", NULL});
     if (fd < 0)
-        fd = handed_on(argv[0]);
+        handed = (fd = handed_on(argv[0])) >= 0;
     find_path(fd, argv[1]);
     enum verdict verdict = NO_ENTRY;
     const struct slot *slot = look_up(entry.path);
@@ -257,11 +274,11 @@ __attribute__((noreturn, used)) void begin(long *stack)
     /* qemu -0 ARGV0 PATH ARGS...: one word more than we were given; the slot of argc is free now. */
     char **words = (char **)stack;
     char *path = argv[1], *argv0 = argv[2];
-    words[0] = (char *)(TABLE + table->qemu);
+    words[0] = (char *)named(first, own_name(handed, path), TABLE + table->qemu);
     words[1] = "-0";
     words[2] = argv0;
     words[3] = path;
-    long error = call(SYS_execve, (long)words[0], (long)words, (long)envp);
+    long error = call(SYS_execve, (long)(TABLE + table->qemu), (long)words, (long)envp);
     if (error == -ENOENT) {
         /* A chroot that the build made lacks our directory, but its pid 1 is ours. */
         error = call(SYS_execve, (long)(TABLE + table->far_qemu), (long)words, (long)envp);

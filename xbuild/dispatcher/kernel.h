@@ -11,7 +11,8 @@ enum { CLOCK_BOOTTIME = 7, X_OK = 1, R_OK = 4, RLIMIT_FSIZE = 1, RLIMIT_NOFILE =
 
 enum { SYS_write = 1, SYS_close = 3, SYS_fstat = 5, SYS_pread64 = 17, SYS_getpid = 39, SYS_execve = 59, SYS_exit = 60 };
 enum { SYS_clock_gettime = 228, SYS_openat = 257, SYS_readlinkat = 267, SYS_execveat = 322, SYS_statx = 332 };
-enum { SYS_rt_sigaction = 13, SYS_fcntl = 72, SYS_fsetxattr = 190, SYS_dup3 = 292, SYS_prlimit64 = 302, SYS_memfd_create = 319 };
+enum { SYS_rt_sigaction = 13, SYS_fcntl = 72, SYS_fsetxattr = 190, SYS_dup3 = 292, SYS_prlimit64 = 302, SYS_memfd_create = 319,
+       SYS_prctl = 157 };
 enum { O_DIRECTORY = 0200000, O_NOFOLLOW = 0400000 };
 
 struct stat64 { /* struct stat, <asm/stat.h> */
@@ -41,7 +42,8 @@ static inline long call5(long number, long a, long b, long c, long d, long e)
 
 enum { SYS_openat = 56, SYS_close = 57, SYS_write = 64, SYS_pread64 = 67, SYS_readlinkat = 78, SYS_fstat = 80 };
 enum { SYS_exit = 93, SYS_clock_gettime = 113, SYS_getpid = 172, SYS_execve = 221, SYS_execveat = 281, SYS_statx = 291 };
-enum { SYS_fsetxattr = 7, SYS_dup3 = 24, SYS_fcntl = 25, SYS_rt_sigaction = 134, SYS_prlimit64 = 261, SYS_memfd_create = 279 };
+enum { SYS_fsetxattr = 7, SYS_dup3 = 24, SYS_fcntl = 25, SYS_rt_sigaction = 134, SYS_prlimit64 = 261, SYS_memfd_create = 279,
+       SYS_prctl = 167 };
 enum { O_DIRECTORY = 040000, O_NOFOLLOW = 0100000 };
 
 struct stat64 { /* struct stat, <asm-generic/stat.h> */

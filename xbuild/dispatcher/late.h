@@ -29,7 +29,8 @@ static struct {
     uint64_t changed, ignored;  /* signals whose action changed; of these, what was ignored before */
     struct action asked[SIGNALS]; /* where our own handler stands before the program's */
     uint64_t mask;              /* before it changed */
-    uint64_t hidden;            /* SIGSYS, if the program thinks that it is blocked */
+    uint64_t ours;              /* signals that may not be blocked: the kernel would kill the process */
+    uint64_t hidden;            /* of these, what the program thinks is blocked */
     struct action own;          /* what SIGSYS did before */
     uint64_t opened[DESCRIPTORS / 64], closing[DESCRIPTORS / 64]; /* by us; inherited, and to be closed at an exec */
     struct {
@@ -48,6 +49,9 @@ static struct {
     long over;                  /* the call that ended it, plus one */
     int gone;                   /* no call is watched any more */
 } late;
+
+/* What stays hidden when no call is watched any more: SIGFPE (invalid.h). */
+static __thread uint64_t still_hidden __attribute__((tls_model("initial-exec")));
 
 extern int *__errno_location(void);
 extern void late_restorer(void) __attribute__((visibility("hidden")));
@@ -120,6 +124,9 @@ static int is_harmless_file(long directory, const char *path)
     return mode == S_IFREG || mode == S_IFDIR || (mode == S_IFCHR && st.rdev_major == MEMORY_DEVICES);
 }
 
+#ifdef __x86_64__
+#include "invalid.h"
+#endif
 #include "signals.h"
 
 static int open_to_read(long directory, uintptr_t path, uintptr_t flags, long *result)
@@ -298,6 +305,8 @@ static void let_go(void)
         return;
     late.gone = 1;
     late.selector = PASS;
+    still_hidden = late.hidden & ~((uint64_t)1 << (SIGSYS - 1));
+    late.hidden &= ~still_hidden;
     raw(NR_prctl, PR_SET_SYSCALL_USER_DISPATCH, 0, 0, 0, 0, 0);
     for (uintptr_t number = 1; number <= SIGNALS; number++)
         if (late.changed >> (number - 1) & 1 && !raw(NR_rt_sigaction, number, 0, (uintptr_t)&now, 8, 0, 0) &&

@@ -10,6 +10,7 @@
  */
 #include <stddef.h>
 
+#include "ahead.h"
 #include "kernel.h"
 #include "table.h"
 
@@ -24,9 +25,6 @@ struct statx { /* <linux/stat.h> */
     uint16_t mode, spare;
     uint64_t rest[28];
 };
-
-/* Where qemu begins, counted from this variable; written by preamble.py. */
-__attribute__((section(".xbuild_entry"), used)) const volatile int64_t original_entry = 0;
 
 /* Opened without following a link, and of root's own; else a negative number, and nothing is left open: qemu goes on in
  * this process, and the numbers of its descriptors are those that the program gets. */
@@ -43,7 +41,7 @@ static long trusted(long directory, const char *name, long flags, uint32_t type)
     return -1;
 }
 
-__attribute__((used)) void before(long *stack)
+void before(long *stack)
 {
     static const char prefix[] = HANDED_ON;
     char word[sizeof prefix + 12], digits[12];
@@ -78,33 +76,3 @@ __attribute__((used)) void before(long *stack)
     argv[0] = first;
     call(SYS_close, dispatcher, 0, 0);
 }
-
-/* The kernel gives a program its stack, and in one register (rdx, x0) what it has to call at its end, if anything: both
- * go on to qemu as they are. */
-#ifdef __x86_64__
-__asm__(".text\n\t.globl _start\n_start:\n\t"
-        "mov %rsp, %rdi\n\t"
-        "push %rdx\n\t"
-        "mov %rsp, %rbp\n\t"
-        "and $-16, %rsp\n\t"
-        "call before\n\t"
-        "mov %rbp, %rsp\n\t"
-        "pop %rdx\n\t"
-        "xor %ebp, %ebp\n\t"
-        "lea original_entry(%rip), %rax\n\t"
-        "add (%rax), %rax\n\t"
-        "jmp *%rax");
-#else
-__asm__(".text\n\t.globl _start\n_start:\n\t"
-        "mov x19, x0\n\t"
-        "mov x29, #0\n\t"
-        "mov x30, #0\n\t"
-        "mov x0, sp\n\t"
-        "bl before\n\t"
-        "mov x0, x19\n\t"
-        "mov x30, #0\n\t"
-        "adr x16, original_entry\n\t"
-        "ldr x17, [x16]\n\t"
-        "add x16, x16, x17\n\t"
-        "br x16");
-#endif

@@ -9,20 +9,20 @@ import tempfile
 from pathlib import Path
 from typing import Any, Final
 
-from elftools.elf.elffile import ELFFile
-
 from xbuild.base import paths, process
 from xbuild.base.errors import MachineError
-from xbuild.formats.elf import PARSE_ERRORS, ElfError
+from xbuild.formats.elf import ElfError, elf_file, parse_errors
 
 COMPILE: Final = (
     "gcc -std=gnu11 -O2 -Wall -Wextra -Werror -ffreestanding -fno-stack-protector -fno-asynchronous-unwind-tables "
     "-fcf-protection=none -fPIE -nostdlib -static -Wl,--build-id=none -Wl,-N "
-    "-o preamble preamble.c"
+    "-o {0} {0}.c"
 )
-"""Makes `preamble` of the SOURCES in the working directory. -N: code and constants lie in one segment."""
+"""Makes a program to be put before another, in the working directory. -N: code and constants lie in one segment."""
 
-SOURCES: Final = ("preamble.c", "kernel.h", "table.h")
+SOURCES: Final = ("preamble.c", "ahead.h", "kernel.h", "table.h")
+
+NAMED_SOURCES: Final = ("named.c", "named.h", "ahead.h", "kernel.h")
 
 MARK: Final = b"\x7fxbuild preamble 1\0"
 """Ends the added segment: whoever looks at a program can tell that it has one."""
@@ -40,24 +40,24 @@ def has_preamble(program: bytes) -> bool:
     return program.endswith(MARK)
 
 
-def prefixed(qemu: bytes, preamble: bytes) -> bytes:
-    """The static program `qemu` with the compiled `preamble` before it.
+def prefixed(qemu: bytes, preamble: bytes, mark: bytes = MARK) -> bytes:
+    """The static program `qemu` with the compiled `preamble` before it; mark: ends it.
 
     The code is added behind the program's end, in the place of a note among its program headers: nothing else moves,
     so that both static and static-pie programs work. Raises ElfError if one of the two is not as expected.
     """
     try:
-        first = ELFFile(io.BytesIO(preamble))
+        first = elf_file(io.BytesIO(preamble))
         code, start, slot = _code(first)
-        elf = ELFFile(io.BytesIO(qemu))
+        elf = elf_file(io.BytesIO(qemu))
         index, address = _room(elf, first["e_machine"])
-    except PARSE_ERRORS as error:
+    except parse_errors() as error:
         raise ElfError(f"cannot put the preamble before this program: {error}") from error
     result = bytearray(qemu)
     result += bytes(-len(result) % _PAGE)
     offset = len(result)
     struct.pack_into("<q", code, slot, elf["e_entry"] - (address + slot))
-    segment = bytes(code) + MARK
+    segment = bytes(code) + mark
     result += segment
     size = len(segment)
     place = elf["e_phoff"] + index * elf["e_phentsize"]
@@ -103,7 +103,7 @@ def compiled() -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         for name in SOURCES:
             shutil.copy(paths.DISPATCHER / name, folder)
-        done = process.run(["sh", "-euc", COMPILE], cwd=Path(folder), capture=True, check=False)
+        done = process.run(["sh", "-euc", COMPILE.format("preamble")], cwd=Path(folder), capture=True, check=False)
         if done.returncode != 0:
             lines = done.stderr.decode(errors="replace").splitlines()
             raise MachineError("gcc cannot compile preamble.c", details=lines[-20:])

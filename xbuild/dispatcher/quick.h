@@ -89,18 +89,92 @@ struct sigaction { /* <bits/sigaction.h> */
     void (*restorer)(void);
 };
 
+static void tell(struct sigaction *out, const struct action *from)
+{
+    out->handler = from->handler, out->flags = (int)from->flags, out->restorer = from->restorer;
+    out->mask[0] = from->mask;
+    for (int i = 1; i < 16; i++)
+        out->mask[i] = 0;
+}
+
+static int invalid_action(const struct sigaction *to, struct sigaction *out)
+{
+    struct action given, before;
+    if (to)
+        given = (struct action){to->handler, (unsigned)to->flags | SA_RESTORER, late_restorer, to->mask[0]};
+    ask_invalid(to ? &given : NULL, &before);
+    if (out)
+        tell(out, &before);
+    return 0;
+}
+
 int sigaction(int number, const struct sigaction *to, struct sigaction *out)
 {
     long result;
     struct action before;
     LIBC(int, "sigaction", int, const struct sigaction *, struct sigaction *);
+    if (number == SIGFPE && invalid.on)
+        return invalid_action(to, out);
     if (to || !out || !quickly(NR_rt_sigaction, number, 0, (long)&before, sizeof before.mask, &result))
         return real(number, to, out);
-    if (!result) {
-        out->handler = before.handler, out->flags = (int)before.flags, out->restorer = before.restorer;
-        out->mask[0] = before.mask;
-        for (int i = 1; i < 16; i++)
-            out->mask[i] = 0;
-    }
+    if (!result)
+        tell(out, &before);
     return (int)result;
+}
+
+uintptr_t signal(int number, uintptr_t handler)
+{
+    struct action to = {handler, SA_RESTART | SA_RESTORER, late_restorer, invalid_bit}, before;
+    LIBC(uintptr_t, "signal", int, uintptr_t);
+    if (number != SIGFPE || !invalid.on || handler == (uintptr_t)-1)
+        return real(number, handler);
+    ask_invalid(&to, &before);
+    return before.handler;
+}
+
+int sigprocmask(int how, const uint64_t *to, uint64_t *out)
+{
+    LIBC(int, "sigprocmask", int, const uint64_t *, uint64_t *);
+    return change_mask(real, how, to, out);
+}
+
+int pthread_sigmask(int how, const uint64_t *to, uint64_t *out)
+{
+    LIBC(int, "pthread_sigmask", int, const uint64_t *, uint64_t *);
+    return change_mask(real, how, to, out);
+}
+
+int sigsuspend(const uint64_t *mask)
+{
+    LIBC(int, "sigsuspend", const uint64_t *);
+    return invalid.on && late.selector != TRAP ? suspended(real, mask) : real(mask);
+}
+
+__attribute__((noreturn)) void __longjmp_chk(void *to, int value)
+{
+    LIBC(void, "__longjmp_chk", void *, int);
+    before_jump();
+    real(to, value);
+    __builtin_unreachable();
+}
+
+int execve(const char *path, char *const *argv, char *const *envp)
+{
+    LIBC(int, "execve", const char *, char *const *, char *const *);
+    before_exec();
+    return exec_failed(real(path, argv, envp));
+}
+
+int execv(const char *path, char *const *argv)
+{
+    LIBC(int, "execv", const char *, char *const *);
+    before_exec();
+    return exec_failed(real(path, argv));
+}
+
+int execvp(const char *name, char *const *argv)
+{
+    LIBC(int, "execvp", const char *, char *const *);
+    before_exec();
+    return exec_failed(real(name, argv));
 }

@@ -1,11 +1,12 @@
 /* A library that some twins load before libc. It answers, for the twin alone, as the target would. Macros given to the
  * compiler: MACHINE; PRIVATE, the directory of the twins of this word size; LAYER, that of a native layer; TRIPLET and
- * NATIVE_TRIPLET, the target's and theirs; OWN_TARGET (mark.h).
+ * NATIVE_TRIPLET, the target's and theirs; OWN_TARGET (mark.h); TARGET_WORD, the bytes of the target's words.
  *   uname(2)                   MACHINE: what uname -m says on the target
  *   readlink, realpath and their kin, of /proc/self/exe   the path of the target's own file, without our private directory
  *   dlopen of /some/plugin.so  the native one that the table of twins has for it (partner.h); where there is none, the
  *                              twin begins again emulated (again.h), or ends and leaves a mark (mark.h): never does it
  *                              go on without what the target's program would have had
+ *   arithmetic (x86-64)        what is no number has the target's sign (invalid.h)
  *   _obstack_begin (i386)      with the sizes that the target's libc has by default: the assembler breaks its work where
  *                              a chunk of an obstack ends, and that shows in the line tables that it writes
  */
@@ -121,6 +122,7 @@ extern const char _etext[] __attribute__((visibility("hidden")));
 #if defined LATE && defined WATCHED
 #include "pattern.h"
 #include "late.h"
+#include "named.h"
 #include "watch.h"
 #include "again.h"
 #ifdef __x86_64__

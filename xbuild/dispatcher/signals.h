@@ -3,15 +3,20 @@
 #include <stdint.h>
 
 /* A signal has come: whatever the handler does, also a jump out of it, is not to be forgotten. */
+static void signalled(struct context *c)
+{
+    if (late.gone)
+        return;
+    late.over = NR_rt_sigreturn + 1;
+    let_go();
+    c->mask |= late.hidden;
+}
+
 static void entered(int number, struct information *information, struct context *c)
 {
     void (*handler)(int, struct information *, struct context *) =
         (void (*)(int, struct information *, struct context *))late.asked[number - 1].handler;
-    if (!late.gone) {
-        late.over = NR_rt_sigreturn + 1;
-        let_go();
-        c->mask |= late.hidden;
-    }
+    signalled(c);
     handler(number, information, c);
 }
 
@@ -36,6 +41,12 @@ static int set_action(const struct call *call, long *result)
         *result = 0;
         return 1;
     }
+#ifdef __x86_64__
+    if (number == SIGFPE && invalid.on) {
+        *result = ask_invalid(to, out);
+        return 1;
+    }
+#endif
     if (to) {
         given = *to;
         if (to->handler > SIG_IGN) {
@@ -72,8 +83,7 @@ static int set_mask(const struct call *call, uint64_t *now, long *result)
         if (!late.mask_changed)
             late.mask = before;
         late.mask_changed = 1;
-        /* Ours is not to be blocked: the kernel would kill the process. It counts as blocked all the same. */
-        late.hidden = to & (uint64_t)1 << (SIGSYS - 1);
+        late.hidden = to & late.ours;
     }
     if (call->words[2])
         *(uint64_t *)call->words[2] = before;

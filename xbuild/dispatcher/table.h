@@ -3,7 +3,7 @@
  * NUL, ended by an empty one. A pattern ends in `*` (matches what starts with the rest) or must match whole. */
 #include <stdint.h>
 
-#define TABLE_MAGIC 0x35544258u /* "XBT5" */
+#define TABLE_MAGIC 0x36544258u /* "XBT6" */
 #define TABLE_SIZE (2048 * 1024)
 
 /* How argv[0] of the dispatcher begins when preamble.c has started it; the number of the open file follows. */
@@ -23,6 +23,8 @@ struct table {
     uint32_t far_record;
     uint32_t marks; /* as `record`, also where execs are not written down: for twins that ask for a library (late.h) */
     uint32_t far_marks;
+    uint32_t cache_env;   /* NAME=VALUE: what a cache of calls gets besides */
+    uint32_t cache_given; /* a list of NAME=VALUE: without one of them in the environment no call is for the cache */
 };
 
 struct slot {
@@ -35,6 +37,8 @@ struct slot {
     int64_t ctime_nsec;
     uint32_t digest; /* of its contents, for a file with another change time (content.h); aligned to 8 */
     uint32_t other;  /* path of the twin of the target's width */
+    uint32_t cache;  /* path of a native program that may answer in its place (cached.h); 0: none */
+    uint32_t zero;
 };
 
 /* The fields of Rules in xbuild/model/rules.py, in their order; each is a list. */
@@ -51,6 +55,8 @@ struct rules {
     uint32_t linker_words;      /* patterns: with another option in -Wl, or -Xlinker the target's own program runs */
     uint32_t emulate_env;       /* names, `=` behind those that count only if not empty: with one the target's own runs */
     uint32_t target_width_args; /* patterns: with such an argument `other` is the twin, if there is one */
+    uint32_t cache_args;        /* patterns: only with such an argument a cache may answer in its place */
+    uint32_t cache_unless;      /* patterns: with such an argument, or variable as NAME=VALUE, it may not */
     uint32_t caches;            /* patterns: such files it may write and still begin again emulated (late.h) */
 };
 

@@ -14,7 +14,7 @@ from xbuild.base.errors import XbuildError
 from xbuild.formats.elf import section_location
 from xbuild.model.rules import Rules
 
-MAGIC = 0x35544258
+MAGIC = 0x36544258
 SIZE = 2048 * 1024
 """Bytes; some 6,000 modules beside the programs. What is not used takes no room on the disk, nor time at an exec."""
 
@@ -22,8 +22,8 @@ COPY_MARK, COPY_MARK_AT = b"xbuild\1", 9
 """In e_ident of a copy that goes to the emulator itself (copied.h), and its offset there."""
 
 SECTION = ".xbuild_table"
-_HEADER = struct.Struct("<9I")
-_SLOT = struct.Struct("<4I3q2I")
+_HEADER = struct.Struct("<11I")
+_SLOT = struct.Struct("<4I3q4I")
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class Entry:
     script: no program, but what an interpreter's rules let its twin run.
     module: no program, but what a twin is to open in place of a library of the target: the dispatcher never runs it.
     digest: of its contents (`content_digest`), by which it is known where its change time is another one.
+    cache: path of a native program, as seen inside, that may answer in its place (cached.h).
     """
 
     path: str
@@ -46,6 +47,17 @@ class Entry:
     other: str | None = None
     module: bool = False
     script: bool = False
+    cache: str | None = None
+
+
+@dataclass(frozen=True)
+class Caching:
+    """What holds for all entries with a `cache`, as NAME=VALUE. env: what it gets besides. given: whole variables, of
+    which one must be in the environment of a call that it may answer.
+    """
+
+    env: tuple[str, ...]
+    given: tuple[str, ...]
 
 
 def fnv1a(text: str) -> int:
@@ -89,7 +101,9 @@ class _Writer:
         return self.add(struct.pack(f"<{len(places)}I", *places), 8)
 
 
-def encode(entries: Sequence[Entry], *, near: str, far: str, record: bool) -> bytes:
+def encode(
+    entries: Sequence[Entry], *, near: str, far: str, record: bool, caching: Caching | None = None
+) -> bytes:
     """The table as bytes. near: the directory, as seen inside, that holds `qemu` and the file `record`.
 
     far: the same one for where it is not seen, as in a chroot that the build made. record: write down each exec,
@@ -117,9 +131,11 @@ def encode(entries: Sequence[Entry], *, near: str, far: str, record: bool) -> by
         texts = (writer.text(entry.path), 0 if entry.module or entry.script else program)
         digest = writer.add(entry.digest, 8) if entry.digest else 0
         other = program if entry.module else writer.text(entry.other) if entry.other else 0
-        fields = (value, *texts, writer.rules(entry.rules), size, *entry.ctime, digest, other)
+        cache = writer.text(entry.cache) if entry.cache and caching else 0
+        fields = (value, *texts, writer.rules(entry.rules), size, *entry.ctime, digest, other, cache, 0)
         _SLOT.pack_into(writer.data, table + place * _SLOT.size, *fields)
-    _HEADER.pack_into(writer.data, 0, MAGIC, slots - 1, table, *files)
+    cached = (writer.texts(caching.env), writer.texts(caching.given)) if caching else (0, 0)
+    _HEADER.pack_into(writer.data, 0, MAGIC, slots - 1, table, *files, *cached)
     if len(writer.data) > SIZE:
         raise XbuildError(f"the table of {len(entries)} twins needs {len(writer.data)} bytes; there is room for {SIZE}")
     return bytes(writer.data)

@@ -45,9 +45,8 @@ static void copy(char **argv, char **envp, size_t words)
     late.envp = copied(envp, room + BEFORE + 1, &text);
 }
 
-__attribute__((constructor)) static void watch(int argc, char **argv, char **envp)
+static void watch_calls(int argc, char **argv, char **envp, uint64_t blocked)
 {
-    uint64_t blocked = 0;
     size_t variables = 0;
     /* On the program's stack: where that ends, its own handler for that gets the word. */
     uint64_t faults = (uint64_t)1 << (SIGSEGV - 1) | (uint64_t)1 << (SIGBUS - 1);
@@ -55,12 +54,12 @@ __attribute__((constructor)) static void watch(int argc, char **argv, char **env
     while (envp[variables])
         variables++;
     copy(argv, envp, (size_t)argc + variables + 2);
-    raw(NR_rt_sigprocmask, SIG_BLOCK, 0, (uintptr_t)&blocked, 8, 0, 0);
     if (!late.envp || (blocked >> (SIGSYS - 1) & 1) ||
         raw(NR_rt_sigaction, SIGSYS, (uintptr_t)&action, (uintptr_t)&late.own, 8, 0, 0)) {
         late.envp = NULL;
         return;
     }
+    late.ours = (uint64_t)1 << (SIGSYS - 1);
     late.selector = TRAP;
     if (raw(NR_prctl, PR_SET_SYSCALL_USER_DISPATCH, 1, (uintptr_t)__ehdr_start, (uintptr_t)(_etext - __ehdr_start),
             (uintptr_t)&late.selector, 0)) {
@@ -68,4 +67,14 @@ __attribute__((constructor)) static void watch(int argc, char **argv, char **env
         late.envp = NULL;
         raw(NR_rt_sigaction, SIGSYS, (uintptr_t)&late.own, 0, 8, 0, 0);
     }
+}
+
+__attribute__((constructor)) static void watch(int argc, char **argv, char **envp)
+{
+    uint64_t blocked = 0;
+    raw(NR_rt_sigprocmask, SIG_BLOCK, 0, (uintptr_t)&blocked, 8, 0, 0);
+    watch_calls(argc, argv, envp, blocked);
+#ifdef __x86_64__
+    take_invalid(blocked);
+#endif
 }

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from xbuild.base import paths
 from xbuild.base.errors import MachineError
-from xbuild.doctor import install, machine, trials
+from xbuild.doctor import install, machine
 from xbuild.doctor.probe import Probe
 from xbuild.model import native as machines
 
@@ -21,6 +21,9 @@ def examine(store_root: Path, *, offline: bool = False) -> list[Probe]:
     if machines.find() is None:
         # What could be tried is not known for such a machine.
         return [machine.distribution(), machine.architecture()]
+    # Only here: `require`, at the start of each command, tries nothing.
+    from xbuild.doctor import trials
+
     namespace = trials.user_namespace()
     works = namespace.status == "ok"
     # A warning says that namespaces can be had, but not used for lack of ids.
@@ -36,6 +39,8 @@ def examine(store_root: Path, *, offline: bool = False) -> list[Probe]:
 
 
 def _in_cache(store_root: Path, *, namespaces: bool, binfmt: bool) -> list[Probe]:
+    from xbuild.doctor import trials
+
     try:
         with trials.scrap(store_root) as place:
             cache = trials.cache(store_root, place, works=namespaces)

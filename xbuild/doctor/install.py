@@ -116,8 +116,10 @@ def as_root(command: Sequence[str]) -> list[str]:
 def own_command(words: Sequence[str]) -> str:
     """The line that runs a command of xbuild as root, with the program that was called now: root's PATH lacks it."""
     called = Path(sys.argv[0])
-    program = str(called) if called.name in ("invoke", "inv", "xbuild") else "invoke"
-    return process.show(as_root([program, *words]))
+    program = [str(called)] if called.name in ("invoke", "inv", "xbuild") else ["invoke"]
+    if called.name == "__main__.py":
+        program = [sys.executable, "-m", called.parent.name]
+    return process.show(as_root([*program, *words]))
 
 
 def apt_words(packages: Iterable[str]) -> list[str]:

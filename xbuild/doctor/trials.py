@@ -170,7 +170,7 @@ def foreign_program(place: Path, store_root: Path) -> Probe:
         text = "one reaches the registered program; not run: no qemu yet (the first build brings one)"
         return Probe(name, "ok", text)
     text = f"with {qemu or '/bin/echo'} registered: {process.describe_exit(returncode)}: {_tail(said)}"
-    return Probe(name, "fail", text, "invoke clean --roots makes the store's qemu anew" if qemu else None)
+    return Probe(name, "fail", text, "`invoke clean --roots` makes the store's qemu anew" if qemu else None)
 
 
 def find_qemu(store_root: Path) -> Path | None:
@@ -257,7 +257,7 @@ def cache(store_root: Path, place: Path, *, works: bool) -> Probe:
     free = shutil.disk_usage(place).free
     text = f"{store_root}: {log.human_size(free)} free"
     if free < FREE:
-        hint = "free some space (invoke clean), or name another directory by XBUILD_CACHE"
+        hint = "free some space (`invoke clean`), or name another directory by XBUILD_CACHE"
         return Probe(name, "warn", f"{text}; a target and a large build want {log.human_size(FREE)}", hint)
     return Probe(name, "ok", text)
 

@@ -14,7 +14,6 @@ from typing import Any
 from xbuild.base import log, paths
 from xbuild.base.digest import file_sha256, key_of
 from xbuild.base.errors import UsageError
-from xbuild.build.subject import open_store
 from xbuild.export import trees
 from xbuild.export.image import Compression, Layer, Layout, packed_as
 from xbuild.formats.debian import Tree
@@ -24,6 +23,7 @@ from xbuild.roots import partners
 from xbuild.roots.distribution import Roots
 from xbuild.sandbox.run import ROOT_PATH
 from xbuild.store.local import Store, writing_below
+from xbuild.store.own import open_store
 from xbuild.twins import pairing
 
 _ENDINGS: dict[str, Compression | None] = {".tar": None, ".tar.gz": "gzip", ".tgz": "gzip", ".tar.zst": "zstd"}

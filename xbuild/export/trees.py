@@ -65,7 +65,7 @@ def check_sources(tree: Tree) -> None:
         if re.search(r"://[^/\s]*@", tree.text(file) or ""):
             raise UsageError(
                 f"the root's package mirror has a password (/{file}), which the image would give away",
-                hint="make the root from another mirror: invoke clean --roots, and XBUILD_MIRROR",
+                hint="make the root from another mirror: `invoke clean --roots`, and XBUILD_MIRROR",
             )
 
 

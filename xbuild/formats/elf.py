@@ -10,18 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, Literal, Protocol
 
-from elftools.common.exceptions import ELFError
-from elftools.construct import ConstructError
-from elftools.elf.dynamic import DynamicSegment
-from elftools.elf.elffile import ELFFile
-from elftools.elf.sections import ARMAttributesSection
-from elftools.elf.segments import InterpSegment, NoteSegment
-
 from xbuild.base.errors import CheckError
 from xbuild.base.walk import NotFile, open_file
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
+    from elftools.elf.elffile import ELFFile
 
 ELF_MAGIC: Final = b"\x7fELF"
 ARCHIVE_MAGIC: Final = b"!<arch>\n"
@@ -37,20 +31,6 @@ _SHT_NOBITS = "SHT_NOBITS"
 _MEMBER_HEADER = 60
 _MEMBER_END = b"`\n"
 _LONGEST_NAME = 4096
-
-# What pyelftools lets through when offsets and sizes in a file are nonsense.
-PARSE_ERRORS = (
-    ELFError,
-    ConstructError,
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    MemoryError,
-    RecursionError,
-    TypeError,
-    ValueError,
-)
 
 FloatAbi = Literal["hard", "soft"]
 
@@ -126,6 +106,23 @@ class _Dynamic:
     pie: bool = False
 
 
+def elf_file(stream: IO[bytes]) -> ELFFile:
+    """The ELF file in `stream`, for pyelftools to read; raises what `parse_errors` has."""
+    # Only here: it takes long to load, and most commands read no ELF file.
+    from elftools.elf.elffile import ELFFile
+
+    return ELFFile(stream)
+
+
+def parse_errors() -> tuple[type[Exception], ...]:
+    """What pyelftools raises, or lets through when offsets and sizes in a file are nonsense."""
+    from elftools.common.exceptions import ELFError
+    from elftools.construct import ConstructError
+
+    nonsense = (ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, RecursionError)
+    return (ELFError, ConstructError, *nonsense, TypeError, ValueError)
+
+
 def is_elf(path: Path) -> bool:
     """Whether `path` is a regular file, or a link to one, that starts with the ELF magic."""
     try:
@@ -153,9 +150,19 @@ def _read(stream: IO[bytes], name: str) -> ElfInfo:
     stream.seek(0)
     ident = _ident(stream, name)
     try:
-        return _info(ELFFile(stream), osabi=ident[7])
-    except PARSE_ERRORS as error:
+        return _info(elf_file(stream), osabi=ident[7])
+    except parse_errors() as error:
         raise _broken(name, error) from error
+
+
+def section_names(stream: IO[bytes]) -> frozenset[str]:
+    """The names of the sections of an open ELF file. Raises as `read_elf`."""
+    stream.seek(0)
+    _ident(stream, "ELF data")
+    try:
+        return frozenset(str(section.name) for section in elf_file(stream).iter_sections())
+    except parse_errors() as error:
+        raise _broken("ELF data", error) from error
 
 
 def section_location(path: Path, name: str) -> tuple[int, int]:
@@ -166,10 +173,10 @@ def section_location(path: Path, name: str) -> tuple[int, int]:
     with path.open("rb") as stream:
         _ident(stream, str(path))
         try:
-            section = ELFFile(stream).get_section_by_name(name)
+            section = elf_file(stream).get_section_by_name(name)
             if section is not None and section["sh_type"] != _SHT_NOBITS:
                 return int(section["sh_offset"]), int(section["sh_size"])
-        except PARSE_ERRORS as error:
+        except parse_errors() as error:
             raise _broken(str(path), error) from error
     raise ElfError(f"{path}: no section {name} with contents")
 
@@ -180,9 +187,9 @@ def with_interpreter(program: bytes, interpreter: str) -> bytes:
     Raises ElfError if it has none, ValueError if `interpreter` is longer than the old one.
     """
     try:
-        segments = ELFFile(io.BytesIO(program)).iter_segments("PT_INTERP")
+        segments = elf_file(io.BytesIO(program)).iter_segments("PT_INTERP")
         header = next(segments, None)
-    except PARSE_ERRORS as error:
+    except parse_errors() as error:
         raise _broken("program", error) from error
     if header is None:
         raise _broken("program", ValueError("it has no interpreter"))
@@ -296,7 +303,7 @@ def _info(elf: Any, osabi: int) -> ElfInfo:
     # A file of debug information only keeps the program headers, but not what they point to.
     segments = [segment for segment in elf.iter_segments() if segment["p_filesz"]]
     dynamic = _dynamic(segments)
-    interpreter = next((str(s.get_interp_name()) for s in segments if isinstance(s, InterpSegment)), None)
+    interpreter = next((str(s.get_interp_name()) for s in segments if s["p_type"] == "PT_INTERP"), None)
     e_type = str(elf["e_type"]).removeprefix("ET_")
     program = e_type == "EXEC" or dynamic.pie
     return ElfInfo(
@@ -319,7 +326,7 @@ def _info(elf: Any, osabi: int) -> ElfInfo:
 
 
 def _dynamic(segments: list[Any]) -> _Dynamic:
-    tags = [tag for segment in segments if isinstance(segment, DynamicSegment) for tag in segment.iter_tags()]
+    tags = [tag for segment in segments if segment["p_type"] == "PT_DYNAMIC" for tag in segment.iter_tags()]
 
     def values(tag_name: str, attribute: str) -> list[str]:
         return [str(getattr(tag, attribute)) for tag in tags if tag.entry.d_tag == tag_name]
@@ -339,7 +346,7 @@ def _dynamic(segments: list[Any]) -> _Dynamic:
 def _float_abi(elf: Any) -> FloatAbi | None:
     # The rule of GNU ld (elf32_arm_merge_eabi_attributes): a file without a floating point number model, such
     # as one from assembly, takes no part; otherwise Tag_ABI_VFP_args says it, and 0, the default, is soft.
-    section = next((s for s in elf.iter_sections() if isinstance(s, ARMAttributesSection)), None)
+    section = next((s for s in elf.iter_sections() if s["sh_type"] == "SHT_ARM_ATTRIBUTES"), None)
     if section is not None:
         attributes = {
             attribute.tag: attribute.value
@@ -359,7 +366,7 @@ def _float_abi(elf: Any) -> FloatAbi | None:
 
 def _build_id(segments: list[Any]) -> str | None:
     for segment in segments:
-        if isinstance(segment, NoteSegment):
+        if segment["p_type"] == "PT_NOTE":
             for note in segment.iter_notes():
                 if note["n_type"] == "NT_GNU_BUILD_ID":
                     return str(note["n_desc"])

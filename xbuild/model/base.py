@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import urllib.parse
+from types import ModuleType
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictInt
@@ -19,6 +21,12 @@ DURATION = r"[1-9][0-9]{0,5}[smh]"
 
 _LONGEST_PATH = 2048
 """Bytes: half of what Linux takes (PATH_MAX), for what comes before; and each part may have 255 (NAME_MAX)."""
+
+_PLUGINS = ModuleType("pydantic.plugin._loader")
+# Plugins of pydantic's, which other packages may bring, have no hand in our files; and to look for them, pydantic reads
+# what every installed package says of itself, which is a tenth of a command's start.
+vars(_PLUGINS)["get_plugins"] = tuple
+sys.modules.setdefault(_PLUGINS.__name__, _PLUGINS)
 
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 
@@ -76,6 +84,14 @@ def _inside(value: str) -> str:
     return value
 
 
+def _local(value: str) -> str:
+    if not value or "\0" in value:
+        raise fault("path", f"must be a path, not {value!r}")
+    if len(os.fsencode(value)) > _LONGEST_PATH or any(len(os.fsencode(part)) > 255 for part in value.split("/")):
+        raise fault("path", "is longer than a path can be")
+    return value
+
+
 def _address(value: str) -> str:
     try:
         parts = urllib.parse.urlsplit(value)
@@ -111,7 +127,9 @@ _SCHEMA_JSON = JsonSchema({"type": "integer", "const": SCHEMA})
 SchemaVersion = Annotated[StrictInt, AfterValidator(_readable), _SCHEMA_JSON]
 
 # Names and versions become names of files, with target, mode and more behind them: 255 bytes in all (NAME_MAX).
-Name = Annotated[str, *text_like(r"[a-z0-9][a-z0-9+._-]{0,79}", "lower-case letters, digits and + . _ -, 80 at most")]
+NAME = r"[a-z0-9][a-z0-9+._-]{0,79}"
+"""The name of a recipe or a root."""
+Name = Annotated[str, *text_like(NAME, "lower-case letters, digits and + . _ -, 80 at most")]
 OptionName = Annotated[str, *text_like(r"[a-z][a-z0-9-]*", "lower-case letters, digits and -")]
 Package = Annotated[str, *text_like(r"[a-z0-9][a-z0-9+.-]+", "the name of a distribution package")]
 Version = Annotated[str, *text_like(r"[0-9A-Za-z][0-9A-Za-z.+~_-]{0,79}", 'a version such as "1.2.3"')]
@@ -131,6 +149,8 @@ T = TypeVar("T")
 NonEmpty = Annotated[tuple[T, ...], AfterValidator(_some), Field(json_schema_extra={"minItems": 1})]
 
 RelativePath = Annotated[str, AfterValidator(_inside)]
+LocalPath = Annotated[str, AfterValidator(_local)]
+"""A path on this machine, absolute or relative."""
 
 Duration = Annotated[
     int,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import BaseModel
 
@@ -15,10 +16,13 @@ from xbuild.base import paths
 from xbuild.base.errors import UsageError
 from xbuild.base.yamlfile import Location, Node, Problem, did_you_mean, file_error, load_model, read_tree, validate
 from xbuild.model import native, overrides, template
+from xbuild.model.base import NAME
 from xbuild.model.policy import Policy
-from xbuild.model.preset import Preset
-from xbuild.model.recipe import Recipe, RecipeFile
 from xbuild.model.toolchain import Toolchain
+
+if TYPE_CHECKING:
+    from xbuild.model.preset import Preset
+    from xbuild.model.recipe import Recipe
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -65,6 +69,9 @@ def load_presets() -> Mapping[str, Preset]:
 
 def load_preset(name: str) -> Preset:
     """The preset `name`. Raises UsageError for an unknown one, RecipeError for a wrong file."""
+    # As with recipes: what only runs a program needs none.
+    from xbuild.model.preset import Preset
+
     return _load_named(_find("preset", (paths.PRESETS,), name), Preset)
 
 
@@ -92,13 +99,19 @@ def load_recipe(name_or_path: str, toolchain: Toolchain, project: Path) -> Recip
     name_or_path: a recipe of `project`, else a shipped one, or (with a slash, or ending in .yml) the path of a file.
     Raises UsageError for an unknown name, RecipeError with all that is wrong in the file.
     """
-    path = recipe_path(name_or_path, project)
+    return read_recipe(recipe_path(name_or_path, project), toolchain, project)[0]
+
+
+def read_recipe(path: Path, toolchain: Toolchain, project: Path) -> tuple[Recipe, Node]:
+    """As `load_recipe`, of the file `path`; and the tree that it was made from, where each field has its line."""
+    from xbuild.model.recipe import Recipe, RecipeFile
+
     tree, problems = _rendered(read_tree(path), toolchain.name)
     if path.parent in _places("recipes", project):
         problems += _name_problems(tree, path)
-    problems += _patch_problems(tree, patches_directory(path, project))
+    problems += _patch_problems(tree, patches_directory(path))
     problems += _target_problems(tree, project, toolchain.name)
-    problems += _build_problems(tree)
+    problems += _build_problems(tree) + _dependency_problems(tree, path)
     written = validate(tree, RecipeFile)
     if isinstance(written, list):
         # A template that cannot be rendered is not a valid address either: one error is enough.
@@ -111,7 +124,19 @@ def load_recipe(name_or_path: str, toolchain: Toolchain, project: Path) -> Recip
     problems = recipe if isinstance(recipe, list) else _build_problems(merged)
     if isinstance(recipe, list) or problems:
         raise file_error(path, problems)
-    return recipe.completed()
+    return recipe.completed(toolchain.name), merged
+
+
+def dependency_path(name: str, recipe: Path) -> Path:
+    """The file of the recipe `name` that the one in the file `recipe` names: beside it, else a shipped one.
+
+    Raises UsageError when there is none of that name.
+    """
+    return _find("recipe", _beside(recipe), name)
+
+
+def _beside(recipe: Path) -> tuple[Path, ...]:
+    return (recipe.absolute().parent, paths.shipped("recipes"))
 
 
 def recipe_path(name_or_path: str, project: Path) -> Path:
@@ -121,10 +146,15 @@ def recipe_path(name_or_path: str, project: Path) -> Path:
     return _find("recipe", _places("recipes", project), name_or_path)
 
 
-def patches_directory(recipe: Path, project: Path) -> Path:
-    """What the patches of the recipe in the file `recipe` are relative to: a shipped one's are shipped with it."""
-    own, shipped = _places("recipes", project)
-    return shipped if recipe.parent == shipped else own
+def sources_directory(recipe: Path) -> Path:
+    """What relative paths of sources are relative to: where the file lies, or the project whose `recipes/` has it."""
+    folder = recipe.absolute().parent
+    return folder.parent if folder.name == "recipes" else folder
+
+
+def patches_directory(recipe: Path) -> Path:
+    """What the patches of the recipe in the file `recipe` are relative to: where it lies, wherever that is."""
+    return recipe.absolute().parent
 
 
 def _find(kind: str, directories: tuple[Path, ...], name: str) -> Path:
@@ -188,21 +218,43 @@ def _patch_problems(tree: Node, directory: Path) -> list[Problem]:
         patches = part.find("patches")
         for index, node in patches.items() if patches else ():
             if isinstance(node.value, str) and not os.path.isfile(directory / node.value):  # noqa: PTH113
-                text = f"no file recipes/{node.value}"
+                text = f"no file {directory.name}/{node.value}"
                 problems.append(Problem.at(tree, (*location, "patches", index), text))
+    return problems
+
+
+def _dependency_problems(tree: Node, path: Path) -> list[Problem]:
+    """Recipes that are not there."""
+    problems, known = [], names(*_beside(path))
+    for location, part in [((), tree), *_overrides(tree)]:
+        wanted = part.find("depends", "recipes")
+        for index, node in wanted.items() if wanted else ():
+            named = node.find("name") or node
+            if isinstance(named.value, str) and re.fullmatch(NAME, named.value) and named.value not in known:
+                text = f"there is no recipe {named.value!r}{did_you_mean(named.value, known)}"
+                problems.append(Problem.at(tree, (*location, "depends", "recipes", index), text))
     return problems
 
 
 def _target_problems(tree: Node, project: Path, target: str) -> list[Problem]:
     """Patterns that match no target's name: an override with a typing error would silently do nothing."""
     known = sorted({*toolchain_names(project), target})
-    problems = []
-    for location, part in _overrides(tree):
-        targets = part.find("targets")
-        for index, node in targets.items() if targets else ():
-            if isinstance(node.value, str) and not any(fnmatchcase(name, node.value) for name in known):
-                text = f"{node.value!r} matches no target{did_you_mean(node.value, known)}"
-                problems.append(Problem.at(tree, (*location, "targets", index), text))
+    problems: list[Problem] = []
+    for location, _ in _overrides(tree):
+        problems += _pattern_problems(tree, (*location, "targets"), known)
+    for location, part in [((), tree), *_overrides(tree)]:
+        wanted = part.find("depends", "recipes")
+        for index, _ in wanted.items() if wanted else ():
+            problems += _pattern_problems(tree, (*location, "depends", "recipes", index, "when"), known)
+    return problems
+
+
+def _pattern_problems(tree: Node, location: Location, known: list[str]) -> list[Problem]:
+    patterns, problems = tree.find(*location), []
+    for index, node in patterns.items() if patterns else ():
+        if isinstance(node.value, str) and not any(fnmatchcase(name, node.value) for name in known):
+            text = f"{node.value!r} matches no target{did_you_mean(node.value, known)}"
+            problems.append(Problem.at(tree, (*location, index), text))
     return problems
 
 

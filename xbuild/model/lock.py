@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Annotated
@@ -11,9 +12,10 @@ from pydantic import Field
 from xbuild.base.errors import SourceError
 from xbuild.base.yamlfile import load_model
 from xbuild.model.base import Model, Name, Package, SchemaVersion, text_like
+from xbuild.model.relation import Profile, Relation, is_name
 from xbuild.model.toolchain import Suite
 
-HEAD = "# What this recipe is built with. Made by `xbuild lock`; `xbuild lock --update` takes newer packages.\n"
+HEAD = "# What this recipe is built with. Made by `xbuild lock RECIPE`; with --update it takes newer packages.\n"
 
 Held = Annotated[str, *text_like(r"\S+ [a-z0-9]+ [0-9a-f]{64}", "version, architecture and sha256")]
 
@@ -21,7 +23,8 @@ Held = Annotated[str, *text_like(r"\S+ [a-z0-9]+ [0-9a-f]{64}", "version, archit
 class LockedRoot(Model):
     """The packages of one root, or of a layer over one."""
 
-    wanted: tuple[Package, ...] = Field(description="What was asked for")
+    wanted: tuple[Relation, ...] = Field(description="What was asked for")
+    profiles: tuple[Profile, ...] = Field((), description="Under which build profiles")
     packages: dict[Package, Held] = Field(description="What came of it: `VERSION ARCHITECTURE SHA256` by name")
 
 
@@ -59,7 +62,8 @@ def write_lock(recipe: Path, lock: Lock) -> Path:
         lines += [f"    snapshot: '{target.snapshot}'\n"] if target.snapshot else []
         lines += ["    roots:\n"]
         for what, root in sorted(target.roots.items()):
-            lines += [f"      {what}:\n", f"        wanted: [{', '.join(sorted(root.wanted))}]\n"]
+            lines += [f"      {what}:\n", f"        wanted: [{', '.join(map(_quoted, sorted(root.wanted)))}]\n"]
+            lines += [f"        profiles: [{', '.join(map(json.dumps, root.profiles))}]\n"] if root.profiles else []
             lines += ["        packages:\n"] if root.packages else ["        packages: {}\n"]
             lines += [f"          {package}: {held}\n" for package, held in sorted(root.packages.items())]
     path = lock_path(recipe)
@@ -69,3 +73,7 @@ def write_lock(recipe: Path, lock: Lock) -> Path:
         message = f"cannot write {path}: {error.strerror}"
         raise SourceError(message, hint="name a recipe of your own project, by its path") from error
     return path
+
+
+def _quoted(relation: str) -> str:
+    return relation if is_name(relation) else json.dumps(relation)

@@ -11,6 +11,9 @@ from xbuild.model.recipe import Recipe
 UNPACK = "unpack"
 """The step before the phases: sources and patches into the source directory."""
 
+CONFIGURE = "configure"
+"""The phase before compiling, which a build tree that stays does not always need again."""
+
 
 @dataclass(frozen=True)
 class PhaseKind:
@@ -29,7 +32,7 @@ class PhaseKind:
 KINDS = (
     PhaseKind("fetch", in_source=True, network=True, preset=False),
     PhaseKind("prepare", in_source=True),
-    PhaseKind("configure"),
+    PhaseKind(CONFIGURE),
     PhaseKind("compile"),
     PhaseKind("install"),
     PhaseKind("check", preset=False),

@@ -9,6 +9,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from xbuild.formats.deb822 import without_epoch
 from xbuild.model.base import Model, Name, Package
 from xbuild.model.native import here
 from xbuild.model.rules import Rules
@@ -67,7 +68,8 @@ class Tool(Rules):
     )
     loads_modules: bool = Field(
         False,
-        description="Loads compiled modules or plugins: emulated while a root is made; may begin again emulated",
+        description="Loads compiled modules or plugins, or computes: may begin again emulated, and what is no number "
+        "has the target's sign; while a root is made only of the very version that there will be",
     )
     shim: bool = Field(False, description="Asks uname(2), /proc/self/exe or dlopens by path: answered by the shim")
     replace_strings: dict[str, str] = Field(
@@ -89,6 +91,9 @@ class Tool(Rules):
     )
     include_table: str | None = Field(
         None, description="A gcc compiler proper, made to search as a native one; its C++ directory of the target"
+    )
+    cache: Name | None = Field(
+        None, description="The tool, a compiler cache, that may answer its calls where the user wants one"
     )
     scripts: tuple[str, ...] = Field(
         (), description="Scripts that a package brings (patterns for paths, of links too), for `script-options`"
@@ -179,6 +184,9 @@ class Policy(Rules):
         for equivalent in self.equivalents:
             if odd := sorted({*equivalent.tools} - known):
                 raise ValueError(f"equivalents name {', '.join(odd)}, which is no tool")
+        for name, tool in self.tools.items():
+            if tool.cache and tool.cache not in self.tools:
+                raise ValueError(f"the cache of {name} is {tool.cache}, which is no tool")
         return self
 
     def equivalent(self, tool: str, target: str, native: str, *, musl: bool = False) -> Equivalent | None:
@@ -223,7 +231,7 @@ def upstream(version: str) -> str:
 
     Debian Policy 5.6.12: [epoch:]upstream[-revision]; +dfsg, ~ds ...: what was taken out of the sources.
     """
-    plain = re.sub(r"^[0-9]+:", "", version)
+    plain = without_epoch(version)
     return re.sub(r"[+~](dfsg|ds|repack)[0-9.]*$", "", plain.rpartition("-")[0] or plain)
 
 

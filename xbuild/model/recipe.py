@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from fnmatch import fnmatchcase
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from xbuild.model.base import (
     Duration,
@@ -13,14 +14,15 @@ from xbuild.model.base import (
     NonEmpty,
     OptionName,
     OptionValue,
-    Package,
     RelativePath,
     SchemaVersion,
     VariableName,
     Version,
     fault,
 )
+from xbuild.model.handing import Handing
 from xbuild.model.output import Output
+from xbuild.model.relation import Profile, Relation
 from xbuild.model.source import Source
 
 SET_BY_XBUILD = frozenset(
@@ -64,20 +66,49 @@ def _settable(name: str) -> str:
 Environment = dict[Annotated[VariableName, AfterValidator(_settable)], str]
 
 
+class Dependency(Model):
+    """Another recipe, whose files are in the root while this one is built."""
+
+    name: Name = Field(description="The recipe: a file beside this one, else one that xbuild brings along")
+    when: tuple[str, ...] | None = Field(
+        None, description="Patterns (* ? []) of target names, for which it is needed (default: all)"
+    )
+
+    @field_validator("when")
+    @classmethod
+    def _some_target(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if value == ():
+            raise fault("empty", "must have at least one entry")
+        return value
+
+    def holds(self, target: str) -> bool:
+        """Whether it is needed for the target of this name."""
+        return self.when is None or any(fnmatchcase(target, pattern) for pattern in self.when)
+
+
+def _named(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
+
+
+DependencyEntry = Annotated[Dependency, BeforeValidator(_named, json_schema_input_type=Name | Dependency)]
+"""In a file also the name alone."""
+
+
 class Depends(Model):
     """What must be in the target root before the build."""
 
-    packages: tuple[Package, ...] = Field(
-        (), description="Distribution packages of the target's architecture"
+    packages: tuple[Relation, ...] = Field(
+        (), description="Distribution packages of the target's architecture: names, or relations as in Build-Depends"
     )
-    recipes: tuple[Name, ...] = Field((), description="Other recipes (not supported yet)")
+    profiles: tuple[Profile, ...] = Field((), description="The build profiles for relations such as `foo <!nocheck>`")
+    recipes: tuple[DependencyEntry, ...] = Field(
+        (), description="Other recipes, by name, or as `{name: NAME, when: [TARGET, ...]}`"
+    )
 
-    @field_validator("recipes")
-    @classmethod
-    def _none_yet(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if value:
-            raise fault("unsupported", "other recipes are not supported yet; use 'packages'")
-        return value
+    def on(self, target: str) -> Depends:
+        """What is needed for the target of this name: its recipes each once, and unconditional."""
+        names = dict.fromkeys(known.name for known in self.recipes if known.holds(target))
+        return self.model_copy(update={"recipes": tuple(Dependency(name=name) for name in names)})
 
 
 RootPhase = Literal["prepare", "configure", "compile", "install", "check"]
@@ -104,6 +135,7 @@ class PartialBuild(Model):
     after_install: str | None = Field(None, description="Shell text after the install phase's own")
     as_root: tuple[RootPhase, ...] = Field((), description="Phases that run as root of the system that they see")
     keep_owners: bool = Field(False, description="The artifact has the owners that files were given (default: root's)")
+    incremental: bool = Field(False, description="The build tree stays, and the next build makes what changed")
 
 
 class Build(PartialBuild):
@@ -156,6 +188,7 @@ class Override(Model):
     check: PartialCheck = Field(PartialCheck(), description="Another command or timeout")
     outputs: tuple[Output, ...] = Field((), description="Further outputs")
     data: tuple[RelativePath, ...] = Field((), description="Further files that are data")
+    artifact: Handing = Field(Handing(), description="Another way to hand it over")
     twins: Twins = Field(Twins(), description="Further changes to the set of native tools")
 
 
@@ -165,12 +198,12 @@ class Recipe(Model):
     schema_version: SchemaVersion = Field(alias="schema", description="Version of this format")
     name: Name = Field(description="Name of the project, and of the file")
     version: Version = Field(description="Version of the project, in quotes")
-    summary: str = Field(description="One line about the project")
-    license: str = Field(description="SPDX expression of the project's licence")
+    summary: str = Field("", description="One line about the project")
+    license: str = Field("", description="SPDX expression of the project's licence")
     homepage: str | None = Field(None, description="The project's site")
     sources: NonEmpty[Source] = Field(description="What is unpacked into the source directory")
     patches: tuple[RelativePath, ...] = Field(
-        (), description="Patches, as paths relative to recipes/, in order"
+        (), description="Patches, as paths relative to the recipe's file, in order"
     )
     root: Name | None = Field(None, description="An imported root (root.import) in the place of the distribution's")
     depends: Depends = Field(Depends(), description="What the build needs in the target root")
@@ -180,17 +213,23 @@ class Recipe(Model):
     idle_limit: Duration = Field(
         900, description="A phase that is silent and uses no CPU for so long is ended (default: 15m)"
     )
-    outputs: NonEmpty[Output] = Field(description="What must be there in the end")
+    outputs: tuple[Output, ...] = Field((), description="What must be there in the end; without any, at least one file")
     data: tuple[RelativePath, ...] = Field(
         (), description="Patterns of installed files that are data, also if they are ELF files for other machines"
     )
+    artifact: Handing = Field(Handing(), description="How what was built is handed over")
     twins: Twins = Field(Twins(), description="Changes to the set of native tools")
 
-    def completed(self) -> Recipe:
-        """This recipe with what its sources take from it filled in."""
-        return self.model_copy(
-            update={"sources": tuple(source.completed(self.version) for source in self.sources)}
-        )
+    @model_validator(mode="after")
+    def _incremental_by_path(self) -> Self:
+        if self.build.incremental and (len(self.sources) != 1 or not self.sources[0].path or self.patches):
+            raise fault("incremental", "'build.incremental' wants one source, a path, and no patches")
+        return self
+
+    def completed(self, target: str) -> Recipe:
+        """This recipe for the target of this name, with what its sources take from it filled in."""
+        sources = tuple(source.completed(self.version) for source in self.sources)
+        return self.model_copy(update={"sources": sources, "depends": self.depends.on(target)})
 
 
 class RecipeFile(Recipe):

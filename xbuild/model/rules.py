@@ -80,6 +80,12 @@ class Rules(Model):
         (), description="Arguments (`*`: any text) that ask for the twin of the target's width"
     )
 
+    cache_args: Annotated[tuple[Word, ...], Told("may be answered by a cache with one of the arguments")] = Field(
+        (), description="Arguments (`*`: any text) of which one must be there for the tool's `cache` to answer"
+    )
+    cache_unless: Annotated[tuple[Word, ...], Told("but not with one of the arguments or variables")] = Field(
+        (), description="Arguments, and variables as NAME=VALUE (`*`: any text), with which it does not"
+    )
     caches: Annotated[tuple[Word, ...], Told("keeps, if it begins again emulated, what it wrote into")] = Field(
         (),
         description="Files and directories (`*`: any text) that it keeps for later runs of itself, with the same bytes "

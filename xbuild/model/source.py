@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import ConfigDict, Field, JsonValue, StrictInt, model_validator
+from pydantic import (
+    ConfigDict,
+    Field,
+    JsonValue,
+    StrictBool,
+    StrictInt,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
-from xbuild.model.base import Commit, Model, Project, RelativePath, Sha256, Url, Version, fault
+from xbuild.model.base import Commit, LocalPath, Model, Project, RelativePath, Sha256, Url, Version, fault
 
 Kind = Literal["url", "distribution", "pypi", "git", "path"]
 
@@ -16,13 +25,13 @@ _ONLY_WITH = {"mirrors": "url", "version": "pypi", "file": "pypi", "commit": "gi
 """Fields that say something of one kind of source only."""
 
 _ONE_KIND: list[JsonValue] = [
-    {"required": ["url"]},
-    {"required": ["distribution"], "not": {"required": ["url"]}},
-    {"required": ["pypi"]},
-    {"required": ["git", "commit"]},
+    {"required": ["url", "sha256"]},
+    {"required": ["distribution", "sha256"], "not": {"required": ["url"]}},
+    {"required": ["pypi", "sha256"]},
+    {"required": ["git", "commit", "sha256"]},
     {"required": ["path"]},
 ]
-"""JSON schema: exactly one kind; a distribution's copy may stand beside a url."""
+"""JSON schema: exactly one kind; a distribution's copy may stand beside a url. What is not of here has a digest."""
 
 
 class Distribution(Model):
@@ -46,17 +55,34 @@ class Source(Model):
     file: str | None = Field(None, description="The sdist's file name (default: NAME-VERSION.tar.gz)")
     git: str | None = Field(None, description="A git repository")
     commit: Commit | None = Field(None, description="The commit of the git repository")
-    path: RelativePath | None = Field(None, description="A file or directory of this project")
-    sha256: Sha256 = Field(
-        description="Digest of the file; for a directory of its tree, for git of the checkout"
+    path: LocalPath | None = Field(None, description="A file or directory of this machine, as it is now")
+    sha256: Sha256 | None = Field(
+        None,
+        validate_default=True,
+        description="Digest of the file; for a directory of its tree, for git of the checkout; a path needs none",
     )
     into: RelativePath = Field(".", description="Directory below the source directory to unpack into")
     strip: StrictInt = Field(1, ge=0, description="Leading path components to drop when unpacking")
+    unpack: StrictBool = Field(True, description="Whether it is unpacked; else the file lies there as it is")
 
     @property
     def kind(self) -> Kind:
         """What the source is, first of all: a url with a distribution's copy is a url."""
         return next(kind for kind in _KINDS if getattr(self, kind) is not None)
+
+    @property
+    def digest(self) -> str:
+        """The sha256, which only a path that nobody has looked at yet does not have."""
+        assert self.sha256 is not None
+        return self.sha256
+
+    @field_validator("sha256")
+    @classmethod
+    def _known(cls, value: str | None, info: ValidationInfo) -> str | None:
+        # A wrong path is no field of `data`, and one error is enough.
+        if value is None and info.data.get("path", "") is None:
+            raise fault("missing", "is missing")
+        return value
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
@@ -69,6 +95,8 @@ class Source(Model):
                 raise fault("source_field", f"{field!r} is for sources with {kind!r} only")
         if self.git and not self.commit:
             raise fault("source_field", "'git' needs 'commit'")
+        if self.git and not self.unpack:
+            raise fault("source_field", "'unpack: false' is for files, and 'git' gives a tree")
         return self
 
     def completed(self, version: str) -> Source:

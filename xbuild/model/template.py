@@ -28,6 +28,7 @@ _METHODS = frozenset(
     }
 )  # fmt: skip
 """Methods of text of which the same is true."""
+_VARIABLE = re.compile(r"(?<!\{)\{\{ ?([a-z_]+) ?\}\}")
 _UNDEFINED = re.compile(r"'(\w+)' is undefined")
 
 
@@ -46,11 +47,12 @@ def render(text: str, values: Mapping[str, str]) -> str:
         raise ValueError(
             "templates have expressions {{ }} only, no {% or {#; 'overrides' can differ by target"
         )
-    if "{{" not in text:
-        return text
+    plain = _VARIABLE.sub(lambda found: values.get(found[1], found[0]), text)
+    if "{{" not in text or ("{{" not in plain and "\r" not in text and max(len(text), len(plain)) <= _LONGEST):
+        return plain
     if len(text) > _LONGEST:
         raise ValueError(f"a template may have {_LONGEST} characters")
-    # Only here: it takes long to load, and most commands render nothing.
+    # Only here: it takes long to load, and most templates name a variable and nothing more.
     from jinja2.exceptions import TemplateSyntaxError, UndefinedError
 
     try:

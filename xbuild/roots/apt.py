@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import re
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from xbuild.base import paths, process
 from xbuild.base.errors import MachineError
 from xbuild.base.paths import BUILDER
+from xbuild.model.relation import is_name
 from xbuild.sandbox import run as sandboxes
-from xbuild.sandbox.mounts import Bind, Mount, Tmpfs
 from xbuild.twins import privatetree
-
-_PLAIN = re.compile(r"[A-Za-z0-9/._+@-]+")
 
 # Done to every root, while mmdebstrap still has it in its hands. No service may start in a root.
 CUSTOMIZE = f"""
@@ -32,7 +28,6 @@ APT::Architecture "{architecture}";
 APT::Architectures {{ "{architecture}"; }};
 APT::Install-Recommends "false";
 APT::Sandbox::User "root";
-Acquire::Retries "2";
 DPkg::Chroot-Directory "{root}";
 DPkg::Options {{ "--force-unsafe-io"; }};
 DPkg::Use-Pty "false";
@@ -44,27 +39,22 @@ Dir::State::lists "{lists}";
 
 UNPACK = """
 set -eu
-cd "$2"
-apt-get -qq download -- "$1"
-dpkg-deb --extract ./*.deb .
-dpkg-deb --show --showformat='${Package} ${Version}' ./*.deb > version
-rm ./*.deb
+cd "$1"
+dpkg-deb --extract ../archives/*.deb .
+dpkg-deb --show --showformat='${Package} ${Version}' ../archives/*.deb > version
 """
 
 # As a merged root is laid out, and with the lists that dpkg would have written; scripts of packages do not run.
 UNPACK_ALL = """
 set -eu
 cd "$1"
-shift
-mkdir -p usr/bin usr/lib usr/lib64 usr/sbin var/lib/dpkg/info fetched
+mkdir -p usr/bin usr/lib usr/lib64 usr/sbin var/lib/dpkg/info
 for name in bin lib lib64 sbin; do ln -s "usr/$name" "$name"; done
-(cd fetched && apt-get -qq download -- "$@")
-for package in fetched/*.deb; do
-    dpkg-deb --fsys-tarfile "$package" > fetched/files.tar
-    tar --extract --verbose --keep-directory-symlink --file fetched/files.tar > fetched/files
-    sed -e 's|^[.]||' -e 's|/$||' fetched/files > "var/lib/dpkg/info/$(dpkg-deb --field "$package" Package).list"
+for package in ../archives/*.deb; do
+    dpkg-deb --fsys-tarfile "$package" > /tmp/files.tar
+    tar --extract --verbose --keep-directory-symlink --file /tmp/files.tar > /tmp/files
+    sed -e 's|^[.]||' -e 's|/$||' /tmp/files > "var/lib/dpkg/info/$(dpkg-deb --field "$package" Package).list"
 done
-rm -r fetched
 """
 
 
@@ -82,17 +72,16 @@ NETWORK = "is the network there? XBUILD_MIRROR names another package mirror"
 """An advice."""
 
 
-def shown(*places: Path) -> tuple[list[Mount], list[Path]]:
-    """Mounts for `machine_sandbox`, and where the directories `places` are to be seen then.
+def asked(packages: Iterable[str], profiles: Sequence[str] = ()) -> tuple[str, ...]:
+    """The words for apt-get by which `packages` (`model.relation.Relation`) come into a root under these profiles.
 
-    mmdebstrap and apt write paths into settings, and take none with a quote or a line break.
+    What reads Build-Depends itself is apt: alternatives, virtual packages, architectures and profiles are as it takes
+    them for a source package.
     """
-    if all(_PLAIN.fullmatch(str(place)) for place in places):
-        return [], list(places)
-    # Whatever lies in the machine's own, they do not need it.
-    window = next(path for path in map(Path, ("/boot", "/mnt", "/media", "/srv")) if path.is_dir())
-    seen = [window / str(number) for number in range(len(places))]
-    return [Tmpfs(str(window)), *(Bind(str(place), str(name)) for place, name in zip(places, seen, strict=True))], seen
+    words = tuple(packages)
+    if all(map(is_name, words)):
+        return ("install", *words)
+    return ("satisfy", "-o", f"APT::Build-Profiles={','.join(profiles)}", *words)
 
 
 def run_logged(
@@ -110,17 +99,3 @@ def run_logged(
         if full := process.disk_full(lines):
             raise full
         raise MachineError(complaint, details=lines[-20:], hint=hint)
-
-
-def machine_sandbox(
-    cwd: Path, mounts: Sequence[Mount], registrations: tuple[str, ...], env: Mapping[str, str] | None = None
-) -> sandboxes.Sandbox:
-    """With the machine's files and network, for tools that make roots from outside."""
-    plain = {"PATH": sandboxes.ROOT_PATH, "LC_ALL": "C.UTF-8", "TMPDIR": tempfile.gettempdir(), **(env or {})}
-    return sandboxes.Sandbox(
-        mounts=tuple(mounts),
-        registrations=registrations,
-        env=plain,
-        network=True,
-        cwd=str(cwd),
-    )

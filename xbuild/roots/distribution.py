@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +12,9 @@ from xbuild.base import log, paths
 from xbuild.base.digest import key_of
 from xbuild.base.errors import MachineError
 from xbuild.binfmt import magic_mask, registration, serving
+from xbuild.binfmt.refusal import refusal
 from xbuild.dispatcher import table
+from xbuild.dispatcher.own import REFUSAL_FILE
 from xbuild.formats.debian import Tree
 from xbuild.model.native import here
 from xbuild.model.nativeroot import native_packages
@@ -25,11 +26,15 @@ from xbuild.roots.imported import Imported
 from xbuild.roots.imported.tree import ForeignTree
 from xbuild.roots.index import Archive
 from xbuild.roots.making import Foreign, Hook, Making
+from xbuild.roots.repository import Repository
 from xbuild.roots.resolve import Locked, Question, Resolver, mirror_changed, require_same
 from xbuild.sandbox import idmap
 from xbuild.sandbox import run as sandboxes
 from xbuild.store.local import LAYOUT, Store
 from xbuild.twins import pairing, privatetree
+
+MACHINE = "emulator of machines"
+"""What a native root of its own is made for, unless something else is said."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,8 @@ class Roots:
 
     substituted: let roots profit from twins. imported: the target root that the user brought, if he did. snapshot: the
     address of a past state of the archive. locked: the packages that a lock file fixes, by what `Question` calls them.
+    profiles: the build profiles for relations among a layer's packages. repositories: where these may come from too.
+    plain: the target root has what is essential, and apt: no compiler, as a board has none.
     """
 
     def __init__(
@@ -71,17 +78,20 @@ class Roots:
         imported: Imported | None = None,
         snapshot: str | None = None,
         locked: Mapping[str, Locked] | None = None,
+        profiles: tuple[str, ...] = (),
+        repositories: tuple[Repository, ...] = (),
+        plain: bool = False,
     ) -> None:
-        self.store = store
-        self.toolchain = toolchain
-        self.policy = policy
+        self.store, self.toolchain, self.policy, self.plain = store, toolchain, policy, plain
         self.substituted = substituted
         self.imported = imported
+        self.profiles = tuple(sorted(set(profiles)))
         self._natives: Natives | None = None
         self._mirror: str | bool | None = False
         distribution = toolchain.distribution
         archive = Archive(distribution.suite, distribution.components, snapshot, self.mirror)
-        self.resolver = Resolver(store, archive, locked, policy.plain_version if policy else str)
+        version = policy.plain_version if policy else str
+        self.resolver = Resolver(store, archive, locked, version, repositories)
 
     def mirror(self) -> str | None:
         """The package mirror for roots; asked for once."""
@@ -98,14 +108,14 @@ class Roots:
 
     def base_question(self) -> Question:
         """What the target root is to have."""
-        distribution = self.toolchain.distribution
-        words = (self.toolchain.architecture, distribution.variant, distribution.packages)
-        return Question("target root", *words)
+        own = self.toolchain.distribution
+        packages = ("apt", ()) if self.plain else (own.variant, own.packages)
+        return Question("target root", self.toolchain.architecture, *packages)
 
     def layer_question(self, packages: Sequence[str]) -> Question:
-        """What the target root with `packages` is to have."""
-        names = tuple(sorted(set(packages)))
-        return Question("build dependencies", self.toolchain.architecture, None, names, self.base_question())
+        """What the target root with `packages`, which may be relations, is to have."""
+        words = (self.toolchain.architecture, None, tuple(sorted(set(packages))), self.base_question())
+        return Question("build dependencies", *words, profiles=self.profiles)
 
     def native_value(self, architecture: str) -> dict[str, Any]:
         """What determines the native root of `architecture`: what it holds."""
@@ -141,7 +151,9 @@ class Roots:
     def layer_value(self, packages: Sequence[str]) -> dict[str, Any]:
         """What determines the layer with `packages` over the target root: what both hold."""
         # What an imported root's own apt will find is its own matter.
-        held = sorted(set(packages)) if self.imported else dict(self.resolver.packages(self.layer_question(packages)))
+        question = self.layer_question(packages)
+        asked = [*question.packages, *(f"<{profile}>" for profile in question.profiles)]
+        held = asked if self.imported else dict(self.resolver.packages(question))
         return {"what": "layer", "base": self.base_value(), "packages": held}
 
     def inputs(self, packages: Sequence[str]) -> dict[str, Any]:
@@ -159,10 +171,7 @@ class Roots:
     def natives(self) -> Natives:
         """The native roots and the private tree, made if they are not there."""
         if self._natives is None:
-            names = self.native_architectures()
-            # The two do not depend on each other, and each leaves a core idle while it downloads.
-            with concurrent.futures.ThreadPoolExecutor(len(names)) as pool:
-                trees = dict(zip(names, pool.map(self._native_root, names), strict=True))
+            trees = self._native_roots(self.native_architectures())
             value = self.private_value()
             policy = self.policy
             assert policy is not None
@@ -199,10 +208,10 @@ class Roots:
         def make(staging: Path) -> None:
             with log.step(f"build dependencies: {' '.join(question.packages)}"):
                 if self.imported is not None:
-                    self._make(staging, lambda making: making.install_inside(base, question.packages), self.tree(()))
+                    self._make(staging, lambda making: making.install_inside(base, question), self.tree(()))
                     return
                 answer, held = self.resolver.place(question), self.resolver.packages(question)
-                self._make(staging, lambda making: making.install(base, question.packages, answer), held)
+                self._make(staging, lambda making: making.install(base, question, answer), held)
                 require_same(held, Tree([staging / "upper", base]), "root with the build dependencies")
 
         value = partial(self.layer_value, packages)
@@ -244,6 +253,17 @@ class Roots:
         name = f"{Path(self.toolchain.qemu.binary).name.removesuffix('-static')}-copies"
         return (registration(name, bytes(magic), bytes(mask), str(self.natives().private / "qemu"), "FPO"),)
 
+    def refusals(self) -> tuple[str, ...]:
+        """The lines that keep this machine's own programs from running, but for xbuild's: on the target they do not.
+
+        They are for where nothing else of this machine's has to run; none where the machine's own entry serves builds.
+        """
+        if self.toolchain.qemu is None or serving.way() != "private":
+            return ()
+        file = self.natives().private / REFUSAL_FILE
+        others = here().widths.keys() - {self.toolchain.architecture}
+        return tuple(refusal(name, str(file)) for name in sorted(others))
+
     def hook(self, dispatcher: Path, *, credentials: bool = False) -> tuple[tuple[str, ...], Path | None]:
         """How the kernel comes to start `dispatcher`: registrations for a private binfmt_misc, or, where that cannot be
         had, the file that is to be shown to the machine's own entry as `dispatch` in the private directory.
@@ -266,12 +286,13 @@ class Roots:
         *,
         view: str = paths.PRIVATE,
         record: bool = True,
+        caching: table.Caching | None = None,
     ) -> Path:
         """Write the dispatcher that decides by `entries` to `destination`.
 
-        view: where pid 1 of the sandbox sees the private tree. record: write down each exec.
+        view: where pid 1 of the sandbox sees the private tree. record: write down each exec. caching: None: no caches.
         """
-        data = table.encode(entries, near=paths.PRIVATE, far=f"/proc/1/root{view}", record=record)
+        data = table.encode(entries, near=paths.PRIVATE, far=f"/proc/1/root{view}", record=record, caching=caching)
         table.install(self.natives().dispatcher, destination, data)
         return destination
 
@@ -279,24 +300,24 @@ class Roots:
         """The architectures of the native roots: the machine's, and its partner's where the target's word size asks."""
         return here().architectures(self.toolchain.elf.elf_class)
 
-    def machine_question(self, packages: Sequence[str]) -> Question:
-        """What the native root of an emulator of machines is to have: `packages`, and what they depend on."""
-        return Question("emulator of machines", here().name, "extract", tuple(sorted(packages)))
+    def machine_question(self, packages: Sequence[str], what: str = MACHINE) -> Question:
+        """What a native root for `what` is to have: `packages`, and what they depend on."""
+        return Question(what, here().name, "extract", tuple(sorted(packages)))
 
-    def machine_value(self, packages: Sequence[str]) -> dict[str, Any]:
+    def machine_value(self, packages: Sequence[str], what: str = MACHINE) -> dict[str, Any]:
         """What determines that root."""
-        return self._root_value("emulator of machines", self.machine_question(packages))
+        return self._root_value(what, self.machine_question(packages, what))
 
-    def machine_root(self, packages: Sequence[str]) -> Path:
+    def machine_root(self, packages: Sequence[str], what: str = MACHINE) -> Path:
         """That root, unpacked only; made if it is not there."""
-        question = self.machine_question(packages)
+        question = self.machine_question(packages, what)
 
         def make(staging: Path) -> None:
-            with log.step(f"emulator of machines: {self.toolchain.distribution.suite}"):
+            with log.step(f"{what}: {self.toolchain.distribution.suite}"):
                 self._bootstrap(question, self.making(staging, None))
 
-        value = partial(self.machine_value, packages)
-        return self.ensured("roots", question, value, "the emulator of machines", make) / "root"
+        value = partial(self.machine_value, packages, what)
+        return self.ensured("roots", question, value, f"the {what}", make) / "root"
 
     def package_question(self, package: str, needed: str) -> Question:
         """One package of the target's distribution, for `unpack`.
@@ -309,14 +330,21 @@ class Roots:
         """Unpack the package of `package_question` into a directory of `staging`, with no script of its own run."""
         folder = staging / "package"
         folder.mkdir()
-        idmap.own(folder)
-        (name, text), = self.resolver.packages(question).items()
+        (name,) = self.resolver.packages(question)
         complaint, hint = f"the package {name} could not be had", "is the network there?"
-        words = [f"{name}={text.split()[0]}", str(folder)]
-        answer = self.resolver.place(question)
-        making = self.making(staging, self._foreign({}, frozenset()))
-        making.with_apt(self.base(), apt.UNPACK, words, answer, complaint, hint)
+        self.making(staging, None).unpack(apt.UNPACK, folder, self.resolver.place(question), complaint, hint)
         return folder
+
+    def _native_roots(self, names: Sequence[str]) -> dict[str, Path]:
+        missing = [name for name in names if self.store.get("roots", key_of(self.native_value(name))) is None]
+        if len(missing) > 1:
+            # Only here: it takes long to load.
+            from concurrent.futures import ThreadPoolExecutor
+
+            # They do not depend on each other, and each leaves a core idle while it downloads.
+            with ThreadPoolExecutor(len(missing)) as pool:
+                list(pool.map(self._native_root, missing))
+        return {name: self._native_root(name) for name in names}
 
     def _native_root(self, architecture: str) -> Path:
         question = self.native_question(architecture)
@@ -362,7 +390,7 @@ class Roots:
 
     def making(self, staging: Path, foreign: Foreign | None) -> Making:
         """What makes a root or layer in `staging`."""
-        return Making(self.store, staging, self.toolchain, foreign)
+        return Making(self.store, staging, self.toolchain, foreign, self.resolver.repositories)
 
     def _bootstrap(self, question: Question, making: Making) -> None:
         making.bootstrap(question, self.resolver.place(question))

@@ -5,16 +5,15 @@ from __future__ import annotations
 import re
 import shutil
 import time
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from xbuild.base import log, process
 from xbuild.base.errors import MachineError
-from xbuild.roots import apt
+from xbuild.roots import apt, enclosed, mirror
 from xbuild.sandbox import idmap
-from xbuild.sandbox.mounts import Proc
 from xbuild.sandbox.run import take_back
 from xbuild.store.local import Store
 
@@ -25,7 +24,7 @@ SOURCES, LISTS, STATUS = "sources.list", "lists", "status"
 """What apt is told: where packages come from, what there is, what is installed. Files and a directory."""
 
 # All paths are relative to the working directory: apt takes none with a quote in it.
-_CONFIG = """
+CONFIG = """
 Dir ".";
 Dir::State ".";
 Dir::State::lists "{lists}";
@@ -49,6 +48,10 @@ Debug::NoLocking "true";
 """
 _ADDRESS = re.compile(r"^'[^']+' \S+ [0-9]+ SHA256:([0-9a-f]{64})$", re.MULTILINE)
 _REMOVED = re.compile(r"^The following packages will be REMOVED:\n((?:  .*\n)+)", re.MULTILINE)
+
+
+class Unresolved(MachineError):
+    """apt finds no way to install what it was asked for. details: all that it says."""
 
 
 @dataclass(frozen=True)
@@ -102,9 +105,12 @@ class Stanza:
         return re.findall(r"(?:^|[\n|])\s*([a-z0-9][a-z0-9+.-]*)", "\n".join(self.dependencies))
 
 
-def newest(store: Store, archive: Archive, architecture: str, *, renew: bool = False) -> Path:
+def newest(
+    store: Store, archive: Archive, architecture: str, *, renew: bool = False, lines: Sequence[str] = ()
+) -> Path:
     """The index of the archive in the store, fetched if there is none. renew: fetch it in any case.
 
+    lines: what says where it is fetched from, as in sources.list(5); none: what the archive does.
     Raises MachineError if it cannot be had, or is not signed by the distribution.
     """
     wanted = {"what": "index", **archive.value(architecture)}
@@ -116,29 +122,35 @@ def newest(store: Store, archive: Archive, architecture: str, *, renew: bool = F
 
         def make(staging: Path) -> None:
             with log.step(f"index: {archive.suite} for {architecture}"):
-                _fetch(staging, archive, architecture)
+                fetch(staging, archive, architecture, lines)
                 store.discard(staging / "root")
 
         return store.ensure(KIND, value, f"the index of {archive.suite} for {architecture}", make)
 
 
-def _fetch(staging: Path, archive: Archive, architecture: str) -> None:
-    """As mmdebstrap itself does before it makes a root: the same sources, the same check of signatures."""
+def fetch(
+    staging: Path, archive: Archive, architecture: str, lines: Sequence[str] = (), options: Sequence[str] = ()
+) -> None:
+    """As mmdebstrap itself does before it makes a root: the same sources, the same check of signatures.
+
+    What comes lies in SOURCES and LISTS below `staging`. options: of apt, for what it is to fetch besides.
+    """
     idmap.own(staging)
-    mounts, (seen,) = apt.shown(staging)
-    command = ["mmdebstrap", "--mode=root", "--simulate", "--variant=custom", f"--architectures={architecture}"]
+    command = ["mmdebstrap", "--mode=root", "--simulate", "--variant=custom"]
+    command += [] if lines else [f"--architectures={architecture}"]
     command += [f"--components={','.join(archive.components)}", "--format=directory"]
     command += ["--skip=cleanup/apt/lists,check/qemu"]
     # What a past state says of its own validity has run out.
     command += ['--aptopt=Acquire::Check-Valid-Until "false"'] if archive.snapshot else []
-    command += [archive.suite, str(seen / "root")]
-    address = archive.snapshot or archive.mirror()
-    command += [address] if address else []
+    address = None if lines else archive.snapshot or archive.mirror()
+    command += [f"--aptopt={line}" for line in (*enclosed.transport(), *options)]
+    command += [archive.suite, f"{enclosed.STAGING}/root", *([address] if address else lines)]
     complaint, hint = "the index of packages could not be had", apt.NETWORK
     if archive.snapshot:
         complaint = f"there is no snapshot of {archive.suite} at {archive.snapshot}, or it does not answer"
         hint = "is it a day on which the release was there? another DATE may be; or is the network away?"
-    apt.run_logged(staging, apt.machine_sandbox(seen, (Proc(), *mounts), ()), command, complaint, hint)
+    addresses = [address] if address else mirror.of_sources("\n".join(lines))
+    apt.run_logged(staging, enclosed.fetching(staging, addresses), command, complaint, hint)
     take_back(staging)
     root = staging / "root"
     (staging / SOURCES).write_bytes((root / "etc/apt/sources.list").read_bytes())
@@ -195,7 +207,7 @@ class Apt:
         self.lists = index / LISTS
         shutil.copyfile(index / SOURCES, place / SOURCES)
         (place / LISTS).symlink_to(self.lists)
-        (place / "apt.conf").write_text(_CONFIG.format(lists=LISTS, architecture=architecture))
+        (place / "apt.conf").write_text(CONFIG.format(lists=LISTS, architecture=architecture))
         self.install(())
 
     def install(self, installed: Iterable[str]) -> None:
@@ -206,7 +218,7 @@ class Apt:
     def would(self, *words: str) -> tuple[list[Stanza], list[str]]:
         """What `apt-get` with these words would install, and the names of what it would remove.
 
-        Raises MachineError with what it says if there is no such package, or what it depends on is not there.
+        Raises Unresolved if there is no such package, or what it depends on is not there.
         """
         env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "APT_CONFIG": "apt.conf"}
         command = ["apt-get", "--print-uris", "--yes", "-q", *words]
@@ -214,7 +226,6 @@ class Apt:
         said = done.stdout.decode(errors="replace")
         if done.returncode:
             lines = [*said.splitlines(), *done.stderr.decode(errors="replace").splitlines()]
-            hint = "is a package's name wrong? or is it in another release (--suite)?"
-            raise MachineError("what is to be installed cannot be resolved", details=lines[-20:], hint=hint)
+            raise Unresolved("what is to be installed cannot be resolved", details=lines)
         sums, removed = read_answer(said)
         return with_sums(self.lists, sums), removed

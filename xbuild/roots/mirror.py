@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import http.client
 import os
 import re
-import urllib.error
-import urllib.request
+import urllib.parse
+from collections.abc import Iterable
 from pathlib import Path
 
 from xbuild.model.toolchain import Toolchain
@@ -50,6 +49,11 @@ def _at_colon(line: str) -> tuple[str, str, str]:
 
 def serves(address: str, suite: str, architecture: str) -> bool:
     """Does the mirror `address` have `suite` for `architecture`? Asks it."""
+    # Only here: they take long to load.
+    import http.client
+    import urllib.error
+    import urllib.request
+
     try:
         with urllib.request.urlopen(f"{address}/dists/{suite}/Release", timeout=_SECONDS) as answer:
             head = answer.read(65536).decode(errors="replace")
@@ -64,6 +68,17 @@ def find(suite: str, architecture: str) -> str | None:
     if setting := os.environ.get(SETTING):
         return setting.rstrip("/")
     return next((address for address in of_machine() if serves(address, suite, architecture)), None)
+
+
+def of_sources(text: str) -> list[str]:
+    """The addresses in a file sources.list, of packages and of sources."""
+    return _of_lines(re.sub(r"^deb-src\b", "deb", text, flags=re.MULTILINE))
+
+
+def on_disk(addresses: Iterable[str]) -> list[Path]:
+    """The directories of mirrors that lie on this machine: of `file:` and `copy:`."""
+    found = [re.fullmatch(r"(?:file|copy):(?://)?(/.*)", address) for address in addresses]
+    return [Path(urllib.parse.unquote(match[1])) for match in found if match]
 
 
 def of_root(root: Path) -> list[str]:

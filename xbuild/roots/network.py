@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from xbuild.sandbox.run import remove_tree
@@ -27,28 +28,34 @@ def names_text(name: str = NAME, known: str = "") -> str:
     return f"{(begin + known).rstrip()}\n127.0.1.1 {name}\n"
 
 
-def make_network(layer: Path, name: str = NAME, *, network: bool = True) -> bool:
+def make_network(
+    layer: Path, name: str = NAME, *, network: bool = True, more: Mapping[str, bytes] | None = None
+) -> bool:
     """Make the directory `layer` a layer for a root: how names are looked up; False if it is one already.
 
-    name: of the sandbox. network: as the machine looks names up; else only the loopback has one. What is made,
-    `layer_of` it, is for root inside to own.
+    name: of the sandbox. network: as the machine looks names up; else only the loopback has one. more: further files of
+    the layer, by their paths inside. What is made, `layer_of` it, is for root inside to own.
     """
-    machine = {file: Path("/etc", file).read_bytes() for file in _FILES if network and Path("/etc", file).exists()}
-    known = os.fsdecode(machine.get("hosts", b""))
-    wanted = {**machine, "hosts": os.fsencode(names_text(name, known))}
-    folder = layer / "etc"
-    if folder.is_dir() and {file.name: file.read_bytes() for file in folder.iterdir()} == wanted:
+    machine = {f"/etc/{file}": Path("/etc", file).read_bytes() for file in _FILES if network and _there(file)}
+    known = os.fsdecode(machine.get("/etc/hosts", b""))
+    wanted = {**machine, "/etc/hosts": os.fsencode(names_text(name, known)), **(more or {})}
+    files = [path for path in layer.rglob("*") if path.is_file()]
+    if {f"/{path.relative_to(layer)}": path.read_bytes() for path in files} == wanted:
         return False
     remove_tree(layer)
-    folder.mkdir(parents=True)
-    for place in (layer, folder):
-        place.chmod(0o755)
     for file, data in wanted.items():
-        (folder / file).write_bytes(data)
-        (folder / file).chmod(0o644)
+        path = layer / file[1:]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    for path in layer_of(layer):
+        path.chmod(0o755 if path.is_dir() else 0o644)
     return True
+
+
+def _there(file: str) -> bool:
+    return Path("/etc", file).exists()
 
 
 def layer_of(layer: Path) -> list[Path]:
     """All that is in the layer."""
-    return [layer, layer / "etc", *(layer / "etc").iterdir()]
+    return [layer, *layer.rglob("*")]

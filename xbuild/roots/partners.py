@@ -20,7 +20,6 @@ from xbuild.roots.contents import Packages
 from xbuild.roots.distribution import Natives, Roots
 from xbuild.roots.index import STATUS, read_stanzas
 from xbuild.roots.resolve import Question
-from xbuild.sandbox import idmap
 from xbuild.sandbox.run import take_back
 from xbuild.store.local import LAYOUT
 from xbuild.twins import nativelayer, pairing
@@ -118,19 +117,15 @@ class Partners:
         assert policy is not None
         folder = staging / "unpacked"
         folder.mkdir()
-        idmap.own(folder)
         answer = roots.resolver.place(question)
-        held = Partners(roots, self.status).held
-        words = [str(folder), *(f"{name}={text.split()[0]}" for name, text in held.items())]
         making = replace(roots.making(staging, None), architecture=question.architecture)
         complaint = "the native packages of the build dependencies could not be had"
-        making.with_apt(natives.tree, apt.UNPACK_ALL, words, answer, complaint, apt.NETWORK)
+        making.unpack(apt.UNPACK_ALL, folder, answer, complaint, apt.NETWORK)
         take_back(staging, tree=folder)
         shutil.copyfile(answer / STATUS, folder / _STATUS)
         tree = Tree([folder, natives.tree])
         nativelayer.make(staging, tree, natives.private, set(question.packages), policy, roots.toolchain)
-        for name in ("unpacked", "upper"):
-            roots.store.discard(staging / name)
+        roots.store.discard(folder)
 
 
 def of(roots: Roots, packages: Sequence[str]) -> Partners:

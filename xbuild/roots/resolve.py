@@ -19,9 +19,11 @@ from xbuild.base import log
 from xbuild.base.digest import json_contents, key_of
 from xbuild.base.errors import MachineError, UsageError
 from xbuild.formats.debian import Tree
-from xbuild.roots import index
+from xbuild.roots import index, unmet
+from xbuild.roots.apt import asked
 from xbuild.roots.contents import Packages
-from xbuild.roots.index import LISTS, SOURCES, STATUS, Apt, Archive, Stanza
+from xbuild.roots.index import LISTS, SOURCES, STATUS, Apt, Archive, Stanza, Unresolved
+from xbuild.roots.repository import Repository, joined
 from xbuild.store.local import Store
 
 KIND = "resolved"
@@ -45,16 +47,18 @@ def mirror_changed(error: MachineError) -> bool:
 
 @dataclass(frozen=True)
 class Locked:
-    """What a lock file fixes for one root. wanted: what was asked for then. packages: what came of it."""
+    """What a lock file fixes for one root. wanted: what was asked for, under `profiles`. packages: what came of it."""
 
     wanted: tuple[str, ...]
     packages: Packages
+    profiles: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Question:
     """What is to be installed. what: for people, and in lock files. variant: mmdebstrap's; None: a layer over `base`.
 
+    packages: names, and for a layer relations (`xbuild.model.relation.Relation`) under the build profiles `profiles`.
     needed: see `Roots.unpack`. versions: of `packages`, as `plain` of `Resolver` gives them: what the archive has in
     these versions and can be installed, the others are left out.
     """
@@ -66,12 +70,14 @@ class Question:
     base: Question | None = None
     needed: str | None = None
     versions: tuple[str, ...] = ()
+    profiles: tuple[str, ...] = ()
 
 
 class Resolver:
     """Answers questions by the index of `archive`. locked: packages that a lock file fixes, by `what`.
 
-    plain: a version without what says nothing about the sources.
+    plain: a version without what says nothing about the sources. repositories: where the packages of layers may come
+    from as well.
     """
 
     def __init__(
@@ -80,9 +86,11 @@ class Resolver:
         archive: Archive,
         locked: Mapping[str, Locked] | None = None,
         plain: Callable[[str], str] = str,
+        repositories: tuple[Repository, ...] = (),
     ) -> None:
         self.store = store
         self.plain = plain
+        self.repositories = repositories
         self.archive = archive
         self.locked = locked or {}
         self._answers: dict[Question, Packages] = {}
@@ -90,7 +98,7 @@ class Resolver:
     def packages(self, question: Question) -> Packages:
         """All that will be installed then, what is below a layer included: `VERSION ARCHITECTURE SHA256` by name.
 
-        Raises MachineError if it cannot be resolved, or no index can be had.
+        Raises UsageError if it cannot be resolved, MachineError if no index can be had.
         """
         if question not in self._answers:
             base = dict(self.packages(question.base)) if question.base else {}
@@ -105,9 +113,9 @@ class Resolver:
         value = self._value(question)
 
         def make(staging: Path) -> None:
-            place = index.newest(self.store, self.archive, question.architecture)
+            index.newest(self.store, self.archive, question.architecture)
             with log.step(f"resolve: {question.what}"):
-                self._answer(staging, question, place)
+                self._answer(staging, question)
 
         return self.store.ensure(KIND, value, f"the list of packages of the {question.what}", make)
 
@@ -125,14 +133,15 @@ class Resolver:
         """What the lock file has for it. Raises UsageError if that was for other packages."""
         if (locked := self.locked.get(question.what)) is None:
             return None
-        if set(locked.wanted) != set(question.packages):
-            odd = ", ".join(sorted(set(locked.wanted) ^ set(question.packages)))
+        then, now = {*locked.wanted, *locked.profiles}, {*question.packages, *question.profiles}
+        if then != now:
+            odd = ", ".join(sorted(then ^ now))
             message = f"the lock file is for other packages in the {question.what}: {odd}"
-            raise UsageError(message, hint="`xbuild lock --update` makes it anew, or remove it")
+            raise UsageError(message, hint="`invoke lock RECIPE --update` makes it anew, or remove it")
         return locked.packages
 
     def _value(self, question: Question) -> dict[str, Any]:
-        locked = self._lock(question)
+        locked, repositories = self._lock(question), self._repositories(question)
         return {
             "what": question.what,
             **self.archive.value(question.architecture),
@@ -141,15 +150,28 @@ class Resolver:
             **({"base": dict(self.packages(question.base))} if question.base else {}),
             **({"needed": question.needed} if question.needed else {}),
             **({"versions": list(question.versions)} if question.versions else {}),
+            **({"profiles": list(question.profiles)} if question.profiles else {}),
+            **({"repositories": [one.key(question.architecture) for one in repositories]} if repositories else {}),
             **({"locked": dict(locked)} if locked is not None else {}),
         }
 
-    def _answer(self, staging: Path, question: Question, place: Path) -> None:
+    def _repositories(self, question: Question) -> tuple[Repository, ...]:
+        return self.repositories if question.base else ()
+
+    def _index(self, staging: Path, question: Question, *, renew: bool = False) -> Path:
+        place = index.newest(self.store, self.archive, question.architecture, renew=renew)
+        known = self._repositories(question)
+        if not known:
+            return place
+        return joined(staging / ("renewed" if renew else "joined"), place, known, question.architecture)
+
+    def _answer(self, staging: Path, question: Question) -> None:
+        place = self._index(staging, question)
         below = self.status(question.base) if question.base else ""
         installed = {stanza.name: stanza for stanza in index.read_stanzas(below)}
         removed: list[str] = []
         if (locked := self._lock(question)) is not None:
-            place, added = self._locked(question, place, locked)
+            place, added = self._locked(staging, question, place, locked)
         else:
             scratch = staging / "apt"
             scratch.mkdir()
@@ -157,12 +179,14 @@ class Resolver:
             if question.versions:
                 added = self._alike(apt, question, installed)
             else:
-                added, removed = _resolved(apt, question, self.archive, installed)
+                added, removed = self._resolved(apt, question, installed)
             self.store.discard(scratch)
         for name in removed:
             installed.pop(name, None)
         whole = {**installed, **{stanza.name: stanza for stanza in added}}
         _write(staging, place, added, whole)
+        for name in ("joined", "renewed"):
+            self.store.discard(staging / name)
         answer = {"packages": listed(added), "removed": sorted(removed)}
         (staging / _ANSWER).write_text(json.dumps(answer, indent=1, sort_keys=True) + "\n")
 
@@ -178,12 +202,23 @@ class Resolver:
         found = _installable(apt, sorted(set(words)))
         return [stanza for stanza in found if stanza.architecture == question.architecture]
 
-    def _locked(self, question: Question, place: Path, locked: Packages) -> tuple[Path, list[Stanza]]:
+    def _resolved(
+        self, apt: Apt, question: Question, installed: Mapping[str, Stanza]
+    ) -> tuple[list[Stanza], list[str]]:
+        try:
+            return _resolved(apt, question, self.archive, installed)
+        except Unresolved as error:
+            wanted = unmet.Wanted(question.what, question.packages, question.architecture, self.archive.suite)
+            raise unmet.explained(error, apt, wanted) from error
+
+    def _locked(
+        self, staging: Path, question: Question, place: Path, locked: Packages
+    ) -> tuple[Path, list[Stanza]]:
         """What the lock file names, and the index that has it. Raises MachineError if the mirror has it no more."""
         sums = {text.split()[-1] for text in locked.values()}
         found = index.with_sums(place / LISTS, sums)
         if len(found) < len(sums):
-            place = index.newest(self.store, self.archive, question.architecture, renew=True)
+            place = self._index(staging, question, renew=True)
             found = index.with_sums(place / LISTS, sums)
         there = {stanza.sha256 for stanza in found}
         gone = [f"{name} {text.split()[0]}" for name, text in sorted(locked.items()) if text.split()[-1] not in there]
@@ -192,7 +227,7 @@ class Resolver:
                 f"the mirror no longer has {len(gone)} of the packages that the lock file names for the "
                 f"{question.what}",
                 details=gone,
-                hint="`xbuild lock` takes today's; --snapshot DATE, at the lock too, has those of a day",
+                hint="`invoke lock RECIPE` takes today's; --snapshot DATE, at the lock too, has those of a day",
             )
         return place, found
 
@@ -206,7 +241,7 @@ def _steps(question: Question, suite: str) -> list[tuple[str, ...]]:
     """What mmdebstrap, of this variant, has apt do, one after the other; for a layer, what we have it do."""
     release = f"?or(?archive(^{suite}$),?codename(^{suite}$))"
     here = f"?architecture({question.architecture})"
-    install = ("install", *question.packages)
+    install = asked(question.packages, question.profiles)
     if question.variant == "buildd":
         required = f"?narrow({release},{here},?and(?priority(required),?not(?essential)))"
         return [("install", f"?narrow({release},{here},?essential)"), (*install, "build-essential", required)]
@@ -239,7 +274,7 @@ def _installable(apt: Apt, words: list[str]) -> list[Stanza]:
     found: list[Stanza] = []
     # Usually it is all of them.
     for more in (words, *([word] for word in words)):
-        with contextlib.suppress(MachineError):
+        with contextlib.suppress(Unresolved):
             if more and not set(more) <= set(kept):
                 found, kept = apt.would("install", *kept, *more)[0], [*kept, *more]
     return found

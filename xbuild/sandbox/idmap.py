@@ -73,7 +73,7 @@ def find(subuid: Path = Path("/etc/subuid"), subgid: Path = Path("/etc/subgid"))
             amount = "no subordinate ids" if found is None else f"only {found[1]} subordinate ids"
             raise MachineError(
                 f"user {names[0]} has {amount} in {file}; {IDS - 1} are needed",
-                hint="invoke doctor gives the command that adds a free range",
+                hint="`invoke doctor` gives the command that adds a free range",
             )
     assert uids is not None
     assert gids is not None

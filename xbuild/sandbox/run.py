@@ -257,7 +257,7 @@ def piped_to(log: Path) -> Iterator[IO[bytes]]:
 def machine_view(*, network: bool = False, env: Mapping[str, str] | None = None) -> Sandbox:
     """A sandbox that sees the machine's own files, as root of its own user namespace.
 
-    It is for tools that work on roots from outside: mmdebstrap, and removing trees of subordinate users. An ordinary
+    It is for tools that work on trees from outside: chown, tar, removing what subordinate users own. An ordinary
     user is known in it, as user and group `idmap.IDS`, and his files are open to it.
     """
     plain = {"PATH": ROOT_PATH, "LC_ALL": "C.UTF-8"}

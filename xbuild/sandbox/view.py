@@ -24,9 +24,9 @@ class RootView:
     settings: small files, for a root that can be written to. proc, devices: whether it has a /proc and a minimal /dev
     of its own. empty: further file systems in memory. shown: directories, files, and other overlays.
 
-    private: the private tree. layer: a native layer, in it. dispatcher: a file, for where the machine's own entry is to
-    find it. cpuinfo: what /proc/cpuinfo is. record: a file for what runs to be written down in; writer: it is made
-    anew, for this user inside.
+    private: the private tree. layer: a native layer, in it. inside: what lies in it besides. dispatcher: a file, for
+    where the machine's own entry is to find it. cpuinfo: what /proc/cpuinfo is. record: a file for what runs to be
+    written down in; writer: it is made anew, for this user inside.
     """
 
     layers: tuple[Path, ...] = ()
@@ -40,6 +40,7 @@ class RootView:
     shown: tuple[Bind | Overlay, ...] = ()
     private: Path | None = None
     layer: Path | None = None
+    inside: tuple[Bind, ...] = ()
     dispatcher: Path | None = None
     cpuinfo: Path | None = None
     record: Path | None = None
@@ -56,6 +57,7 @@ class RootView:
         mounts += [Proc()] if self.proc else []
         ours = {PRIVATE: self.private, LAYER: self.layer, DISPATCH: self.dispatcher, "/proc/cpuinfo": self.cpuinfo}
         mounts += [Bind(str(source), target, readonly=True) for target, source in ours.items() if source]
+        mounts += self.inside if self.private else ()
         mounts += [Bind(str(self.record), RECORD, writer=self.writer)] if self.record else []
         return tuple(_below(mounts, at)) if at else tuple(mounts)
 

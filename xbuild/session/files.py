@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from xbuild.formats.debian import Place, Tree
 from xbuild.sandbox.mounts import Bind, Text
+from xbuild.session import personal
 
 _SYSTEM = frozenset(
     {"bin", "boot", "etc", "lib", "lib32", "lib64", "libx32", "lost+found", "proc", "root", "run", "sbin", "usr", "var"}
@@ -93,7 +94,7 @@ def wanted(environment: Mapping[str, str], program: Path | None) -> list[Path]:
     """What a user's program needs to see, wherever it is: his directories, this one, the program and its neighbours."""
     names = [environment.get(name) for name in ("HOME", "TMPDIR", "XDG_RUNTIME_DIR")]
     paths = [Path(name) for name in names if name and PurePosixPath(name).is_absolute()]
-    paths.append(Path.cwd())
+    paths += [Path.cwd(), *personal.named(environment)]
     for path in dict.fromkeys((program, program.resolve())) if program else ():
         paths += [path.parent, path]
     return paths

@@ -16,7 +16,6 @@ from xbuild.base.digest import file_sha256, read_json
 from xbuild.base.errors import MachineError, UsageError
 from xbuild.base.yamlfile import did_you_mean
 from xbuild.formats.debian import Tree
-from xbuild.roots.network import layer_of, make_network
 from xbuild.sandbox import run as sandboxes
 from xbuild.sandbox.run import give_tree
 from xbuild.store.local import LAYOUT, Store
@@ -154,20 +153,15 @@ def sizes(every: list[Kept]) -> dict[str, int]:
     return {one.name: counts.get(str(one.upper), 0) for one in every}
 
 
-def make_place(path: Path, name: str) -> None:
-    """Make the directory `path` for the changes to a system: `upper`, `work`, and `network`, which root inside owns.
-
-    name: of the sandbox.
-    """
+def make_place(path: Path) -> None:
+    """Make the directory `path` for the changes to a system: `upper` and `work`, which root inside owns."""
     path.mkdir()
     path.chmod(0o755)
     parts = [path / "upper", path / "work"]
     for part in parts:
         part.mkdir()
         part.chmod(0o755)
-    network = path / "network"
-    make_network(network, name)
-    give_tree(0, tops=[*parts, *layer_of(network)])
+    give_tree(0, tops=parts)
 
 
 def _make(store: Store, name: str, target: str, suite: str, base: Path) -> Kept:
@@ -177,7 +171,7 @@ def _make(store: Store, name: str, target: str, suite: str, base: Path) -> Kept:
         raise MachineError(f"{place} is damaged: its about.json cannot be read", hint=f"remove or rename {place}")
     staging = store.scratch(lock)
     try:
-        make_place(staging, target)
+        make_place(staging)
         _write(Kept(name, staging, target, suite, base.parent.name, _digest(base), _now(), _now(), LAYOUT))
         staging.rename(place)
     except BaseException:
@@ -203,13 +197,13 @@ def _check(kept: Kept, target: str, suite: str, base: Path) -> None:
     if kept.layout != LAYOUT:
         raise MachineError(
             f"the kept system {kept.name!r} was made by another xbuild: its files have owners that are others here",
-            hint=f"invoke root.remove {kept.name}, and begin anew; its files are in {kept.upper}",
+            hint=f"`invoke root.remove {kept.name}`, and begin anew; its files are in {kept.upper}",
         )
     if kept.base != _digest(base):
         raise MachineError(
             f"the root of {target} was made anew since {kept.name!r} was begun, with other packages: its changes no "
             "longer fit",
-            hint=f"invoke root.remove {kept.name}, and begin anew; its files are in {kept.upper}",
+            hint=f"`invoke root.remove {kept.name}`, and begin anew; its files are in {kept.upper}",
         )
 
 

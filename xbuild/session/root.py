@@ -74,8 +74,9 @@ def prepare(
     native: programs have twins; emulate: but for these programs, tools and groups. record: each exec is written down.
     credentials: set-user-id bits count. Raises UsageError if one of `emulate` is none.
     """
+    own = tuple(one.bind(roots.toolchain.architecture) for one in roots.resolver.repositories)
     if roots.toolchain.native:
-        return SessionRoot(RootView(source.layers), ())
+        return SessionRoot(RootView(source.layers, shown=own), ())
     natives = _natives(roots, source, emulate) if native else roots.natives()
 
     def make(staging: Path) -> None:
@@ -97,7 +98,7 @@ def prepare(
     place = roots.store.ensure("sessions", value, f"the dispatcher of {roots.toolchain.name}", make)
     cpuinfo = place / "cpuinfo" if (place / "cpuinfo").exists() else None
     registrations, dispatcher = roots.hook(place / "dispatcher", credentials=credentials)
-    view = RootView(source.layers, private=natives.private, layer=natives.layer, cpuinfo=cpuinfo)
+    view = RootView(source.layers, private=natives.private, layer=natives.layer, cpuinfo=cpuinfo, shown=own)
     return SessionRoot(replace(view, dispatcher=dispatcher), registrations)
 
 

@@ -6,13 +6,12 @@ import contextlib
 import os
 import stat
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from xbuild.base import log, paths
 from xbuild.base.errors import UsageError, called
-from xbuild.build.subject import open_store
 from xbuild.formats import libraries, record
 from xbuild.formats.debian import Tree
 from xbuild.model.load import load_policy, load_toolchain, toolchain_names
@@ -21,12 +20,12 @@ from xbuild.roots import mirror
 from xbuild.roots.distribution import Roots
 from xbuild.roots.imported import Imported
 from xbuild.sandbox.attached import run_attached
-from xbuild.sandbox.mounts import Mount
 from xbuild.sandbox.run import Sandbox
 from xbuild.sandbox.view import RootView
-from xbuild.session import files, kept, marks, program
+from xbuild.session import files, kept, marks, personal, program
 from xbuild.session.root import Origin, prepare, sysroot, target_root
 from xbuild.store.local import Store, writing_below
+from xbuild.store.own import open_store
 
 _NOT_FOUND = 127
 """Exit code of a program whose libraries the loader does not find (and of a shell for a missing command)."""
@@ -54,6 +53,19 @@ class RunOptions:
 DEFAULT_TARGET = "armhf"
 
 
+@dataclass(frozen=True)
+class Started:
+    """What is started. view: the root that it sees. variables: besides the user's."""
+
+    command: Sequence[str]
+    view: RootView
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+
+Change = Callable[[Roots, Started, files.View], Started]
+"""Makes another one of it, for a target, by the files that are seen."""
+
+
 def roots_of(
     toolchain: Toolchain, store: Store, imported: Imported | None = None, snapshot: str | None = None
 ) -> Roots:
@@ -65,25 +77,16 @@ def roots_of(
     return Roots(store, toolchain, load_policy(toolchain), imported=imported, snapshot=address)
 
 
-def run(command: Sequence[str], options: RunOptions) -> int:
+def run(command: Sequence[str], options: RunOptions, change: Change | None = None) -> int:
     """Run `command`; give its returncode (as in process.Completed).
 
-    Raises UsageError if it cannot run, with the reason; MachineError if the machine lacks something; LateError, at the
-    end, if a twin could not go on.
+    change: gives what is to be started in its place; then there may be no command. Raises UsageError if it cannot run,
+    with the reason; MachineError if the machine lacks something; LateError, at the end, if a twin could not go on.
     """
-    project = paths.project()
-    wanted = program.look(command[0])
-    # The one that is meant first: reading all takes longer than the rest of a start.
-    names = [options.target or DEFAULT_TARGET, *toolchain_names(project)]
-    toolchains = (load_toolchain(name, project) for name in dict.fromkeys(names))
-    toolchain = next(toolchains) if options.target else program.choose(wanted, toolchains)
-    toolchain = toolchain.with_suite(options.suite) if options.suite else toolchain
-    if os.geteuid() == 0:
-        _check_reachable([Path.cwd(), *([wanted.path] if wanted.path else [])])
-    if wanted.info is not None:
-        # Before roots are made, which takes minutes.
-        program.check_machine(wanted, wanted.info, toolchain, lambda: (toolchain, *toolchains))
     store = open_store()
+    options = _as_kept(store, options)
+    wanted = program.look(command[0]) if command else program.Found("", None)
+    toolchain = _toolchain_for(wanted, options)
     with store.in_use(), contextlib.ExitStack() as stack:
         with writing_below(store.root):
             roots = roots_of(toolchain, store, snapshot=options.snapshot)
@@ -91,16 +94,42 @@ def run(command: Sequence[str], options: RunOptions) -> int:
             emulate = options.emulate
             root = prepare(roots, source, native=options.native, emulate=emulate, record=options.trace)
         view, seen = seen_by_user(root.view, wanted.path)
-        program.check(wanted, toolchain, seen)
+        if command:
+            program.check(wanted, toolchain, seen)
         recorded = stack.enter_context(marks.watched(store, there=root.view.private is not None))
-        sandbox = _sandbox(replace(view, record=recorded).mounts(), root.registrations, seen, store)
+        started = Started(command, replace(view, record=recorded))
+        started = change(roots, started, seen) if change else started
+        sandbox = _sandbox(started, root.registrations, seen, store)
         with log.paused():
-            code = run_attached(sandbox, command)
+            code = run_attached(sandbox, started.command)
         if code == _NOT_FOUND:
             _tell_missing(wanted, toolchain, seen)
         if recorded and options.trace:
             tell_trace(recorded)
         return code
+
+
+def _as_kept(store: Store, options: RunOptions) -> RunOptions:
+    """A kept system is of one target and suite: these are meant where none is named."""
+    if options.keep is None or options.target:
+        return options
+    system = kept.find(store, options.keep)
+    return replace(options, target=system.target, suite=options.suite or system.suite)
+
+
+def _toolchain_for(wanted: program.Found, options: RunOptions) -> Toolchain:
+    """That of the target that is named, or that runs what is wanted. Raises UsageError if it cannot."""
+    project = paths.project()
+    # The one that is meant first: reading all takes longer than the rest of a start.
+    names = [options.target or DEFAULT_TARGET, *toolchain_names(project)]
+    toolchains = (load_toolchain(name, project) for name in dict.fromkeys(names))
+    toolchain = next(toolchains) if options.target else program.choose(wanted, toolchains)
+    if os.geteuid() == 0:
+        _check_reachable([Path.cwd(), *([wanted.path] if wanted.path else [])])
+    if wanted.info is not None:
+        # Before roots are made, which takes minutes.
+        program.check_machine(wanted, wanted.info, toolchain, lambda: (toolchain, *toolchains))
+    return toolchain.with_suite(options.suite) if options.suite else toolchain
 
 
 def _check_reachable(paths_: Sequence[Path]) -> None:
@@ -114,12 +143,15 @@ def _check_reachable(paths_: Sequence[Path]) -> None:
                 )
 
 
-def _sandbox(mounts: tuple[Mount, ...], registrations: tuple[str, ...], view: files.View, store: Store) -> Sandbox:
+def _sandbox(started: Started, registrations: tuple[str, ...], view: files.View, store: Store) -> Sandbox:
+    users = files.variables(os.environ, ":".join(program.search_path(view)), view)
+    if os.geteuid() == 0:
+        users |= personal.for_nobody(users, Path.cwd())
     return Sandbox(
-        mounts=mounts,
+        mounts=started.view.mounts(),
         mount_point=store.directory("mnt"),
         registrations=registrations,
-        env=files.variables(os.environ, ":".join(program.search_path(view)), view),
+        env={**users, **started.variables},
         cwd=str(Path.cwd()),
         network=True,
         locked=True,
@@ -144,7 +176,12 @@ def seen_by_user(root: RootView, path: Path | None) -> tuple[RootView, files.Vie
     tree = Tree(root.layers)
     shown = files.machine_directories()
     shown += files.further(files.wanted(os.environ, path), shown, tree)
-    settings = files.settings(tree, os.geteuid(), os.getegid())
+    texts, trusted = personal.for_program(tree)
+    # What a variable names is that very file or directory, wherever it is; a later mount would hide one below it.
+    named = {Path(bind.target) for bind in shown}
+    hidden = [bind for bind in trusted if not named.isdisjoint((Path(bind.target), *Path(bind.target).parents))]
+    shown = [*(bind for bind in trusted if bind not in hidden), *shown]
+    settings = [*files.settings(tree, os.geteuid(), os.getegid()), *texts]
     view = replace(root, memory=True, settings=tuple(settings), devices=False, shown=tuple(shown))
     return view, files.View(root.layers, shown)
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from xbuild.base import log, paths
 from xbuild.base.errors import UsageError, called
-from xbuild.build.subject import open_store
 from xbuild.formats.debian import Tree
 from xbuild.model.load import load_toolchain, toolchain_names
 from xbuild.model.toolchain import Toolchain
@@ -20,20 +19,18 @@ from xbuild.roots.distribution import Roots
 from xbuild.roots.network import layer_of, make_network
 from xbuild.sandbox.attached import has_terminal, run_apart
 from xbuild.sandbox.mounts import Bind, Tmpfs
-from xbuild.sandbox.run import ROOT_PATH, Sandbox, give_tree, take_made
+from xbuild.sandbox.run import ROOT_PATH, Sandbox, capture, give_tree, take_made
 from xbuild.sandbox.view import TMP, RootView
-from xbuild.session import kept, marks
+from xbuild.session import kept, marks, personal
 from xbuild.session.root import Origin, prepare, target_root
 from xbuild.session.run import roots_of
 from xbuild.store.local import Store, writing_below
+from xbuild.store.own import open_store
 
 STATUS = "/var/lib/dpkg/status"
 _PACKAGE = re.compile(r"^Package: (\S+)$", re.MULTILINE)
-_PASSED = (
-    "TERM", "COLORTERM", "TZ", "http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY",
-    "NO_PROXY",
-)  # fmt: skip
-"""Variables that are about the person and the network."""
+_PASSED = ("TERM", "COLORTERM", "TZ")
+"""Variables that are about the person; those about the network are `personal`'s."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +39,7 @@ class ShellOptions:
 
     native: programs have twins; emulate: but for these, by name. binds: directories of the user's that he wants to see
     at the same paths. root: name or path of an imported root. snapshot: a day, or a time, whose archive is taken.
+    personal: with the user's own settings, of which the way to the network is there in any case.
     """
 
     target: str
@@ -52,6 +50,7 @@ class ShellOptions:
     emulate: frozenset[str] = frozenset()
     binds: tuple[Path, ...] = ()
     root: str | None = None
+    personal: bool = True
 
 
 def shell(command: Sequence[str], options: ShellOptions) -> int:
@@ -91,38 +90,63 @@ def _place(store: Store, toolchain: Toolchain, keep: str | None, source: Origin)
     with store.lock("shell", shared=True, describe="runs a shell"):
         path = store.scratch("shell")
         try:
-            kept.make_place(path, toolchain.name)
+            kept.make_place(path)
             yield path
         finally:
             store.discard(path)
 
 
-def enter(roots: Roots, source: Origin, place: Path, command: Sequence[str], options: ShellOptions) -> int:
+def trial(
+    roots: Roots, command: Sequence[str], binds: Sequence[Path], packages: Sequence[str] = ()
+) -> tuple[int, str]:
+    """Run `command` in a system of these roots that is thrown away; give its returncode, and what it said.
+
+    binds: directories that are shown at the same paths. packages: what is installed there besides. Raises LateError, at
+    the end, if a twin could not go on.
+    """
+    with roots.store.in_use(), writing_below(roots.store.root):
+        source = Origin(roots.layers(packages))
+        said = []
+
+        def run(sandbox: Sandbox, words: Sequence[str | Path]) -> int:
+            code, text = capture(sandbox, words)
+            said.append(text.decode(errors="replace"))
+            return code
+
+        options = ShellOptions(roots.toolchain.name, binds=tuple(binds), personal=False)
+        with _place(roots.store, roots.toolchain, None, source) as place:
+            code = enter(roots, source, place, command, options, run)
+        return code, "".join(said)
+
+
+def enter(
+    roots: Roots,
+    source: Origin,
+    place: Path,
+    command: Sequence[str],
+    options: ShellOptions,
+    run: Callable[[Sandbox, Sequence[str | Path]], int] = run_apart,
+) -> int:
     """Run `command` in the system of `source`; give its returncode.
 
     place: a directory with `upper`, which holds earlier changes and takes new ones, and `work`; more is made in it.
-    Raises UsageError if there is no shell.
+    run: runs it in its sandbox. Raises UsageError if there is no shell.
     """
     upper = place / "upper"
     # Changes that go away again are no reason to look at the root anew.
     seen = source.below(upper) if options.keep else source
     root = prepare(roots, seen, native=options.native, emulate=options.emulate, credentials=True)
-    name = roots.toolchain.name
-    network = place / "network"
-    if make_network(network, name):
-        give_tree(0, tops=layer_of(network))
-    tree = Tree(seen.layers)
-    program = next((path for path in ("/bin/bash", "/bin/sh") if tree.real_path(path)), None)
-    if program is None and not command:
-        raise UsageError(f"the root of {name} has no shell, /bin/sh", hint="name a program after `--`")
+    name, tree = roots.toolchain.name, Tree(seen.layers)
+    program = _shell_of(tree, name, needed=not command)
     before = tree.text(STATUS)
+    own = _own(source, options)
     with marks.watched(roots.store, there=root.view.private is not None) as recorded:
-        view = replace(root.view, layers=source.layers, names=network, record=recorded)
+        view = replace(root.view, layers=source.layers, names=_network(place, name, own.files), record=recorded)
         sandbox = Sandbox(
             mounts=with_changes(view, place, options.binds).mounts(),
             mount_point=roots.store.directory("mnt"),
-            registrations=root.registrations,
-            env=_variables(program or "/bin/sh", options.keep),
+            registrations=(*root.registrations, *roots.refusals()),
+            env=_variables(program or "/bin/sh", options.keep, own.variables),
             cwd="/root" if tree.real_path("/root") else "/",
             network=True,
             name=name,
@@ -130,11 +154,35 @@ def enter(roots: Roots, source: Origin, place: Path, command: Sequence[str], opt
         )
         try:
             with log.paused():
-                return run_apart(sandbox, list(command) or [program or "/bin/sh"])
+                return run(sandbox, list(command) or [program or "/bin/sh"])
         finally:
             take_made(options.binds)
             if recorded and options.native:
                 tell_installed(roots, Tree((upper, *source.layers)), before, options.keep)
+
+
+def _own(source: Origin, options: ShellOptions) -> personal.Personal:
+    """The user's settings, and a word on those that stay out."""
+    if not options.personal:
+        return personal.way_out(os.environ, Tree(source.layers))
+    own = personal.for_system(os.environ, Tree(source.layers), options.binds)
+    if own.left_out:
+        log.info(f"not taken into the system, for a password is in it: {', '.join(own.left_out)}")
+    return own
+
+
+def _network(place: Path, name: str, more: Mapping[str, bytes]) -> Path:
+    network = place / "network"
+    if make_network(network, name, more=more):
+        give_tree(0, tops=layer_of(network))
+    return network
+
+
+def _shell_of(tree: Tree, name: str, *, needed: bool) -> str | None:
+    program = next((path for path in ("/bin/bash", "/bin/sh") if tree.real_path(path)), None)
+    if program is None and needed:
+        raise UsageError(f"the root of {name} has no shell, /bin/sh", hint="name a program after `--`")
+    return program
 
 
 def tell_installed(roots: Roots, tree: Tree, before: str | None, keep: str | None) -> None:
@@ -159,10 +207,10 @@ def tell_installed(roots: Roots, tree: Tree, before: str | None, keep: str | Non
 def with_changes(view: RootView, place: Path, binds: Sequence[Path]) -> RootView:
     """The root with its changes at `place`, what is empty at each start, and the user's directories `binds`."""
     shown = tuple(Bind(str(path.resolve()), str(path)) for path in binds)
-    return replace(view, changes=place, empty=(TMP, Tmpfs("/run")), shown=shown)
+    return replace(view, changes=place, empty=(TMP, Tmpfs("/run")), shown=(*view.shown, *shown))
 
 
-def _variables(program: str, keep: str | None) -> dict[str, str]:
+def _variables(program: str, keep: str | None, own: Mapping[str, str]) -> dict[str, str]:
     return {
         "PATH": ROOT_PATH,
         "HOME": "/root",
@@ -172,6 +220,7 @@ def _variables(program: str, keep: str | None) -> dict[str, str]:
         "LANG": "C.UTF-8",
         "TERM": "dumb",
         **{name: os.environ[name] for name in _PASSED if name in os.environ},
+        **own,
         # Without a terminal nobody can answer what a package asks.
         **({} if has_terminal() else {"DEBIAN_FRONTEND": "noninteractive"}),
         # Debian's bashrc puts it before the prompt.

@@ -74,9 +74,30 @@ def unpack(
         raise SourceError(f"{what}: refused: {error}", hint=hint) from error
     except _DAMAGE as error:
         raise _damaged(what, error) from error
+    if not count and not strip:
+        raise SourceError(f"{what}: there is nothing in it")
     if not count:
         hint = "lower the source's strip in the recipe"
         raise SourceError(f"{what}: nothing is left without its {strip} leading path components", hint=hint)
+
+
+def place_file(file: Path, destination: Path, name: str, *, into: str = ".") -> None:
+    """Copy `file` as `name` into `into`, as `unpack` has it, with mode 0644 and the time 0.
+
+    Raises SourceError if it would come to lie elsewhere, or `name` is none of a file.
+    """
+    if name in ("", ".", "..") or "/" in name or "\0" in name:
+        raise SourceError(f"{name!r} is no name that a file can have", hint="the recipe names it: `unpack: false`")
+    try:
+        with writing_below(destination):
+            place = _directory(destination, into) / name
+            # What is there can be a link, or have another name.
+            place.unlink(missing_ok=True)
+            shutil.copyfile(file, place)
+            place.chmod(0o644)
+            os.utime(place, (0, 0))
+    except _Refused as error:
+        raise SourceError(f"{name}: refused: {error}", hint="`into` of a source must stay where it is laid") from error
 
 
 def _unpacked(archive: Path, destination: Path, into: str, strip: int) -> int:
@@ -93,7 +114,9 @@ def _unpacked(archive: Path, destination: Path, into: str, strip: int) -> int:
 
 def _damaged(what: str, error: Exception) -> SourceError:
     hint = "tar (plain, gz, bz2, xz, zst) and zip archives can be unpacked"
-    return SourceError(f"{what}: not an archive, or damaged: {str(error) or type(error).__name__}", hint=hint)
+    # tarfile tells what it has tried, a line each.
+    said = " ".join(str(error).split())
+    return SourceError(f"{what}: not an archive, or damaged: {said or type(error).__name__}", hint=hint)
 
 
 @contextlib.contextmanager

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import errno
 import hashlib
-import http.client
 import re
 import shutil
-import ssl
 import time
-import urllib.error
 import urllib.parse
-import urllib.request
 from collections.abc import Iterator
-from email.message import Message
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from xbuild.base import log
+from xbuild.sources.access import Access, AccessError
+
+if TYPE_CHECKING:
+    from email.message import Message
+    from urllib.request import Request
 
 _TIMEOUT = 20.0
 """Seconds without an answer or a byte after which an address counts as dead."""
@@ -71,7 +72,9 @@ def basename(address: str) -> str:
     return urllib.parse.unquote(path).rstrip("/").rpartition("/")[2]
 
 
-def _request(address: str, headers: dict[str, str]) -> urllib.request.Request:
+def _request(address: str, headers: dict[str, str]) -> Request:
+    from urllib.request import Request
+
     parts = urllib.parse.urlsplit(address)
     if parts.scheme not in _SCHEMES:
         reason = f"its scheme is not one of {', '.join(_SCHEMES)}"
@@ -83,7 +86,7 @@ def _request(address: str, headers: dict[str, str]) -> urllib.request.Request:
             raise Failure(shown(address), "not a file")
     path, query = (urllib.parse.quote(part, safe="/%:@!$&'()*+,;=~?") for part in (parts.path, parts.query))
     bare = shown(urllib.parse.urlunsplit(parts._replace(path=path, query=query, fragment="")))
-    request = urllib.request.Request(bare)
+    request = Request(bare)
     request.add_header("User-Agent", _AGENT)
     for name, value in headers.items():
         request.add_header(name, value)
@@ -95,15 +98,26 @@ def _request(address: str, headers: dict[str, str]) -> urllib.request.Request:
 
 
 @contextlib.contextmanager
-def opened(address: str, headers: dict[str, str]) -> Iterator[tuple[IO[bytes], Message, str]]:
-    """What answers at `address`: its bytes, its headers, and the address after redirects.
+def opened(
+    address: str, headers: dict[str, str], access: Access | None = None
+) -> Iterator[tuple[IO[bytes], Message, str]]:
+    """What answers at `address`: its bytes, its headers, and the address after redirects. access: None: as it comes.
 
     Raises Failure for what goes wrong there or while the block reads; other errors of the block pass.
     """
+    # Only here: they take long to load.
+    import http.client
+    import ssl
+    import urllib.error
+    import urllib.request
+
     where = shown(address)
     try:
-        with urllib.request.urlopen(_request(address, headers), timeout=_TIMEOUT) as answer:
+        open_ = access.opener().open if access else urllib.request.urlopen
+        with open_(_request(address, headers), timeout=_TIMEOUT) as answer:
             yield answer, answer.headers, answer.url
+    except AccessError as error:
+        raise Failure(where, str(error)) from error
     except urllib.error.HTTPError as error:
         error.close()
         raise Failure(where, f"HTTP {error.code} {error.reason}", passing=error.code >= 500) from error
@@ -137,11 +151,11 @@ def read_in_parts(answer: IO[bytes], address: str, most: int) -> Iterator[bytes]
             since, before = now, done
 
 
-def download_file(address: str, target: Path, sha256: str) -> None:
+def download_file(address: str, target: Path, sha256: str, access: Access | None = None) -> None:
     """Write what is at `address` to `target`, for the caller to rename. On Failure `target` is gone."""
     for attempt in range(1, _TRIES + 1):
         try:
-            _attempt(address, target, sha256)
+            _attempt(address, target, sha256, access)
             return
         except Failure as failure:
             target.unlink(missing_ok=True)
@@ -151,13 +165,16 @@ def download_file(address: str, target: Path, sha256: str) -> None:
             time.sleep(_PAUSE)
 
 
-def _attempt(address: str, target: Path, sha256: str) -> None:
+def _attempt(address: str, target: Path, sha256: str, access: Access | None) -> None:
     digest = hashlib.sha256()
-    with opened(address, {}) as (answer, headers, _), target.open("wb") as stream:
+    with opened(address, {}, access) as (answer, headers, _), target.open("wb") as stream:
         length = headers.get("Content-Length", "")
         total = int(length) if re.fullmatch(r"[0-9]{1,18}", length) else None
         # Of the disk, so much is left to others.
-        most = min(_MOST, max(0, shutil.disk_usage(target.parent).free - _LEFT))
+        room = max(0, shutil.disk_usage(target.parent).free - _LEFT)
+        if room < (total or 0) <= _MOST:
+            raise OSError(errno.ENOSPC, f"{shown(address)}: {total} bytes, and there is room for {room}")
+        most = min(_MOST, room)
         if (total or 0) > most:
             raise Failure(shown(address), f"has {total} bytes, and there is room for {most}")
         with log.progress(basename(address), total) as transfer:

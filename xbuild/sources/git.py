@@ -16,7 +16,7 @@ from xbuild.sources.download import shown
 from xbuild.sources.trees import archive_tree, tree_hash
 
 # What git sets for the hooks and commands it runs, and what would lead us into that other repository.
-_REPOSITORY = (
+REPOSITORY = (
     "GIT_DIR",
     "GIT_WORK_TREE",
     "GIT_INDEX_FILE",
@@ -177,7 +177,7 @@ class Checkout:
         """
         seconds = int(self._git("log", "-1", "--format=%ct", self.commit))
         self._lay_repository(tags)
-        archive_tree(self.tree, target, seconds=max(0, min(seconds, _LATEST)), without=())
+        archive_tree(self.tree, target, seconds=max(0, min(seconds, _LATEST)))
 
     def _lay_repository(self, tags: Sequence[Tag]) -> None:
         made = self.tree / ".git" / "xbuild"
@@ -231,7 +231,7 @@ class Checkout:
 
         What he set (attributes, line endings, tar.umask) would change the files. fetch: it may use the network.
         """
-        users = {name: value for name, value in os.environ.items() if name not in _REPOSITORY}
+        users = _outer()
         own = {name: value for name, value in users.items() if not name.startswith("GIT_")} | _OWN
         foreign = {} if local else {"GIT_PROTOCOL_FROM_USER": "0"}
         command = ["git", f"--git-dir={self.tree / '.git'}", f"--work-tree={self.tree}", "-c", "gc.auto=0", *words]
@@ -244,6 +244,27 @@ class Checkout:
         hint = "check the network and that the repository has the commit"
         message = f"{shown(self.repository)}: cannot {what} commit {self.commit}"
         return SourceError(message, details=lines, hint=hint)
+
+
+def named_commit(repository: str, name: str) -> str:
+    """The commit that a branch, a tag or HEAD is in `repository` now. Raises SourceError if there is none."""
+    where = shown(repository)
+    words = ["git", "ls-remote", "--", repository, name, f"{name}^{{}}"]
+    done = process.run(words, env={**_outer(), **_FETCH}, capture=True, check=False)
+    if done.returncode != 0:
+        lines = _text(done.stderr or b"").replace(repository, where).splitlines()
+        raise SourceError(f"{where}: cannot be asked", details=lines[-5:], hint="check the address and the network")
+    found = {ref: commit for commit, _, ref in (line.partition("\t") for line in _text(done.stdout).splitlines())}
+    # A tag with a message is an object of its own; what it leads to has the name with ^{}.
+    for ref in (name, f"refs/heads/{name}", f"refs/tags/{name}^{{}}", f"refs/tags/{name}", f"{name}^{{}}"):
+        if ref in found:
+            return found[ref]
+    raise SourceError(f"{where}: it has no branch or tag {name!r}", hint="a commit is named by all of its 40 digits")
+
+
+def _outer() -> dict[str, str]:
+    """The user's variables, without those that lead into another repository."""
+    return {name: value for name, value in os.environ.items() if name not in REPOSITORY}
 
 
 def _text(data: bytes) -> str:

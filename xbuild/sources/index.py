@@ -6,15 +6,20 @@ pip itself would run build code of a sdist to learn its name, so only its settin
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import os
 import re
 import sys
 import urllib.parse
-from html.parser import HTMLParser
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 from xbuild.base import process
 from xbuild.base.errors import MachineError
+from xbuild.sources.access import Access
 from xbuild.sources.download import Failure, basename, opened, read_in_parts, shown
 
 # PEP 691 (JSON) first, PEP 503 (HTML) for indexes that only know that.
@@ -23,6 +28,10 @@ _PAGE_LIMIT = 64 << 20
 """Bytes; the longest pages of large projects have a few MiB."""
 # pip's order of precedence: the environment, then the command's own section, then the general one.
 _SECTIONS = (":env:", "download", "install", "global")
+_PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check")
+_HEEDED = re.compile("PIP_|HOME$|XDG_CONFIG|VIRTUAL_ENV$")
+"""Variables that decide what its settings are."""
+_BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
 
 def configured_indexes() -> list[str]:
@@ -30,8 +39,40 @@ def configured_indexes() -> list[str]:
 
     Raises MachineError if this Python has no pip to ask.
     """
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
-    listing = process.run([*pip, "config", "list"], capture=True, check=False)
+    settings = _settings()
+    main = _setting(settings, "index-url") or _default_index()
+    return [main, *_setting(settings, "extra-index-url").split()]
+
+
+def configured_directories() -> list[Path]:
+    """The directories of this machine that pip would look for files in, beside indexes (its setting find-links)."""
+    words = _setting(_settings(), "find-links").split()
+    plain = [urllib.parse.unquote(word.removeprefix("file://")) for word in words]
+    return [Path(word) for word in plain if Path(word).is_dir()]
+
+
+def configured_access() -> Access | None:
+    """How pip would reach its indexes: its settings cert, client-cert, trusted-host and proxy; None without any."""
+    settings = _settings()
+    trusted = tuple(_setting(settings, "trusted-host").split())
+    found = Access(_certificates(settings), _setting(settings, "client-cert"), trusted, _setting(settings, "proxy"))
+    return found if found != Access() else None
+
+
+def _certificates(settings: Mapping[str, str]) -> str:
+    # As requests, by which pip reaches them: these variables count where the setting is not there.
+    named = [_setting(settings, "cert"), *(os.environ.get(name, "") for name in _BUNDLES)]
+    return next(filter(None, named), "")
+
+
+def _settings() -> dict[str, str]:
+    """What `pip config list` tells, which takes its time: so once for an environment."""
+    return _settings_of(tuple(sorted((name, value) for name, value in os.environ.items() if _HEEDED.match(name))))
+
+
+@functools.cache
+def _settings_of(_environment: tuple[tuple[str, str], ...]) -> dict[str, str]:
+    listing = process.run([*_PIP, "config", "list"], capture=True, check=False)
     if listing.returncode != 0:
         hint = "install pip for it, or set an index"
         raise MachineError(f"{sys.executable} has no pip that tells its package index", hint=hint)
@@ -39,18 +80,17 @@ def configured_indexes() -> list[str]:
     for line in listing.stdout.decode(errors="replace").splitlines():
         name, _, value = line.partition("=")
         settings[name] = str(ast.literal_eval(value)) if value[:1] in "'\"" else value
-    main = _setting(settings, "index-url") or _default_index(pip)
-    return [main, *_setting(settings, "extra-index-url").split()]
+    return settings
 
 
-def _setting(settings: dict[str, str], name: str) -> str:
+def _setting(settings: Mapping[str, str], name: str) -> str:
     return next((settings[f"{part}.{name}"] for part in _SECTIONS if f"{part}.{name}" in settings), "")
 
 
-def _default_index(pip: list[str]) -> str:
+def _default_index() -> str:
     # pip's help is the one public place where it says its default.
     wide = {**os.environ, "COLUMNS": "200"}
-    text = process.run([*pip, "download", "--help"], env=wide, capture=True).stdout.decode(errors="replace")
+    text = process.run([*_PIP, "download", "--help"], env=wide, capture=True).stdout.decode(errors="replace")
     found = re.search(r"--index-url.*?\(default\s+(\S+?)\)", text, re.DOTALL)
     if found is None:
         hint = "pip config set global.index-url URL"
@@ -58,13 +98,17 @@ def _default_index(pip: list[str]) -> str:
     return found[1]
 
 
-class _Links(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[str] = []
+@dataclass(frozen=True)
+class IndexFile:
+    """A file of a project in an index. sha256: None where the index has none. requires_python: a version specifier, or
+    empty. yanked: whether its author has taken it back (PEP 592).
+    """
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found += [value for name, value in attrs if tag == "a" and name == "href" and value]
+    name: str
+    address: str
+    sha256: str | None = None
+    requires_python: str = ""
+    yanked: bool = False
 
 
 def _normalised(name: str) -> str:
@@ -72,12 +116,61 @@ def _normalised(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def _links(page: bytes, content_type: str) -> list[str]:
+def _links(page: bytes, content_type: str) -> list[IndexFile]:
     if "json" in content_type:
-        return [str(file["url"]) for file in json.loads(page)["files"]]
-    parser = _Links()
-    parser.feed(page.decode(errors="replace"))
-    return parser.found
+        return [_of_json(file) for file in json.loads(page)["files"]]
+    # Only here: it takes long to load.
+    from html.parser import HTMLParser
+
+    found: list[IndexFile] = []
+
+    class Links(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            known = dict(attrs)
+            link = known.get("href")
+            if tag == "a" and link:
+                digest = re.search(r"#sha256=([0-9a-f]{64})", link)
+                python = known.get("data-requires-python") or ""
+                yanked = "data-yanked" in known
+                found.append(IndexFile(basename(link), link, digest[1] if digest else None, python, yanked))
+
+    Links().feed(page.decode(errors="replace"))
+    return found
+
+
+def _of_json(file: Mapping[str, Any]) -> IndexFile:
+    address, sha256 = str(file["url"]), (file.get("hashes") or {}).get("sha256")
+    yanked = bool(file.get("yanked"))
+    return IndexFile(basename(address), address, sha256, str(file.get("requires-python") or ""), yanked)
+
+
+def files_of(index: str, project: str) -> list[IndexFile]:
+    """The files of `project` in `index` (the address of a simple index), with whole addresses.
+
+    Raises Failure if the index cannot be read or does not know the project.
+    """
+    page_address = f"{index.rstrip('/')}/{_normalised(project)}/"
+    if page_address.startswith("file:"):
+        page_address += "index.html"
+    with opened(page_address, {"Accept": _ACCEPT}, configured_access()) as (answer, headers, address):
+        page = b"".join(read_in_parts(answer, page_address, _PAGE_LIMIT))
+        content_type, length = headers.get("Content-Type", ""), headers.get("Content-Length", "")
+    # A page of HTML that was cut would only lack its newest versions.
+    if re.fullmatch(r"[0-9]{1,18}", length) and int(length) != len(page):
+        reason = f"the connection was cut after {len(page)} of {length} bytes"
+        raise Failure(shown(page_address), reason, passing=True)
+    try:
+        links = _links(page, content_type)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise Failure(shown(page_address), f"not a page of a package index: {error}") from error
+    found = []
+    for link in links:
+        try:
+            whole = _with_login(urllib.parse.urljoin(address, link.address), page_address)
+        except ValueError as error:
+            raise Failure(shown(page_address), f"names {link.address!r}: {error}") from error
+        found.append(replace(link, address=whole))
+    return found
 
 
 def find_sdist(index: str, project: str, file: str) -> str:
@@ -85,24 +178,12 @@ def find_sdist(index: str, project: str, file: str) -> str:
 
     Raises Failure if the index cannot be read or does not have the file.
     """
-    page_address = f"{index.rstrip('/')}/{_normalised(project)}/"
-    if page_address.startswith("file:"):
-        page_address += "index.html"
-    with opened(page_address, {"Accept": _ACCEPT}) as (answer, headers, address):
-        page = b"".join(read_in_parts(answer, page_address, _PAGE_LIMIT))
-        content_type = headers.get("Content-Type", "")
-    try:
-        links = _links(page, content_type)
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise Failure(shown(page_address), f"not a page of a package index: {error}") from error
-    exact = [link for link in links if basename(link) == file]
-    similar = [link for link in links if _normalised(basename(link)) == _normalised(file)]
+    links = files_of(index, project)
+    exact = [link for link in links if link.name == file]
+    similar = [link for link in links if _normalised(link.name) == _normalised(file)]
     for link in (*exact, *similar):
-        try:
-            return _with_login(urllib.parse.urljoin(address, link), page_address)
-        except ValueError as error:
-            raise Failure(shown(page_address), f"names {link!r}: {error}") from error
-    raise Failure(shown(page_address), f"has no {file}")
+        return link.address
+    raise Failure(shown(f"{index.rstrip('/')}/{_normalised(project)}/"), f"has no {file}")
 
 
 def _with_login(address: str, index: str) -> str:

@@ -12,7 +12,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,7 +23,7 @@ from xbuild.sandbox import contents
 from xbuild.sandbox.contents import Owners
 from xbuild.sandbox.idmap import IDS, find
 from xbuild.sandbox.run import machine_view, run, take_back
-from xbuild.sandbox.unwrap import SKIPPED
+from xbuild.sandbox.unwrap import SKIPPED, Head
 from xbuild.store.local import KINDS, LAYOUT, Store, writing_below
 
 STAYING = {
@@ -32,6 +32,7 @@ STAYING = {
     "imported": "import the root there, from where it came",
     "canaries": "they say what this machine's kernel does",
     "sessions": "they name a tree by its place on this machine",
+    "reproduced": "they tell of a comparison made here",
     "taught": "a build learns it anew",
     "work": "they are no results",
 }
@@ -152,6 +153,16 @@ def pack(store: Store, chosen: Sequence[tuple[str, str]], file: Path) -> Packed:
     Raises UsageError for kinds that do not travel and for a bad place, CheckError for an entry that is not as it was
     made, MachineError for a full disk.
     """
+    if not chosen:
+        raise UsageError("no entry is named", hint="`invoke store.ls` shows them")
+    with _written(store, file) as part:
+        packed = write(store, chosen, part)
+        part.replace(file)
+    return replace(packed, file=file)
+
+
+def write(store: Store, chosen: Sequence[tuple[str, str]], file: Path) -> Packed:
+    """As `pack`, to a new file in a place that is the caller's; on errors a part of it may be there."""
     entries = []
     for kind, key in sorted(set(chosen)):
         if kind in STAYING:
@@ -159,23 +170,18 @@ def pack(store: Store, chosen: Sequence[tuple[str, str]], file: Path) -> Packed:
         found = store.get(kind, key)
         if found is None:
             name = f"{kind}/{store.entry(kind, key).name}"
-            raise CheckError(f"{name} is not as it was made, or gone", hint="invoke store.verify tells more")
+            raise CheckError(f"{name} is not as it was made, or gone", hint="`invoke store.verify` tells more")
         entries.append(Carried(kind, key, found, present=True))
-    if not entries:
-        raise UsageError("no entry is named", hint="invoke store.ls shows them")
-    with _written(store, file) as part:
-        told = [
-            {"kind": one.kind, "key": one.key, "value": store.value(one.kind, one.key), "path": str(one.path)}
-            for one in entries
-        ]
-        with part.open("wb") as output:
-            report, _ = inside({"do": "pack", "entries": told, "layout": LAYOUT}, script=_PACK, output=output)
-        if report.get("error") == "damaged":
-            raise CheckError(report["message"], hint="invoke store.verify --remove removes what is damaged")
-        _require_done(report, "the store")
-        digest = file_sha256(part)
-        part.replace(file)
-    return Packed(file, digest, tuple(entries), tuple(report["digests"]))
+    told = [
+        {"kind": one.kind, "key": one.key, "value": store.value(one.kind, one.key), "path": str(one.path)}
+        for one in entries
+    ]
+    with file.open("wb") as output:
+        report, _ = inside({"do": "pack", "entries": told, "layout": LAYOUT}, script=_PACK, output=output)
+    if report.get("error") == "damaged":
+        raise CheckError(report["message"], hint="`invoke store.verify --remove` removes what is damaged")
+    _require_done(report, "the store")
+    return Packed(file, file_sha256(file), tuple(entries), tuple(report["digests"]))
 
 
 @contextlib.contextmanager
@@ -203,12 +209,12 @@ def unpack(store: Store, file: Path) -> tuple[Carried, ...]:
     """
     if not file.is_file():
         message = f"{file} is no file" if file.exists() else f"{file}: there is no such file"
-        raise UsageError(message, hint="name what invoke store.pack has written")
+        raise UsageError(message, hint="name what `invoke store.pack` has written")
     if not os.access(file, os.R_OK):
         raise UsageError(f"{file}: you may not read it")
     with file.open("rb") as stream:
         if stream.read(4) != b"\x28\xb5\x2f\xfd":
-            raise UsageError(f"{file} is no file of entries", hint="invoke store.pack writes one")
+            raise UsageError(f"{file} is no file of entries", hint="`invoke store.pack` writes one")
     name = f"unpack-{key_of(str(file.resolve()))[:16]}"
     in_use = store.in_use()
     with in_use, store.lock(name, describe=f"unpacks {file}"), writing_below(store.root):
@@ -222,9 +228,28 @@ def unpack(store: Store, file: Path) -> tuple[Carried, ...]:
             store.discard(scratch)
 
 
+def fill(file: Path, kind: str, key: str, scratch: Path, staging: Path) -> None:
+    """Make `staging` what the one entry of `file` holds, which must be that of `kind` and `key`.
+
+    scratch: where nothing is, beside `staging`. Raises as `unpack`.
+    """
+    scratch.mkdir()
+    scratch.chmod(0o755)
+    entries = _entries(file, scratch, [])
+    if [(entry["kind"], entry["key"]) for entry in entries] != [(kind, key)]:
+        raise CheckError(f"{file}: it does not have the one entry {kind}/{key}")
+    unpacked = scratch / Head.name(entries[0])
+    take_back(unpacked.parent, unpacked)
+    unpacked.rename(staging)
+    staging.chmod(0o755)
+
+
 def _unpacked(store: Store, file: Path, scratch: Path) -> list[dict[str, Any]]:
     finished = [(kind, path) for kind in TRAVELLING for path, _, _ in store.finished(kind)]
-    present = [f"{kind}/{path.name}" for kind, path in finished if damaged(path) is None]
+    return _entries(file, scratch, [f"{kind}/{path.name}" for kind, path in finished if damaged(path) is None])
+
+
+def _entries(file: Path, scratch: Path, present: Sequence[str]) -> list[dict[str, Any]]:
     job = {"do": "unpack", "into": str(scratch), "layout": LAYOUT, "kinds": TRAVELLING, "present": present}
     report, said = inside(job, script=_UNPACK, words=[file.resolve()])
     _require_done(report, str(file))
@@ -245,7 +270,7 @@ def _require_sound(entry: Path) -> None:
         unread = recorded({entry: present})
         fault = unread.get(str(entry)) or contents.first_difference((entry / CONTENTS).read_text(), present.read_text())
     if fault:
-        hint = "invoke store.verify --remove removes it"
+        hint = "`invoke store.verify --remove` removes it"
         raise CheckError(f"{name} is there already, and is not as it was made: {fault}", hint=hint)
 
 
@@ -263,7 +288,8 @@ def _taken(store: Store, entry: Mapping[str, Any], scratch: Path) -> Carried:
         staging.chmod(0o755)
         made = True
 
-    path = store.ensure(kind, value, f"{kind}/{unpacked.name}", make)
+    # From this file, wherever else it may be had.
+    path = Store.ensure(store, kind, value, f"{kind}/{unpacked.name}", make)
     if not made:
         log.info(f"{kind}/{path.name} is there already")
         _require_sound(path)

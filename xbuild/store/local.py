@@ -24,7 +24,6 @@ from xbuild.base.digest import (
     CONTENTS,
     SUMS,
     canonical_json,
-    damaged,
     key_of,
     read_sealed,
     sealed,
@@ -33,14 +32,14 @@ from xbuild.base.digest import (
 )
 from xbuild.base.errors import MachineError, called
 from xbuild.sandbox import idmap
-from xbuild.store.ownership import check_own
+from xbuild.store.ownership import check_own, spoilt
 
 IN_USE = "in-use"
 """The lock that whoever works with roots, layers and twins holds shared, and whoever removes them alone."""
 
 KINDS = (
     "downloads", "indexes", "resolved", "roots", "imported", "layers", "twins", "canaries", "sessions", "machines",
-    "artifacts", "taught", "work",
+    "artifacts", "reproduced", "taught", "work",
 )  # fmt: skip
 LAYOUT = 2
 """Part of the values that roots, and all that is made from them, have their keys from. Raise it when what is in them
@@ -56,7 +55,7 @@ _NAME_DIGITS = 20
 """Hex digits of a key in names: 80 bits, and the whole key is compared."""
 # https://bford.info/cachedir/: backup programs leave out a directory that has this file with this first line.
 _TAG = "CACHEDIR.TAG"
-_OTHER_PARTS = ("locks", "tmp", "mnt", "kept", "names")
+_OTHER_PARTS = ("locks", "tmp", "mnt", "kept", "names", "debs", "digests", "projects", "runs", "wheels", "ccache")
 _CACHEDIR_TAG = "Signature: 8a477f597d28d172789f06886806bc55\n# xbuild can make all of this anew.\n"
 _ANOTHER_PLACE = "name a directory that you can write to by XBUILD_CACHE"
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP)
@@ -180,7 +179,7 @@ class Store:
         path = self.entry(kind, key)
         record = _read_record(path)
         finished = record is not None and record["key"] == key
-        if not finished or (kind not in _LARGE and damaged(path)):
+        if not finished or (kind not in _LARGE and spoilt(kind, path)):
             return None
         self._stamp(kind, path.name)
         return path
@@ -315,7 +314,7 @@ class Store:
             if found := self.get(kind, key):
                 return found
             self._tell_older(kind)
-            if _read_record(place := self.entry(kind, key)) and (fault := damaged(place)):
+            if _read_record(place := self.entry(kind, key)) and (fault := spoilt(kind, place)):
                 log.warn(f"{describe} in the store is not as it was made ({fault}), and is made anew")
             self.discard_scratch_of(lock)
             staging = self.scratch(lock)

@@ -9,9 +9,13 @@ import stat
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from xbuild.base.digest import damaged
 from xbuild.base.errors import MachineError
+from xbuild.sandbox import idmap
 
 _HINT = "name a directory of your own, in one of your own, by XBUILD_CACHE"
+_ROOTS_OWN = {"roots": "root", "layers": "upper"}
+"""What of an entry must belong to root inside, by kind: apt writes over it. Twins are only read."""
 _MOST_LINKS = 40
 """The kernel follows no more (path_resolution(7))."""
 
@@ -35,6 +39,19 @@ def check_own(path: Path, mine: Collection[int]) -> None:
         raise _refused(path, f"it belongs to {_name(last[1].st_uid)}")
     if last[1].st_mode & stat.S_IWOTH:
         raise _refused(path, "others may write to it")
+
+
+def spoilt(kind: str, entry: Path) -> str | None:
+    """What is wrong with an entry, in words; None if all is well.
+
+    After a chown of the store, or with other subordinate ids, root inside may not write what is his.
+    """
+    if fault := damaged(entry):
+        return fault
+    own = entry / _ROOTS_OWN[kind] if kind in _ROOTS_OWN else None
+    if own is None or not own.exists() or (owner := own.lstat().st_uid) == (root := idmap.find().root[0]):
+        return None
+    return f"{own} belongs to {_name(owner)}, and root inside is {_name(root)}"
 
 
 def _refused(path: Path, reason: str) -> MachineError:

@@ -49,11 +49,11 @@ def shown_time(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def size_of(text: str) -> int:
+def size_of(text: str, option: str = "--size") -> int:
     """Bytes, from `20G`, `500M`, `1.5T`, with or without `B` or `iB`; units of 1024. Raises UsageError."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT]?)(?:i?B)?", text, re.ASCII | re.IGNORECASE)
     if not found:
-        raise UsageError(f"--size must be an amount such as 20G, not {text!r}", hint="K, M, G and T are of 1024")
+        raise UsageError(f"{option} must be an amount such as 20G, not {text!r}", hint="K, M, G and T are of 1024")
     return int(float(found[1]) * _UNITS[found[2].upper()])
 
 

@@ -11,8 +11,7 @@ import io
 import struct
 from typing import Any, Final
 
-from elftools.elf.elffile import ELFFile
-
+from xbuild.formats.elf import elf_file
 from xbuild.twins.limits import redirected
 
 _SYMBOL: Final = "_rtld_global_ro"
@@ -30,7 +29,7 @@ def fuses(program: bytes) -> bool:
 
     That is known of 64-bit ARM's: FMADD and its kin, FMLA and FMLS of vectors (Arm ARM, C4.1); of others it may.
     """
-    elf = ELFFile(io.BytesIO(program))
+    elf = elf_file(io.BytesIO(program))
     if elf["e_machine"] != "EM_AARCH64":
         return True
     codes = (segment.data() for segment in elf.iter_segments("PT_LOAD") if segment["p_flags"] & 1)
@@ -41,7 +40,7 @@ def fuses(program: bytes) -> bool:
 
 def imported(program: bytes) -> frozenset[str]:
     """The names that the ELF file `program` takes from libraries, without versions."""
-    symbols: Any = ELFFile(io.BytesIO(program)).get_section_by_name(".dynsym")
+    symbols: Any = elf_file(io.BytesIO(program)).get_section_by_name(".dynsym")
     if symbols is None:
         return frozenset()
     return frozenset(symbol.name for symbol in symbols.iter_symbols() if symbol["st_shndx"] == "SHN_UNDEF")
@@ -53,7 +52,7 @@ def without_fused(library: bytes) -> bytes:
     It is made to look into zeros of its own instead. Raises ValueError if it does not look where such libraries do, or
     has no room for zeros.
     """
-    elf = ELFFile(io.BytesIO(library))
+    elf = elf_file(io.BytesIO(library))
     section: Any = elf.get_section_by_name(".rela.dyn")
     symbols: Any = elf.get_section_by_name(".dynsym")
     if elf["e_machine"] != "EM_X86_64" or section is None or symbols is None:
@@ -77,7 +76,7 @@ def with_short_strtold(library: bytes) -> bytes:
     That is all that bash needs to print it as where `long double` has 64 bits, unless in hexadecimal. Raises
     ValueError as `redirected` does, or if it is for another machine.
     """
-    elf = ELFFile(io.BytesIO(library))
+    elf = elf_file(io.BytesIO(library))
     table: Any = elf.get_section_by_name(".dynsym")
     strtod = next(
         (symbol["st_value"] for symbol in (table.iter_symbols() if table else ()) if symbol.name == "strtod"), 0

@@ -5,9 +5,8 @@ from __future__ import annotations
 import io
 import struct
 
-from elftools.elf.elffile import ELFFile
-
 from xbuild.base.errors import MachineError
+from xbuild.formats.elf import elf_file
 
 # struct default_include (gcc/cppdefault.h): two pointers, the second one to the component's name; then these four
 # members: cplusplus, cxx_aware, add_sysroot, multilib (1: plus the multilib's directory, 2: the multiarch one).
@@ -25,7 +24,7 @@ class _Table:
 
     def __init__(self, program: bytes) -> None:
         self.data = bytearray(program)
-        elf = ELFFile(io.BytesIO(program))
+        elf = elf_file(io.BytesIO(program))
         self._loads = [
             (load["p_offset"], load["p_vaddr"], load["p_filesz"]) for load in elf.iter_segments("PT_LOAD")
         ]

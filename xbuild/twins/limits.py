@@ -12,7 +12,7 @@ import struct
 from collections.abc import Callable, Collection
 from typing import Any, Final
 
-from elftools.elf.elffile import ELFFile
+from xbuild.formats.elf import elf_file
 
 _PAGE: Final = 4096
 _ALIGNED: Final = 16
@@ -43,7 +43,7 @@ def without_address_limits(library: bytes) -> bytes:
 
     Raises ValueError if the library has no such function, no room for one, or is for another machine.
     """
-    elf = ELFFile(io.BytesIO(library))
+    elf = elf_file(io.BytesIO(library))
     if elf["e_machine"] not in _CODE:
         raise ValueError(f"no code is known for {elf['e_machine']}")
     return redirected(library, _SYMBOLS, _CODE[elf["e_machine"]])
@@ -54,7 +54,7 @@ def redirected(library: bytes, names: Collection[str], code: Callable[[int, int]
 
     Raises ValueError if the library has no such function, or no room for one.
     """
-    elf = ELFFile(io.BytesIO(library))
+    elf = elf_file(io.BytesIO(library))
     table: Any = elf.get_section_by_name(".dynsym")
     places = [
         table["sh_offset"] + number * table["sh_entsize"] + _VALUE

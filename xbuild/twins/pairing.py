@@ -29,7 +29,6 @@ from xbuild.twins import scripts
 from xbuild.twins.arithmetic import fuses
 
 SHIM, LATE_SHIM = "libxbuild.so", "libxbuildl.so"
-
 _SHOWN = 6
 
 
@@ -37,7 +36,7 @@ class Refusal(Enum):
     """Why a program has no twin: the user or the recipe has switched it off; or the target's file is none that could
     have one, is not as its package brought it, or has another version than the native one; or it would have one if the
     recipe asked for it; or native programs are lacking that it works with; or it could not go on in a build of this
-    recipe; or it would compute otherwise.
+    recipe; or it would compute otherwise; or another recipe put its own there.
     """
 
     SWITCHED_OFF = auto()
@@ -50,6 +49,7 @@ class Refusal(Enum):
     ABSENT = auto()
     LATE = auto()
     ARITHMETIC = auto()
+    COVERED = auto()
 
     @property
     def by_roots(self) -> bool:
@@ -241,17 +241,18 @@ def pair(
     without: frozenset[str] = frozenset(),
     grouped: bool = True,
     libc: str | None = None,
+    seen: Tree | None = None,
 ) -> Pairs:
     """Which of `twins` stand in for which files of the tree `target`.
 
     removed: names of tools, groups or programs that the recipe takes away. added: optional tools that it wants.
     without: target paths that are to have none. A group of tools of which one member cannot have a twin, or is not
-    there natively, has none at all, unless `grouped` is False. libc: of an imported root, where versions may differ as
-    far as the policy lets them.
+    there natively, has none at all, if `grouped`. libc: of an imported root, where versions may differ as far as
+    the policy lets them. seen: `target` with layers over it that are no distribution's: what they have gets no twin.
     """
     refused, broken = dict[str, Refused](), _absent(twins, policy)
     kept: list[tuple[Twin, Entry]] = []
-    judge = _Judge(target, policy, toolchain, removed, added, libc, frozenset(twin.tool for twin in twins))
+    judge = _Judge(target, seen or target, policy, toolchain, removed, added, libc, {twin.tool for twin in twins})
     for native_path, (twin, entry) in entries(twins, policy, toolchain, added).items():
         path, place = _owned(target, native_path)
         if path is None or place is None or (policy.tools[twin.tool].optional and twin.tool not in added):
@@ -263,12 +264,11 @@ def pair(
             refused[path] = Refused(path, cause.kind, cause.text)
             broken.setdefault(policy.group_of(twin.tool), Cause(cause.kind, f"{path}: {cause.text}"))
     broken |= judge.incomplete(kept)
-    if grouped:
-        kept, others = _whole_groups(kept, policy, broken)
-        refused |= others
+    kept, others = _whole_groups(kept, policy, broken if grouped else {})
+    refused |= others
     equivalents = {entry.path: judge.equivalents[entry.path] for _, entry in kept if entry.path in judge.equivalents}
     asking = {twin.tool for twin, entry in kept if entry.rules.script_options}
-    own = scripts.slots(target, policy, asking, as_packaged=libc is not None)
+    own = scripts.slots(target, policy, asking, as_packaged=libc is not None, seen=seen)
     return _sorted(kept, Pairs((), (), tuple(refused.values()), equivalents, scripts=own))
 
 
@@ -322,15 +322,16 @@ class _Judge:
     def __init__(
         self,
         target: Tree,
+        seen: Tree,
         policy: Policy,
         toolchain: Toolchain,
         removed: frozenset[str],
         added: frozenset[str],
         libc: str | None,
-        tools: frozenset[str],
+        tools: AbstractSet[str],
     ) -> None:
         self._tools = tools
-        self._target = target
+        self._target, self._seen = target, seen
         self._policy = policy
         self._toolchain = toolchain
         self._removed = removed
@@ -342,6 +343,8 @@ class _Judge:
         """Why the twin may not stand in for the file at `place`, which is `path` inside; None if it may."""
         if self._removed & {twin.tool, self._policy.group_of(twin.tool), PurePosixPath(path).name}:
             return Cause(Refusal.REMOVED, "taken away by the recipe")
+        if self._seen.find(path) != place:
+            return Cause(Refusal.COVERED, "a recipe that is built before has its own file there")
         if twin.computes and not here().computes_as(self._toolchain.traits):
             return Cause(Refusal.ARITHMETIC, "this machine's processor rounds otherwise than the target's")
         # Those of the root were tried (tests/e2e/probes/arithmetic.yml).

@@ -10,8 +10,10 @@ from pathlib import Path
 
 from xbuild.base import log, paths
 from xbuild.base.errors import MachineError
+from xbuild.dispatcher import preamble
+from xbuild.dispatcher.own import MARK, MARK_AT, REFUSAL, REFUSAL_FILE, marked
 from xbuild.formats.debian import Tree
-from xbuild.formats.elf import read_elf, with_interpreter
+from xbuild.formats.elf import ElfError, read_elf, with_interpreter
 from xbuild.model.native import here
 from xbuild.model.policy import Policy
 from xbuild.model.toolchain import Toolchain
@@ -42,12 +44,13 @@ _COMPILE = """
 flags="-std=gnu11 -O2 -Wall -Wextra -Werror -ffreestanding -fno-stack-protector -fno-asynchronous-unwind-tables"
 link="-nostdlib -Wl,--build-id=none"
 gcc $flags $link -static -no-pie -Wl,-z,noseparate-code -o dispatcher dispatcher.c
+printf "$MARK" | dd of=dispatcher bs=1 seek="$MARK_AT" conv=notrunc status=none
 gcc -std=gnu11 -D_GNU_SOURCE -O2 -Wall -Wextra -Werror -static -s -Wl,--build-id=none -o enter enter.c
 rm -rf sources && mkdir sources && mv ./*.[ch] sources
 while read -r architecture triplet own_target compiler; do
     own="$PRIVATE/$architecture"
     names="-DMACHINE=\\"$MACHINE\\" -DPRIVATE=\\"$own\\" -DTRIPLET=\\"$TRIPLET\\" -DNATIVE_TRIPLET=\\"$triplet\\""
-    names="$names -DLAYER=\\"$LAYER\\" -DOWN_TARGET=$own_target"
+    names="$names -DLAYER=\\"$LAYER\\" -DOWN_TARGET=$own_target -DTARGET_WORD=$TARGET_WORD"
     $compiler $flags $link $names -shared -fPIC -o "private/$architecture/lib/$SHIM" sources/shim.c
     $compiler $flags $link $names -shared -fPIC -DLATE -D"INEXACT_FUNCTIONS=$INEXACT" \\
         -o "private/$architecture/lib/$LATE_SHIM" sources/shim.c
@@ -107,17 +110,26 @@ def make(staging: Path, trees: Mapping[str, Path], policy: Policy, toolchain: To
 
     trees: the native roots by architecture; the machine's own always, its partner for a target of that word size.
     """
-    machine = here()
     private = staging / "private"
     found: list[Twin] = []
     for architecture, path in trees.items():
         found += _copy(Tree([path]), architecture, private, policy, toolchain)
-    assert toolchain.qemu is not None
-    shutil.copy(trees[machine.name] / toolchain.qemu.binary.lstrip("/"), private / "qemu")
+    write(private / REFUSAL_FILE, REFUSAL)
     # A directory and files to lay others over.
-    (private / Path(paths.LAYER).name).mkdir()
+    for name in (paths.LAYER, paths.CACHE):
+        (private / Path(name).name).mkdir()
     for name in (paths.RECORD, paths.DISPATCH):
         (private / Path(name).name).touch()
+    programs = [twin.program for twin in found if not policy.tools[twin.tool].library]
+    (staging / "programs").write_text("".join(program + "\n" for program in programs))
+    write(private / "qemu", marked(_named(staging, trees[here().name], toolchain)))
+    _compile(staging, trees, toolchain)
+    pairing.save(found, staging / "twins.json")
+
+
+def _compile(staging: Path, trees: Mapping[str, Path], toolchain: Toolchain) -> None:
+    """Make what xbuild itself brings, and try all programs."""
+    machine = here()
     for source in paths.DISPATCHER.glob("*.[ch]"):
         shutil.copy(source, staging / source.name)
     env = {
@@ -125,8 +137,11 @@ def make(staging: Path, trees: Mapping[str, Path], policy: Policy, toolchain: To
         "LATE_SHIM": LATE_SHIM,
         "MACHINE": toolchain.uname_machine,
         "TRIPLET": toolchain.triplet,
+        "TARGET_WORD": str(toolchain.elf.elf_class // 8),
         "PRIVATE": paths.PRIVATE,
         "LAYER": paths.LAYER,
+        "MARK": "".join(f"\\{byte:03o}" for byte in MARK),
+        "MARK_AT": str(MARK_AT),
         "INEXACT": " ".join(f"INEXACT({name})" for name in toolchain.inexact),
     }
     widths = []
@@ -134,12 +149,28 @@ def make(staging: Path, trees: Mapping[str, Path], policy: Policy, toolchain: To
         width = machine.width(name)
         widths.append(f"{name} {width.triplet} {int(name == toolchain.architecture)} {width.compiler}\n")
     (staging / "widths").write_text("".join(widths))
-    programs = [twin.program for twin in found if not policy.tools[twin.tool].library]
-    (staging / "programs").write_text("".join(program + "\n" for program in programs))
     sandboxes.give_tree(0, [staging])
     run_native(trees[machine.name], staging, _COMPILE, env)
     sandboxes.take_back(staging)
-    pairing.save(found, staging / "twins.json")
+
+
+def _named(staging: Path, native: Path, toolchain: Toolchain) -> bytes:
+    """The emulator, with what gives its process the name of the program that it runs (named.c)."""
+    assert toolchain.qemu is not None
+    qemu, place = (native / toolchain.qemu.binary.lstrip("/")).read_bytes(), staging / "named"
+    (place / "private").mkdir(parents=True)
+    for source in preamble.NAMED_SOURCES:
+        shutil.copy(paths.DISPATCHER / source, place)
+    sandboxes.give_tree(0, [place])
+    run_native(native, place, preamble.COMPILE.format("named"), {})
+    code = (place / "named").read_bytes()
+    sandboxes.take_back(place, tree=place)
+    shutil.rmtree(place)
+    try:
+        return preamble.prefixed(qemu, code, mark=b"")
+    except ElfError as error:
+        log.warn(f"emulated processes are called qemu: {error}")
+        return qemu
 
 
 def _copy(tree: Tree, architecture: str, private: Path, policy: Policy, toolchain: Toolchain) -> list[Twin]:
@@ -169,7 +200,7 @@ def _copy(tree: Tree, architecture: str, private: Path, policy: Policy, toolchai
     _place_libraries(directory, [twin for twin in kept if policy.tools[twin.tool].needed])
     loader = next(iter((directory / "lib").glob("ld-linux*")))
     for name, preload in ((PLAIN_LOADER, "none"), (SHIM_LOADER, "shp"), (LATE_LOADER, "slp")):
-        write(directory / name, patched_loader(loader.read_bytes(), architecture, triplet, preload))
+        write(directory / name, marked(patched_loader(loader.read_bytes(), architecture, triplet, preload)))
     for preload, shim in (("shp", SHIM), ("slp", LATE_SHIM)):
         (directory / preload).write_text(f"{paths.PRIVATE}/{architecture}/lib/{shim}\n")
     _copy_converters(tree, directory, triplet)
@@ -251,7 +282,7 @@ def program(tree: Tree, twin: Twin, policy: Policy, toolchain: Toolchain) -> byt
     if read_elf(data).interpreter:
         loader = LATE_LOADER if tool.loads_modules else SHIM_LOADER if tool.shim else PLAIN_LOADER
         data = with_interpreter(data, f"{paths.PRIVATE}/{twin.architecture}/{loader}")
-    return data
+    return data if tool.library else marked(data)
 
 
 def _replaced_once(data: bytes, old: bytes, new: bytes) -> bytes:

@@ -20,13 +20,19 @@ def of_this_file(entry: Entry, place: Path) -> Entry:
     return replace(entry, size=state.st_size, ctime=(seconds, nanoseconds))
 
 
-def slots(target: Tree, policy: Policy, tools: Iterable[str], *, as_packaged: bool) -> tuple[Entry, ...]:
-    """The tools' `scripts` in `target`: an entry for each real path. as_packaged: by the package's checksum too."""
+def slots(
+    target: Tree, policy: Policy, tools: Iterable[str], *, as_packaged: bool, seen: Tree | None = None
+) -> tuple[Entry, ...]:
+    """The tools' `scripts` in `target`: an entry for each real path. as_packaged: by the package's checksum too.
+
+    seen: `target` with layers over it that are no distribution's: what lies in these is no script of it.
+    """
     found: dict[str, Entry] = {}
     for path, place in _named(target, [pattern for name in tools for pattern in policy.tools[name].scripts]):
         if path in found or path not in target.owners or not _is_script(place):
             continue
-        if not as_packaged or target.as_packaged(path):
+        covered = seen is not None and seen.find(path) != place
+        if not covered and (not as_packaged or target.as_packaged(path)):
             found[path] = of_this_file(Entry(path, "", script=True), place)
     return tuple(found.values())
 

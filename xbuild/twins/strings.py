@@ -6,9 +6,13 @@ import io
 import re
 import struct
 from collections.abc import Container, Iterator, Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from elftools.elf.elffile import ELFFile
+from xbuild.formats.elf import elf_file
+
+if TYPE_CHECKING:
+    from elftools.elf.elffile import ELFFile
+
 
 _NONE: Final[Mapping[str, str]] = {}
 _PAGE = 4096
@@ -39,7 +43,7 @@ def moved(
     need not be there. Raises ValueError if there is no room, a string without a reference or a length, or another
     machine.
     """
-    elf = ELFFile(io.BytesIO(program))
+    elf = elf_file(io.BytesIO(program))
     kinds: dict[str, type[_Image]] = {"EM_X86_64": _Image, "EM_AARCH64": _ArmImage}
     if elf["e_machine"] not in kinds:
         raise ValueError(f"it is not known how a program for {elf['e_machine']} refers to strings")

@@ -24,6 +24,11 @@ $arm-objcopy --only-keep-debug armhf-pie armhf-debug
 $arm-gcc -pie $plain -Wl,--disable-new-dtags,-rpath,/.xbuild/lib start.c libhalf.so.1 -o armhf-rpath
 $arm-gcc -pie $plain -Wl,--enable-new-dtags,-rpath,/usr/lib:/build/src start.c libhalf.so.1 -o armhf-runpath
 $arm-gcc -pie $plain -Wl,--dynamic-linker,/lib/ld-linux.so.3 start.c libhalf.so.1 -o armhf-interpreter
+for version in 1 2; do
+    printf 'HALF_%s { half; };\n' $version >half.map
+    $arm-gcc -shared -fPIC $plain -Wl,-soname,libhalf.so.1,--version-script,half.map half.c -o half.so
+    $arm-gcc -pie $plain start.c half.so -o armhf-half-$version
+done
 $arm64-gcc -static -no-pie $plain start.c half.c -o arm64-static
 $arm64-gcc -c -O2 half.c -o arm64.o
 gcc -static -no-pie $plain start.c half.c -o amd64-static
@@ -34,4 +39,4 @@ rm -f armhf.a mixed.a
 $arm-ar rcsD armhf.a armhf.o armhf-neutral.o a-name-longer-than-fifteen-characters.o
 # x86 among ARM: ar takes whatever it is given.
 ar rcsD mixed.a armhf.o amd64.o a-name-longer-than-fifteen-characters.o
-rm half.c start.c leaf.s a-name-longer-than-fifteen-characters.o
+rm half.c half.map half.so start.c leaf.s a-name-longer-than-fifteen-characters.o

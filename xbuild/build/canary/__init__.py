@@ -15,10 +15,10 @@ from typing import Any
 
 from xbuild.base import log
 from xbuild.base.digest import file_sha256, json_contents, key_of
-from xbuild.base.errors import MachineError
+from xbuild.base.errors import MachineError, UsageError
 from xbuild.build.canary.cases import CASES
 from xbuild.build.canary.examine import SOURCE, Examined, cage, examine
-from xbuild.build.environment import WorkPlace
+from xbuild.build.environment import FIXED_VARIABLES, WorkPlace
 from xbuild.dispatcher.table import Entry
 from xbuild.model.toolchain import Toolchain
 from xbuild.roots.distribution import Roots
@@ -30,13 +30,18 @@ KIND = "canaries"
 
 _FINDINGS = "findings.json"
 
+_PROGRAMS = ("cat", "mkdir")
+"""What canaries that builds need run in a root, beside its shell."""
+
 
 def run(store: Store, roots: Roots, entries: Sequence[Entry], work: Path) -> tuple[Examined, ...]:
     """The canaries of the target of `roots`, run if they were not yet; none for a target without an emulator.
 
     entries: the twins of the build, which compile the canaries' program. work: directory outside that work places lie
-    in. The caller holds the store's lock IN_USE. Raises MachineError, with the remedy, if one failed that builds need.
+    in. The caller holds the store's lock IN_USE. Raises MachineError, with the remedy, if one failed that builds need;
+    UsageError as `require_programs`.
     """
+    require_programs(roots)
     if roots.toolchain.native:
         return ()
     work.mkdir(parents=True, exist_ok=True)
@@ -64,6 +69,19 @@ def run(store: Store, roots: Roots, entries: Sequence[Entry], work: Path) -> tup
         if finding.status == "failed":
             log.detail(f"a build that needs this fails: {finding.proves}; {finding.remedy}")
     return findings
+
+
+def require_programs(roots: Roots) -> None:
+    """Raise UsageError if an imported root lacks programs that every build runs: then no emulator is at fault."""
+    if roots.imported is None:
+        return
+    tree, folders = roots.tree(()), FIXED_VARIABLES["PATH"].split(":")
+    missing = [name for name in _PROGRAMS if not any(tree.real_path(f"{folder}/{name}") for folder in folders)]
+    if missing:
+        raise UsageError(
+            f"imported root {roots.imported.name} lacks {', '.join(missing)}, so nothing can be built in it",
+            hint="put coreutils into it, or busybox with its links, and import it once more with --replace",
+        )
 
 
 def require(findings: Sequence[Examined], toolchain: Toolchain) -> None:

@@ -83,8 +83,8 @@ def variables(known: Mapping[str, str], servers: Sequence[str], jobs: int) -> di
     }
 
 
-def prepare(place: WorkPlace, target: Tree, toolchain: Toolchain) -> None:
-    """Lay what stands in for the compilers of the tree `target`, and make the client's own directory.
+def prepare(place: WorkPlace, compilers: Sequence[str]) -> None:
+    """Lay what stands in for `compilers`, and make the client's own directory.
 
     Without that directory the client compiles all by itself, and says so only in its log.
     """
@@ -97,10 +97,12 @@ def prepare(place: WorkPlace, target: Tree, toolchain: Toolchain) -> None:
         file.chmod(0o644)
         (client / CLIENT_LOG).hardlink_to(file)
         give_tree(BUILDER, [client])
-    masquerade.lay(place.scratch("run") / Path(MASQUERADE).name, MASQUERADE, _compilers(target, toolchain))
+    masquerade.lay(place.scratch("run") / Path(MASQUERADE).name, MASQUERADE, compilers)
 
 
-def service(toolchain: Toolchain, trees: Mapping[str, Path], target: Tree, place: WorkPlace, jobs: int) -> Service:
+def service(
+    toolchain: Toolchain, trees: Mapping[str, Path], compilers: Sequence[str], place: WorkPlace, jobs: int
+) -> Service:
     """The server for the build at `place`. Raises MachineError if the native root has none."""
     native = tree_for(toolchain, trees)
     if not (native / _DAEMON.lstrip("/")).exists():
@@ -108,7 +110,7 @@ def service(toolchain: Toolchain, trees: Mapping[str, Path], target: Tree, place
         raise MachineError(f"the native root for {toolchain.name} has no {_DAEMON}", hint=hint)
     folder = place.path / "distccd"
     (folder / "bin").mkdir(parents=True, exist_ok=True)
-    for name in _compilers(target, toolchain):
+    for name in compilers:
         plain = {"cc": "gcc", "c++": "g++"}.get(name, name).removeprefix(f"{toolchain.triplet}-")
         link = folder / "bin" / name
         if not link.is_symlink():
@@ -129,9 +131,14 @@ def _client_directory(place: WorkPlace) -> Path:
     return place.path / "scratch" / "var-tmp" / Path(_CLIENT_DIRECTORY).name
 
 
-def _compilers(target: Tree, toolchain: Toolchain) -> list[str]:
+def compilers(target: Tree, toolchain: Toolchain, seen: Tree | None = None) -> list[str]:
+    """The names of the compilers of `target`. seen: it with layers over it; what lies in these is no server's."""
     pattern = _COMPILER.format(triplet=re.escape(toolchain.triplet))
-    return sorted(name for name in target.names("/usr/bin") if re.fullmatch(pattern, name))
+    found = sorted(name for name in target.names("/usr/bin") if re.fullmatch(pattern, name))
+    return [
+        name for name in found
+        if seen is None or seen.located(f"/usr/bin/{name}") == target.located(f"/usr/bin/{name}")
+    ]  # fmt: skip
 
 
 def summary(place: WorkPlace) -> Summary:
@@ -185,11 +192,12 @@ class Distcc(Mode):
 
     def equip(self, root: Root, place: WorkPlace, site: Site) -> Root:
         """With the server beside each phase, or with the network, where the user's own servers are."""
-        target, toolchain = Tree(root.layers), site.toolchain
-        prepare(place, target, toolchain)
+        toolchain = site.toolchain
+        names = compilers(Tree(site.below), toolchain, Tree(site.layers) if site.staged else None)
+        prepare(place, names)
         if site.servers:
             return replace(root, network=True)
-        return replace(root, service=service(toolchain, site.roots.natives().trees, target, place, site.jobs))
+        return replace(root, service=service(toolchain, site.roots.natives().trees, names, place, site.jobs))
 
     def told(self, place: WorkPlace) -> dict[str, Any]:
         """How much was compiled where."""

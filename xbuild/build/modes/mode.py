@@ -20,7 +20,8 @@ class Site:
     """The root that a build gets, and what the user asked for there.
 
     toolchain: the target as it is in this root. layers: directories outside, topmost first; `packages` are installed in
-    them. jobs: compilers at once. servers: of the user's own, see distcc.py.
+    them. jobs: compilers at once. servers: of the user's own, see distcc.py. staged: the sha256 of the artifacts of
+    other recipes that lie over the root, in the upper `layers`. below: the other layers, all of the distribution.
     """
 
     roots: Roots
@@ -29,6 +30,8 @@ class Site:
     layers: tuple[Path, ...]
     jobs: int
     servers: tuple[str, ...] = ()
+    staged: tuple[str, ...] = ()
+    below: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from xbuild.model.phases import BUILDING
+from xbuild.proof.report import render
 
 WIDTH = 880.0
 """Of a picture, in SVG's units, which are pixels of the size in which it is meant to be seen."""
@@ -16,14 +15,6 @@ WIDTH = 880.0
 MARGIN = 16.0
 LETTER = 6.4
 """Mean width of a letter in the picture's text, a little more than it is in common fonts."""
-
-_TEMPLATES = Environment(
-    loader=FileSystemLoader(Path(__file__).parent),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
 
 
 def look_of(phase: str) -> str:
@@ -64,6 +55,5 @@ def svg(drawing: Drawing, *, title: str, description: str, height: int) -> str:
 
     title, description: for readers who do not see it.
     """
-    template = _TEMPLATES.get_template("bench.svg.j2")
     words = {"title": title, "description": description, "width": round(WIDTH), "height": height}
-    return template.render(**words, shapes=drawing.shapes) + "\n"
+    return render("bench.svg.j2", Path(__file__).parent, **words, shapes=drawing.shapes) + "\n"

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from xbuild.base import log
-from xbuild.base.digest import file_sha256
 from xbuild.base.errors import PhaseError, UsageError, XbuildError
-from xbuild.build.build import build, make_ready
+from xbuild.build.build import build, make_ready, provide
 from xbuild.build.ground import lay
 from xbuild.build.prepared import prepared
 from xbuild.build.request import Here, Request
@@ -108,6 +107,7 @@ def measure(series: Series, conditions: Conditions, on_run: Callable[[], None]) 
 def _subject(variant: Variant, conditions: Conditions) -> Subject:
     request = conditions.request(variant.recipe, variant.target, mode=variant.mode)
     full = read(replace(request, here=replace(request.here, start=UNPACK, publish=False)))
+    provide(full)
     if variant.rung is None:
         return full
     policy = full.roots.policy
@@ -120,7 +120,7 @@ def _subject(variant: Variant, conditions: Conditions) -> Subject:
 def _build(subject: Subject, variant: Variant, turn: int) -> Run:
     result = build(subject.request, subject.store)
     started = programs(result.records)
-    digest = file_sha256(result.artifact)
+    digest = result.stored.described["sha256"]
     run = Run(variant, turn, result.version, timed(result.phases), *started, digest, result.told.get("distcc"))
     if variant.rung is not None:
         # Nobody asked for an artifact that only differs from the ordinary one in how long it took.

@@ -11,6 +11,7 @@ from typing import Any
 from xbuild.base import log
 from xbuild.base.digest import read_json
 from xbuild.base.errors import LateError, PhaseError, UsageError
+from xbuild.build.build import provide
 from xbuild.build.ground import lay
 from xbuild.build.phases import last_lines
 from xbuild.build.plan import Step
@@ -23,6 +24,10 @@ from xbuild.build.work import Work
 from xbuild.formats import record
 from xbuild.proof.bisect import trees
 from xbuild.proof.bisect.stage import Stage
+from xbuild.proof.compare.contents import compare_contents
+from xbuild.proof.compare.text import is_package
+from xbuild.proof.compare.trees import copy_out
+from xbuild.proof.compare.verdict import Found
 from xbuild.twins import pairing
 
 _START = 0.015
@@ -64,12 +69,14 @@ class Runner:
         self._request = request
         self._tries = 0
         self.kept: dict[str, Path] = {}
-        self.subject = read(request)
+        self.subject = read(request).settled()
         if self.subject.toolchain.native:
             text = f"on {request.target} nothing is emulated, so there are no twins"
             raise UsageError(text, hint="name another --target")
+        provide(self.subject)
         self.title = self.subject.title
-        self.stage = Stage(self.subject.store, self.subject.place.path.name.removesuffix("substituted") + "bisect")
+        place = self.subject.place
+        self.stage = Stage(self.subject.store, place.path.name.removesuffix("substituted") + "bisect", place)
 
     @cached_property
     def steps(self) -> tuple[Step, ...]:
@@ -85,7 +92,11 @@ class Runner:
         """A build on the stage, with changes to the request. A new one each time: its dispatcher lies where the next
         one's does.
         """
-        subject = replace(read(replace(self._request, **changes), self.stage.store), place=self.stage.place)
+        own = self.subject
+        subject = read(replace(self._request, **changes), self.stage.store)
+        # The project's files as they were at first: a change meanwhile is told.
+        recipe = subject.recipe.model_copy(update={"sources": own.recipe.sources})
+        subject = replace(subject, place=self.stage.place, recipe=recipe, local=own.local)
         return Work(subject, lay(subject))
 
     def run(self, work: Work, first: int, last: int) -> Outcome:
@@ -135,6 +146,22 @@ class Runner:
         """If trees are to stay in the end: keep the one that is there as `name`, instead of an older one."""
         if self._request.here.keep:
             self.kept[name] = self.stage.set_aside(name)
+
+    def take(self, name: str, paths: Collection[str]) -> None:
+        """Keep as `name`, instead of older ones, the .deb files among `paths` of the state that is there."""
+        debs = [path for path in paths if is_package(path) and (self.stage.place.build / path).is_file()]
+        self.stage.forget(f"debs-{name}")
+        if debs:
+            copy_out(self.stage.place.build, debs, self.stage.debs(name))
+
+    def inside(self, paths: Collection[str]) -> dict[str, Found]:
+        """What differs in those .deb files that were taken as `right` and as `wrong`."""
+        both = {path: (self.stage.debs("right") / path, self.stage.debs("wrong") / path) for path in paths}
+        return {
+            path: compare_contents(right.read_bytes(), wrong.read_bytes())
+            for path, (right, wrong) in both.items()
+            if right.is_file() and wrong.is_file()
+        }
 
     def forget(self) -> None:
         """Keep nothing of what was put by."""

@@ -65,6 +65,7 @@ class Tries:
             self._known[twins] = Tried(outcome.tree is None, replace(outcome, tree=None), found)
             if twins and len(twins) <= self._least and self.bad(twins):
                 self._least = len(twins)
+                self._runner.take("wrong", self.goal.paths or ())
                 self._runner.put_by("wrong")
         return self._known[twins]
 
@@ -146,6 +147,7 @@ class Bisection:
 
     def _search(self, goal: Goal) -> Finding | None:
         """The finding for `goal`; None if all of it was noise: then the state after the step is there again."""
+        self._runner.take("right", goal.paths or ())
         self._runner.put_by("right")
         tries = self._repeated(goal)
         culprits = smallest(tries.suspects, tries.bad)
@@ -213,6 +215,7 @@ class Bisection:
             culprits=tuple(self._culprit(path) for path in sorted(culprits)),
             suspects=len(tries.suspects),
             files=files,
+            inside=runner.inside(files),
             message=shown.ended.message,
             lines=shown.ended.lines,
             others=others,

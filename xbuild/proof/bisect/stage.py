@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from xbuild.build.environment import WorkPlace
@@ -15,10 +16,11 @@ from xbuild.store.local import Store, writing_below
 class Stage:
     """No build but a bisection's knows of it, so nothing in it is ever taken for a state of a build."""
 
-    def __init__(self, store: Store, name: str) -> None:
+    def __init__(self, store: Store, name: str, place: WorkPlace) -> None:
+        """place: of the builds that are bisected."""
         self.store = store
         self.path = store.directory("work") / name
-        self.place = WorkPlace(self.path / "now")
+        self.place = replace(place, path=self.path / "now")
 
     @contextmanager
     def opened(self, title: str, *, keep: bool) -> Iterator[None]:
@@ -34,7 +36,8 @@ class Stage:
             try:
                 yield
             finally:
-                self.forget(*(path.name for path in self.path.glob("before-*")), self.place.path.name)
+                mine = [path.name for pattern in ("before-*", "debs-*") for path in self.path.glob(pattern)]
+                self.forget(*mine, self.place.path.name)
                 if not keep or not any(self.path.iterdir()):
                     self.store.discard(self.path)
 
@@ -57,6 +60,10 @@ class Stage:
         self.store.discard(aside)
         self.place.path.rename(aside)
         return aside
+
+    def debs(self, name: str) -> Path:
+        """Where .deb files are kept as `name`."""
+        return self.path / f"debs-{name}"
 
     def forget(self, *names: str) -> None:
         """Remove what is kept as `names`."""

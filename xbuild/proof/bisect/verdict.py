@@ -11,6 +11,8 @@ from xbuild.base import log
 from xbuild.base.errors import called
 from xbuild.model.recipe import Recipe
 from xbuild.proof.bisect.trees import printable
+from xbuild.proof.compare import text
+from xbuild.proof.compare.verdict import Found
 
 _SHOWN = 10
 """How many files are named on the terminal."""
@@ -40,7 +42,7 @@ class Finding:
     phase: the guilty one. start: the step from which it was repeated: the same, or an earlier one, where what an
     earlier phase did has a part in it. files: what is wrong, by path; empty if the phase failed: then `message` and
     `lines`, the last ones of its log. suspects: how many twins were in use. others: whether the fault is also there
-    when all twins but the culprits run. kept: trees that stay, by name.
+    when all twins but the culprits run. kept: trees that stay, by name. inside: of .deb files, what differs in them.
     """
 
     phase: str
@@ -52,6 +54,7 @@ class Finding:
     lines: tuple[str, ...]
     others: bool
     kept: dict[str, Path]
+    inside: dict[str, Found] = field(default_factory=dict)
 
 
 @dataclass
@@ -99,7 +102,11 @@ class Bisected:
             "what": "differs" if found.files else "fails",
             "culprits": [{**vars(culprit), "name": culprit.name} for culprit in found.culprits],
             "suspects": found.suspects,
-            "files": [{"path": printable(path), "difference": printable(what)} for path, what in found.files.items()],
+            "files": [
+                {"path": printable(path), "difference": printable(what)}
+                | ({"inside": found.inside[path].as_json()} if path in found.inside else {})
+                for path, what in found.files.items()
+            ],
             "message": found.message,
             "log": list(found.lines),
             "others": found.others,
@@ -169,7 +176,10 @@ def _about_fault(found: Finding) -> list[str]:
         return [found.message, *(f"  {line}" for line in found.lines), *kept]
     shown = [f"{printable(path)}: {printable(what)}" for path, what in found.files.items()]
     count = "1 file of the build's tree is" if len(shown) == 1 else f"{len(shown)} files of the build's tree are"
-    return [f"{count} wrong:", *_some(shown), *kept]
+    inside = [
+        f"  {line}" for path, known in found.inside.items() for line in text.inside(known.members, printable(path))
+    ]
+    return [f"{count} wrong:", *_some(shown), *inside, *kept]
 
 
 def _some(lines: Sequence[str]) -> list[str]:

@@ -10,22 +10,22 @@ from typing import Any
 
 from xbuild.base import log, process
 from xbuild.base.errors import UsageError
+from xbuild.build.build import provide
 from xbuild.build.request import Request
-from xbuild.build.subject import Subject, open_store, read
+from xbuild.build.subject import Subject, read
 from xbuild.formats.debian import Tree
 from xbuild.proof.compare import environment, inspect, modes
-from xbuild.proof.compare.contents import compare_contents, text_difference
+from xbuild.proof.compare.contents import compare_contents, readable, text_difference
 from xbuild.proof.compare.files import Difference, Where, compare_listings, contents_differ
 from xbuild.proof.compare.modes import Built, Wanted
 from xbuild.proof.compare.outcome import Comparison, Pair, with_own
 from xbuild.proof.compare.trees import Artifact, BuildTree
 from xbuild.proof.compare.verdict import Found, Verdict
 from xbuild.store.local import Store, writing_below
+from xbuild.store.own import open_store
 
 _TEXTS = 20
 """Of how many text files the differing lines are shown."""
-
-_TEXT_BYTES = 1 << 20
 
 
 def compare(
@@ -44,6 +44,8 @@ def compare(
         raise UsageError(message, hint="name an emulated target")
     if len(set(chosen)) < 2 and not twice:
         raise UsageError("one mode alone is compared to nothing", hint="name two modes, or --twice")
+    # Each mode gets the same files of the recipes that this one needs: a difference is its own.
+    provide(example)
     name = f"compare-{example.place.path.name.rpartition('-')[0]}"
     in_use = store.in_use()
     with in_use, store.lock(name, describe=f"compares {example.title}"), writing_below(store.root):
@@ -140,9 +142,7 @@ def _text(
     names: tuple[str, str], both: tuple[Artifact, Artifact] | tuple[BuildTree, BuildTree], path: str
 ) -> list[str]:
     one, other = both[0].file(path), both[1].file(path)
-    if max(one.stat().st_size, other.stat().st_size) > _TEXT_BYTES:
-        return []
-    return text_difference(one.read_bytes(), other.read_bytes(), names)
+    return text_difference(readable(one.read_bytes()), readable(other.read_bytes()), names)
 
 
 def _inspected(scratch: Path, pairs: Sequence[Pair], good: Mapping[str, Built]) -> dict[inspect.Key, str]:

@@ -16,11 +16,10 @@ from collections import Counter
 from collections.abc import Hashable, Iterator
 from typing import Any, Final
 
-from elftools.elf.elffile import ELFFile
 from elftools.elf.relocation import RelocationSection
 from elftools.elf.sections import StringTableSection, SymbolTableSection
 
-from xbuild.formats.elf import PARSE_ERRORS
+from xbuild.formats.elf import elf_file, parse_errors
 from xbuild.proof.compare.verdict import IDENTICAL, Found, Verdict
 
 # <elf.h>
@@ -51,7 +50,7 @@ def compare_elf(a: bytes, b: bytes) -> Found:
         first, second = _Elf(a), _Elf(b)
         code = list(dict.fromkeys(_code_differences(first, second)))
         other = list(dict.fromkeys(_other_differences(first, second)))
-    except PARSE_ERRORS:
+    except parse_errors():
         return Found(Verdict.DIFFERENT, ("broken ELF file",))
     sections = tuple(dict.fromkeys([*code, *other]))
     if code:
@@ -68,7 +67,7 @@ class _Elf:
 
     def __init__(self, data: bytes) -> None:
         self.data = data
-        self.elf: Any = ELFFile(io.BytesIO(data))
+        self.elf: Any = elf_file(io.BytesIO(data))
         self.sections: dict[Key, Any] = {}
         self.keys: list[Key] = []
         seen: Counter[str] = Counter()

@@ -38,7 +38,7 @@ Listing = Mapping[str, Entry]
 class Difference:
     """A file that is not identical in two modes.
 
-    only: the one mode that has it. detail: what the sections do not say, such as both modes. members: of an archive.
+    only: the one mode that has it. detail, members, lines: as of Found.
     contents: both modes have the file, with other bytes. own: two builds in one and the same mode differ in it too.
     """
 
@@ -51,6 +51,7 @@ class Difference:
     members: tuple[tuple[str, Found], ...] = ()
     contents: bool = False
     own: bool = False
+    lines: tuple[str, ...] = ()
 
     @property
     def words(self) -> str:
@@ -59,10 +60,7 @@ class Difference:
 
     def as_json(self) -> dict[str, Any]:
         """For --json."""
-        members = [
-            {"name": name, "verdict": str(found.verdict), "sections": list(found.sections)}
-            for name, found in self.members
-        ]
+        members = [{"name": printable(name), **found.as_json()} for name, found in self.members]
         return {
             "where": self.where,
             "path": printable(self.path),
@@ -144,7 +142,9 @@ def _difference(
     found = examine(path)
     verdict = Verdict.DIFFERENT if attributes else found.verdict
     words = (*found.sections, *sections)
-    return Difference(where, path, verdict, words, detail=detail, members=found.members, contents=True)
+    return Difference(
+        where, path, verdict, words, detail=detail, members=found.members, contents=True, lines=found.lines
+    )
 
 
 def _attributes(one: Entry, other: Entry) -> list[tuple[str, str, str]]:

@@ -12,22 +12,25 @@ from xbuild.base import log
 from xbuild.base.digest import read_json
 from xbuild.base.errors import CheckError, MachineError, PhaseError, SourceError, XbuildError
 from xbuild.build import outputs, phases
-from xbuild.build.artifact import pack
+from xbuild.build.artifact import ARCHIVE, DEBUG_ARCHIVE, pack
 from xbuild.build.build import build as build_it
 from xbuild.build.environment import WorkPlace
-from xbuild.build.ground import lay
+from xbuild.build.ground import Ground, furnish, lay
 from xbuild.build.modes.distcc import Summary
 from xbuild.build.prepared import prepared
 from xbuild.build.request import Request
 from xbuild.build.result import Result
 from xbuild.build.standing import artifact
 from xbuild.build.stepfiles import accounted
+from xbuild.build.strip import strip
 from xbuild.build.subject import Subject, read
 from xbuild.build.work import Work
+from xbuild.formats.record import read as read_record
 from xbuild.model.phases import UNPACK
 from xbuild.proof.compare.files import Where, differing
 from xbuild.proof.compare.outcome import Again, Cpu, ModeRun
 from xbuild.proof.compare.trees import Artifact, BuildTree
+from xbuild.proof.trace.account import account, read_cpu, sum_up
 from xbuild.store.local import Store
 
 _FAULTS = (PhaseError, SourceError, CheckError, MachineError)
@@ -79,19 +82,19 @@ def build(wanted: Wanted) -> Built:
 
 def _read(wanted: Wanted, subject: Subject, result: Result) -> Built:
     scratch = wanted.scratch / subject.mode.name
-    files = Artifact(result.artifact, scratch)
+    files = Artifact(result.stored.files, scratch)
     tree = None
     if wanted.request.here.keep:
         with reading(subject):
             tree = BuildTree(subject.place.build, scratch)
-    manifest = read_json(result.manifest)
+    manifest = read_json(result.stored.manifest)
     run = ModeRun(
         subject.mode.name,
         "built" if result.status == "built" else "up-to-date",
         phases=tuple(result.phases),
         resumed=manifest["resumed"],
-        artifact=result.artifact,
-        bytes=result.artifact.stat().st_size,
+        artifact=result.handed.artifact,
+        bytes=result.stored.artifact.stat().st_size,
         files=len(files.listing),
         objects=len(tree.listing) if tree else None,
         cpu=cpu_of(result.records),
@@ -125,41 +128,51 @@ def _failed(subject: Subject, error: XbuildError) -> ModeRun:
 
 
 def cpu_of(records: Path) -> dict[str, Cpu]:
-    """CPU seconds by phase, from the files of a record; what is not there or damaged is left out."""
+    """CPU seconds by phase, from the files of a record, as `trace` tells them; what is damaged is left out."""
     found = {}
     for files in accounted(records):
-        try:
-            value = read_json(records / files.accounts)
-            parts = [(bool(item["native"]), float(item["seconds"])) for item in value["programs"]]
-            total = float(value["total"])
-        except (OSError, ValueError, KeyError, TypeError):
+        cpu = read_cpu(records / files.accounts)
+        if cpu is None:
             continue
-        native = sum(seconds for is_native, seconds in parts if is_native)
-        emulated = sum(seconds for is_native, seconds in parts if not is_native)
-        found[files.step] = Cpu(emulated, native, total)
+        known = sum_up(account(read_record(records / files.record).counts, cpu), [cpu])
+        found[files.step] = Cpu(known.emulated, known.native, cpu.total)
     return found
 
 
 def build_again(wanted: Wanted, first: Built) -> Again:
     """Build once more in the mode of `first`, in a fresh place that is removed then; compare both."""
     subject = read(replace(wanted.request, mode=first.run.mode), wanted.store)
-    place = WorkPlace(subject.place.path.with_name(f"{subject.place.path.name}-again"))
+    place = replace(subject.place, path=subject.place.path.with_name(f"{subject.place.path.name}-again"))
     subject, scratch = replace(subject, place=place), wanted.scratch / "again"
     log.info(f"{subject.title}: built a second time, to see what differs by itself")
     with wanted.store.lock(place.path.name, describe=f"builds {subject.title} again"):
         try:
             ground = lay(subject)
-            steps = prepared(subject).steps
+            known = prepared(subject)
+            # With the digests that its paths have now.
+            subject, steps = known.subject, known.steps
             progress = Work(subject, ground).run_through(steps, 0, len(steps))
-            taken = outputs.take_over(place, keep_owners=subject.recipe.build.keep_owners)
-            packed = wanted.scratch / "again.tar.zst"
-            pack(place.dest, packed, progress.epoch, taken.modes, owners=taken.owners)
+            packed = _packed(subject, ground, progress, wanted.scratch)
             found = _self_differences(first, Artifact(packed, scratch), scratch, place)
         except _FAULTS as error:
             log.warn(f"the second build in mode {subject.mode.name} failed: {error.message}")
             return Again(subject.mode.name, None, error.message)
         wanted.store.discard(place.path)
     return Again(subject.mode.name, found)
+
+
+def _packed(subject: Subject, ground: Ground, progress: phases.Progress, scratch: Path) -> list[Path]:
+    """What was installed, and debug information if it is split off, as archives in `scratch`."""
+    recipe, place, epoch = subject.recipe, subject.place, progress.epoch
+    taken = outputs.take_over(place, keep_owners=recipe.build.keep_owners)
+    root, env = furnish(subject, ground, place), subject.variables(epoch)
+    stripped = strip(recipe, subject.toolchain, place, root, env, progress)
+    archives = [scratch / f"again{ARCHIVE}"]
+    pack(place.dest, archives[0], epoch, taken.modes, owners=taken.owners)
+    if stripped.debug is not None:
+        archives.append(scratch / f"again{DEBUG_ARCHIVE}")
+        pack(stripped.debug, archives[1], epoch)
+    return archives
 
 
 def _self_differences(

@@ -20,7 +20,7 @@ _NAMED = 10
 
 @dataclass(frozen=True)
 class Cpu:
-    """CPU seconds of a phase: in emulated programs, in native ones, and in all, seen in samples or not."""
+    """CPU seconds of a phase: in emulated programs, in native ones, and in all; what no look has seen is estimated."""
 
     emulated: float
     native: float
@@ -28,9 +28,8 @@ class Cpu:
 
     @property
     def share(self) -> float:
-        """The emulated part of what was seen, 0 to 1."""
-        seen = self.emulated + self.native
-        return self.emulated / seen if seen else 0.0
+        """The emulated part of all, 0 to 1."""
+        return self.emulated / self.total if self.total else 0.0
 
 
 @dataclass(frozen=True)

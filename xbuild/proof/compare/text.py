@@ -6,13 +6,18 @@ from collections.abc import Iterator, Sequence
 
 from xbuild.base.errors import called
 from xbuild.base.log import human_size, human_time
+from xbuild.formats.deb import SUFFIXES
+from xbuild.formats.wheel import SUFFIX
 from xbuild.model.phases import BUILDING
 from xbuild.proof.compare.files import Counts, Difference
 from xbuild.proof.compare.outcome import Comparison, ModeRun, Pair, groups
-from xbuild.proof.compare.verdict import families, printable
+from xbuild.proof.compare.verdict import Found, families, printable
 
 _MOST = 8
-"""How many paths of one group are shown."""
+"""How many paths of one group, or lines of one text, are shown."""
+
+_INSIDE = 20
+"""How many members of a .deb or wheel."""
 
 COLUMNS = ("mode", "status", *BUILDING, "total", "speed", "artifact", "files", "objects")
 
@@ -95,13 +100,38 @@ def _pair_lines(pair: Pair) -> Iterator[str]:
         sections = f": {', '.join(families(first.sections))}" if first.sections else ""
         yield f"  {first.words}{own}, {files(len(members))} ({first.where}){sections}"
         yield from (f"  {line}" for line in _paths([shown(item) for item in members]))
+        for item in members[:_MOST]:
+            if is_package(item.path):
+                yield from (f"      {line}" for line in inside(item.members, printable(item.path)))
     if pair.generated:
         yield f"  generated files that differ, without a verdict, as they may point to the cause: {len(pair.generated)}"
         yield from (f"  {line}" for line in _paths([printable(path) for path in pair.generated]))
 
 
+def is_package(path: str) -> bool:
+    """Whether the file with this name is a .deb or a wheel, whose members are told one by one."""
+    return path.endswith((*SUFFIXES, SUFFIX))
+
+
+def inside(members: Sequence[tuple[str, Found]], archive: str = "") -> Iterator[str]:
+    """A line for each member of a .deb that differs, then the lines that differ in it; at most so many of each."""
+    if archive:
+        yield f"in {archive}:"
+    for name, found in members[:_INSIDE]:
+        names = ", ".join(member for member, _ in found.members[:4]) + (", ..." if len(found.members) > 4 else "")
+        words = "; ".join(part for part in (", ".join(families(found.sections)), found.detail, names) if part)
+        yield f"  {printable(name)}: {found.verdict} ({printable(words)})"
+        yield from (f"    {line}" for line in found.lines[:_MOST])
+        if len(found.lines) > _MOST:
+            yield "    ..."
+    if len(members) > _INSIDE:
+        yield f"  ... and {len(members) - _INSIDE} more"
+
+
 def shown(item: Difference) -> str:
     """The path of a file, with what is to be said of this one alone."""
+    if is_package(item.path):
+        return printable(item.path) + (f" ({item.detail})" if item.detail else "")
     members = ", ".join(name for name, _ in item.members[:4]) + (", ..." if len(item.members) > 4 else "")
     aside = "; ".join(part for part in (item.detail, members) if part)
     return printable(item.path) + (f" ({aside})" if aside else "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -13,41 +14,44 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from xbuild.base import process
+from xbuild.build.environment import DEBUG
 from xbuild.proof.compare.files import Entry, Listing
 from xbuild.proof.compare.scan import Row, rows
 from xbuild.sandbox.run import machine_view, run
 
 _SCAN = Path(__file__).with_name("scan.py")
-_SKIPPED = ("dest", "run")
-"""Of a build tree: what was installed is in the artifact, and the phases' scripts are ours."""
+_SKIPPED = ("dest", "run", DEBUG)
+"""Of a build tree: what was installed is in the artifacts, and the phases' scripts are ours."""
 
 _LOGS = re.compile(r"\.log(\.[^/]*)?$")
 _COPY = 'cd "$1" && xargs -0 -r cp --parents --no-preserve=mode,ownership -t "$2" -- < "$3"'
 
 
 class Artifact:
-    """What the `.tar.zst` at `archive` holds. scratch: a directory of its own, to unpack into.
+    """What `archives`, each a `.tar.zst`, hold together. scratch: a directory of its own, to unpack into.
 
-    Raises PhaseError if zstd cannot read it.
+    Raises PhaseError if zstd cannot read them.
     """
 
-    def __init__(self, archive: Path, scratch: Path) -> None:
+    def __init__(self, archives: Sequence[Path], scratch: Path) -> None:
         scratch.mkdir(parents=True)
-        self._tar = scratch / "artifact.tar"
         self._files = scratch / "artifact"
-        process.run(["zstd", "-dq", "-o", self._tar, archive], capture=True)
-        self.listing: Listing = self._listed()
-
-    def _listed(self) -> dict[str, Entry]:
-        with tarfile.open(self._tar) as tar:
-            return {member.name: _entry(tar, member) for member in tar}
+        self._of: dict[str, Path] = {}
+        self.listing: Listing = {}
+        for number, archive in enumerate(archives):
+            plain = scratch / f"artifact-{number}.tar"
+            process.run(["zstd", "-dq", "-o", plain, archive], capture=True)
+            found = _listed(plain)
+            self.listing = {**found, **self.listing}
+            self._of = {**dict.fromkeys(found, plain), **self._of}
 
     def take(self, paths: Iterable[str]) -> None:
         """Copy these files out, for `file`."""
-        with tarfile.open(self._tar) as tar:
+        with contextlib.ExitStack() as stack:
+            tars = {plain: stack.enter_context(tarfile.open(plain)) for plain in set(self._of.values())}
             for path in paths:
                 place = self.file(path)
-                source = tar.extractfile(path)
+                source = tars[self._of[path]].extractfile(path)
                 if source is None or place.exists():
                     continue
                 place.parent.mkdir(parents=True, exist_ok=True)
@@ -57,6 +61,11 @@ class Artifact:
     def file(self, path: str) -> Path:
         """Where `take` has put the file with this path."""
         return self._files / path
+
+
+def _listed(plain: Path) -> dict[str, Entry]:
+    with tarfile.open(plain) as tar:
+        return {member.name: _entry(tar, member) for member in tar}
 
 
 _KINDS = {
@@ -112,16 +121,22 @@ class BuildTree:
     def take(self, paths: Iterable[str]) -> None:
         """Copy these files out, for `file`."""
         missing = [path for path in paths if not self.file(path).exists()]
-        names = self._scratch / "names"
-        names.write_bytes(b"".join(os.fsencode(path) + b"\0" for path in missing))
-        self._files.mkdir(exist_ok=True)
-        command: Sequence[str | Path] = ["sh", "-euc", _COPY, "sh", self._build, self._files, names]
-        # Root of the machine is nobody in a sandbox of ours, and can read all without one.
-        if os.geteuid() == 0:
-            process.run(command)
-        else:
-            run(machine_view(), command)
+        copy_out(self._build, missing, self._files)
 
     def file(self, path: str) -> Path:
         """Where `take` has put the file with this path."""
         return self._files / path
+
+
+def copy_out(tree: Path, paths: Iterable[str], destination: Path) -> None:
+    """Copy these files of `tree`, whoever owns them, to the directory `destination`, with those above them."""
+    destination.mkdir(exist_ok=True)
+    names = destination.with_name(f"{destination.name}.names")
+    names.write_bytes(b"".join(os.fsencode(path) + b"\0" for path in paths))
+    command: Sequence[str | Path] = ["sh", "-euc", _COPY, "sh", tree, destination, names]
+    # Root of the machine is nobody in a sandbox of ours, and can read all without one.
+    if os.geteuid() == 0:
+        process.run(command)
+    else:
+        run(machine_view(), command)
+    names.unlink()

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 
 class Verdict(StrEnum):
@@ -27,12 +28,26 @@ class Found:
     """How the contents of two files compare.
 
     sections: what differs, in the words of the file's kind: names of ELF sections, or plain words; code and data first.
-    members: of an archive, those that are not identical, as (name, what was found).
+    members: of an archive or a .deb, those that are not identical, as (name, what was found).
+    detail: of a member, what the sections do not say, such as both modes. lines: of a text in a .deb, the difference.
     """
 
     verdict: Verdict
     sections: tuple[str, ...] = ()
     members: tuple[tuple[str, Found], ...] = ()
+    detail: str = ""
+    lines: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """For --json."""
+        members = [{"name": printable(name), **found.as_json()} for name, found in self.members]
+        return {
+            "verdict": str(self.verdict),
+            "sections": list(self.sections),
+            **({"detail": self.detail} if self.detail else {}),
+            **({"lines": list(self.lines)} if self.lines else {}),
+            **({"members": members} if members else {}),
+        }
 
 
 IDENTICAL = Found(Verdict.IDENTICAL)

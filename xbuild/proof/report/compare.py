@@ -10,7 +10,7 @@ from functools import cached_property
 from xbuild.model.phases import BUILDING
 from xbuild.proof.compare.files import Difference
 from xbuild.proof.compare.outcome import Comparison, ModeRun, Pair, groups
-from xbuild.proof.compare.text import counts, files, shown, speed
+from xbuild.proof.compare.text import counts, files, is_package, shown, speed
 from xbuild.proof.compare.verdict import Verdict, families, printable
 from xbuild.proof.report.timeline import Timeline, timeline
 
@@ -73,6 +73,7 @@ class View:
         self.comparison = comparison
         self.phases = BUILDING
         self.shown = shown
+        self.is_package = is_package
         self.counts = counts
         self.printable = printable
 

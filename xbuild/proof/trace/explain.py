@@ -62,7 +62,7 @@ class Surroundings:
     """What a build's decisions are made from.
 
     twins: all programs that native roots offer. removed: names that the recipe takes away. without: target paths whose
-    twins are switched off.
+    twins are switched off. below: of `tree` what is the distribution's, where other recipes lie over it.
     """
 
     mode: Mode
@@ -73,6 +73,7 @@ class Surroundings:
     twins: tuple[Twin, ...]
     removed: frozenset[str] = frozenset()
     without: frozenset[str] = frozenset()
+    below: Tree | None = None
 
     @cached_property
     def entries(self) -> dict[str, tuple[Twin, Entry]]:
@@ -102,7 +103,9 @@ class Surroundings:
 
     def package_of(self, path: str) -> str | None:
         """The package that owns the file at this real path."""
-        return self.tree.owners.get(path)
+        if self.below is not None and self.below.find(path) != self.tree.find(path):
+            return None
+        return (self.below or self.tree).owners.get(path)
 
 
 _BY_VERDICT = {

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from xbuild.base import log, paths
+from xbuild.base import log, paths, process
 from xbuild.base.digest import json_contents, key_of, read_json
 from xbuild.base.errors import UsageError
 from xbuild.base.yamlfile import did_you_mean
@@ -179,7 +179,7 @@ def _keep(store: Store, name: str, found: Imported, *, replace: bool) -> None:
     file = folder / f"{name}.json"
     known = _record(file)
     if known is not None and known["key"] != found.key and not replace:
-        hint = f"invoke root.remove {name}, or --replace, or another name"
+        hint = f"`invoke root.remove {name}`, or --replace, or another name"
         raise UsageError(f"there is another root {name}, from {known['source']}", hint=hint)
     beside = folder / f".{name}.new"
     beside.write_text(json.dumps({"entry": found.key, "source": found.source}, indent=1) + "\n")
@@ -218,9 +218,9 @@ def find(store: Store, word: str, toolchains: Sequence[Toolchain], target: Toolc
     known = {root.name: root for root in named(store)}
     if word not in known:
         if _NAME.fullmatch(word) and (record := _record(store.root / NAMES / f"{word}.json")):
-            hint = f"invoke root.import {word} {record['source']} --replace"
+            hint = f"invoke root.import {word} {process.show([record['source']])} --replace"
             raise UsageError(f"the imported root {word} is gone, or was made by an older xbuild", hint=hint)
-        hint = f"known: {', '.join(known)}" if known else "invoke root.import NAME SOURCE; a path has a slash: ./NAME"
+        hint = f"known: {', '.join(known)}" if known else "`invoke root.import NAME SOURCE`; a path has a slash: ./NAME"
         raise UsageError(f"there is no root {word!r}{did_you_mean(word, list(known))}", hint=hint)
     known[word].require_fit(target)
     return known[word]

@@ -42,7 +42,7 @@ def machine(site: Site, *, keep: bool = True) -> EmulatedMachine:
     roots = site.roots
     parts = Parts(roots)
     value = roots.layer_value(site.packages) if site.packages else roots.base_value()
-    disk = parts.disk(site.layers, value)
+    disk = parts.disk(site.layers, value | ({"artifacts": list(site.staged)} if site.staged else {}))
     return EmulatedMachine(parts.system, parts.emulator(), parts.kernel(), disk, jobs=site.jobs, keep=keep)
 
 

@@ -6,10 +6,8 @@ import io
 import lzma
 from pathlib import Path
 
-from elftools.common.exceptions import ELFError
-from elftools.elf.elffile import ELFFile
-
 from xbuild.base.errors import MachineError
+from xbuild.formats.elf import elf_file, parse_errors
 
 NEEDED = ("virtio_mmio", "virtio_blk", "virtio_console", "ext4", "overlay")
 """What init.c cannot do without: disks and ports, and the two file systems."""
@@ -56,8 +54,8 @@ def contents(path: Path) -> bytes:
 def dependencies(module: bytes) -> tuple[list[str], list[str]]:
     """Modules that must be loaded before `module`, and those that should be where they exist (modinfo(8))."""
     try:
-        section = ELFFile(io.BytesIO(module)).get_section_by_name(".modinfo")
-    except ELFError as error:
+        section = elf_file(io.BytesIO(module)).get_section_by_name(".modinfo")
+    except parse_errors() as error:
         raise MachineError(f"a module of the kernel is no ELF file: {error}", hint="invoke clean --roots") from error
     lines = section.data().decode(errors="replace").split("\0") if section else []
     fields = [line.partition("=") for line in lines]

@@ -1,0 +1,1 @@
+"""Tests of whole commands: roots are made, and recipes built."""

@@ -1,0 +1,2 @@
+const char *hail_word(void);
+int hail_times(void);

@@ -1,0 +1,3 @@
+#include "hail.h"
+
+const char *hail_word(void) { return "hail"; }

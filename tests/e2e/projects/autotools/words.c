@@ -1,0 +1,1 @@
+const char *word(void) { return "bits:"; }

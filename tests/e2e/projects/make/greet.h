@@ -1,0 +1,2 @@
+#define WHOM "world"
+void greet(const char *whom);

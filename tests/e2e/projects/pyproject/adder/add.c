@@ -1,0 +1,1 @@
+long add(long one, long other) { return one + other; }

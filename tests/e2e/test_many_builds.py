@@ -1,0 +1,103 @@
+"""Many builds by one command: order, failures, cut-off, one budget of jobs, kills, two at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+import yaml
+
+from tests.e2e.command_line import Xbuild, wait_for
+from tests.e2e.test_interruptions import _ONCE, nothing_is_left
+
+pytestmark = pytest.mark.e2e
+
+# Fails unless make has its jobs from the pipe.
+MAKEFILE = "all: ; @echo '$(MAKEFLAGS)' | grep -o fifo:/run/xbuild-jobs\n"
+
+
+def chain(xbuild: Xbuild, text: str = "42") -> None:
+    """`bottom`, `left` and `right` that need it, `bad`, and `after`, which needs that."""
+    xbuild.recipe("bottom", build={"compile": f"echo {text} > answer"})
+    for name in ("left", "right"):
+        build = {"compile": f"cat /usr/share/answer > answer; echo {name} >> answer",
+                 "install": 'install -D -m 644 answer "$DESTDIR/usr/share/answer-of-$NAME"'}  # fmt: skip
+        outputs = [{"path": f"usr/share/answer-of-{name}"}]
+        xbuild.recipe(name, build=build, depends={"recipes": ["bottom"]}, outputs=outputs)
+    xbuild.recipe("bad", build={"compile": "echo no more; exit 7"})
+    xbuild.recipe("after", depends={"recipes": ["bad"]})
+
+
+def also(*names: str) -> list[str]:
+    return [word for name in names for word in ("--also", name)]
+
+
+def statuses(told: Any) -> dict[str, str]:
+    return {one["title"].partition(" ")[0]: one["status"] for one in told["builds"]}
+
+
+def test_a_graph_with_a_failure_and_a_cut(xbuild: Xbuild, tmp_path: Path) -> None:
+    chain(xbuild)
+    files = ("--junit", str(tmp_path / "junit.xml"), "--page", str(tmp_path / "page.html"))
+    words = ("build", "left", *also("right", "after"), "--target", "armhf", "-j", "3", "--keep-going", "--json")
+    said = xbuild(*words, *files, code=3)
+    told = said.json
+    assert statuses(told) == {
+        "bottom": "built", "left": "built", "right": "built", "bad": "failed", "after": "skipped"
+    }  # fmt: skip
+    by_name = {one["title"].partition(" ")[0]: one for one in told["builds"]}
+    assert by_name["after"]["because"] == "bad for armhf"
+    assert Path(by_name["bad"]["log"]).read_text() == "no more\n"
+    assert {path.name for path in (xbuild.project / "dist").glob("*.zst")} == {
+        "left-1-armhf.tar.zst", "right-1-armhf.tar.zst"
+    }  # fmt: skip
+    suite = ElementTree.parse(tmp_path / "junit.xml").getroot()[0]
+    assert [suite.attrib[name] for name in ("tests", "failures", "skipped")] == ["5", "1", "1"]
+    assert "What needs what" in (tmp_path / "page.html").read_text()
+    # Other ways, the same bytes: what needs it is looked at, and not built.
+    chain(xbuild, "42 | cat")
+    plan = xbuild("build", "left", *also("right"), "--target", "armhf", "--plan").out
+    assert plan.count("known after bottom") == 2
+    again = xbuild("build", "left", *also("right"), "--target", "armhf", "--json").json
+    assert statuses(again) == {"bottom": "built", "left": "up-to-date", "right": "up-to-date"}
+
+
+def test_make_takes_its_jobs_from_the_budget(xbuild: Xbuild) -> None:
+    for name in ("one", "two"):
+        file = xbuild.recipe(name, files={"Makefile": MAKEFILE, "answer": "none\n"})
+        value = yaml.safe_load(file.read_text())
+        # The preset's own phase, of which it knows that make takes all jobs.
+        del value["build"]["compile"]
+        file.write_text(yaml.safe_dump(value, sort_keys=False))
+    told = xbuild("build", "one", *also("two"), "--target", "armhf", "-j", "2", "--json").json
+    assert statuses(told) == {"one": "built", "two": "built"}
+    for one in told["builds"]:
+        [log] = (Path(one["records"]).parent / "logs").glob("*-compile.log")
+        assert log.read_text() == "fifo:/run/xbuild-jobs\n"
+
+
+def test_killed_and_given_again(xbuild: Xbuild) -> None:
+    names = ("one", "two")
+    for number, name in enumerate(names):
+        xbuild.recipe(name, build={"compile": _ONCE.format(f"9874{number}")})
+    words = ("build", "one", *also("two"), "--target", "armhf", "-j", "2")
+    process = xbuild.start(*words)
+    for name in names:
+        wait_for(f"the phase of {name}", lambda name=name: xbuild.log(name=name) == "started\n")  # type: ignore[misc]
+    process.kill()
+    xbuild.ended(process, code=-9)
+    nothing_is_left(xbuild, "sleep 9874")
+    told = xbuild(*words, "--json").json
+    assert [(one["status"], one["reason"]) for one in told["builds"]] == [("built", "it was interrupted here")] * 2
+
+
+def test_two_at_once_build_nothing_twice(xbuild: Xbuild) -> None:
+    for name in ("one", "two", "three"):
+        xbuild.recipe(name, build={"compile": "sleep 3; echo 42 > answer"})
+    words = ("build", "one", *also("two", "three"), "--target", "armhf", "-j", "2", "--json")
+    processes = [xbuild.start(*words) for _ in range(2)]
+    told = [statuses(xbuild.ended(process).json) for process in processes]
+    for name in ("one", "two", "three"):
+        assert sorted(one[name] for one in told) == ["built", "up-to-date"]

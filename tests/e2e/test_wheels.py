@@ -1,0 +1,79 @@
+"""A wheel of a project of ours: requirements fetched, built, repaired, tried, put into an index."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.command_line import Xbuild, processes, wait_for
+from tests.e2e.test_full_disk import on_a_small_disk
+from tests.e2e.test_interruptions import nothing_is_left
+from xbuild.formats.wheel import name_of
+
+pytestmark = pytest.mark.e2e
+
+SETUP = """\
+import platform, struct, sys
+from setuptools import Extension, setup
+
+said = (platform.machine(), sys.maxsize, struct.calcsize("P"), "CPU implementer" in open("/proc/cpuinfo").read())
+assert said == ("armv7l", 2**31 - 1, 4, True), said
+setup(packages=["adder"], ext_modules=[Extension("adder._fast", ["adder/fast.c", "adder/add.c"])])
+"""
+"""It asks what it runs on, in the ways that projects do."""
+
+
+def test_a_wheel_for_armhf(xbuild: Xbuild, tmp_path: Path) -> None:
+    tree = Path(shutil.copytree(Path(__file__).parent / "projects" / "pyproject", tmp_path / "adder"))
+    (tree / "setup.py").write_text(SETUP)
+    words = ["wheel", str(tree), "--target", "armhf", "--json", "--output", str(tmp_path / "out")]
+    words += ["--test-command", "python3 -c 'import adder; assert adder._fast.__file__.endswith(\"gnueabihf.so\")'"]
+    value = xbuild(*words, "--index", str(tmp_path / "index")).json
+    (made,) = value["wheels"]
+    file = Path(made["file"])
+    assert (made["kind"], made["tried"]["imported"], made["tried"]["tested"]) == ("compiled", ["adder"], True)
+    assert all(tag.startswith("manylinux") for tag in name_of(file.name).platforms)
+    assert made["build"]["anew"] == []
+    assert (tmp_path / "index/simple/adder/index.html").read_text().count(file.name) > 0
+    # Once more: all is there.
+    again = xbuild(*words, "--no-test").json["wheels"][0]
+    assert again["sha256"] == made["sha256"]
+    assert not {part["name"] for part in again["build"]["parts"]} & {"compile", "install"}
+
+
+def project(tmp_path: Path, before_build: str) -> Path:
+    """The project, with shell text that runs before its backend does."""
+    tree = Path(shutil.copytree(Path(__file__).parent / "projects" / "pyproject", tmp_path / "adder"))
+    with (tree / "pyproject.toml").open("a") as stream:
+        stream.write(f"\n[tool.xbuild.wheel]\nbefore-build = {before_build!r}\n")
+    return tree
+
+
+def test_control_c_and_the_same_command(xbuild: Xbuild, tmp_path: Path) -> None:
+    marker = "sleep 98731"
+    tree = project(tmp_path, f"if [ ! -e first ]; then touch first; {marker}; fi")
+    words = ["wheel", str(tree), "--target", "armhf", "--no-test", "--output", str(tmp_path / "out")]
+    process = xbuild.start(*words)
+    wait_for(marker, lambda: processes(marker), 240)
+    process.send_signal(signal.SIGINT)
+    said = xbuild.ended(process, code=130)
+    assert "goes on where it stopped when the same command is given again" in said.err
+    assert not (tmp_path / "out").exists()
+    nothing_is_left(xbuild, marker)
+    (made,) = xbuild(*words, "--json").json["wheels"]
+    assert Path(made["file"]).is_file()
+    # Neither unpacked again, nor its requirements laid out.
+    assert not {part["name"] for part in made["build"]["parts"]} & {"unpack", "prepare", "configure"}
+
+
+def test_a_full_disk(xbuild: Xbuild, tmp_path: Path) -> None:
+    tree = project(tmp_path, "dd if=/dev/zero of=big bs=1M count=128")
+    words = f'wheel "{tree}" --target armhf --no-test --no-repair --output "{tmp_path}/out"'
+    said = on_a_small_disk(xbuild, tmp_path, f'"$@" {words} || echo "code $?"\n')
+    assert "error: disk full: " in said, said
+    assert said.endswith("code 4\n")
+    assert "Traceback" not in said
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,1 @@
+"""Tests with namespaces, a private binfmt_misc, and roots."""

@@ -1,0 +1,1 @@
+"""Tests that need neither root, network nor namespaces."""

@@ -1,0 +1,5 @@
+"""`python -m xbuild`."""
+
+from xbuild.cli.program import main
+
+main()

@@ -1,0 +1,227 @@
+"""Tasks about a cluster: a scheduler, its workers, and the certificates by which they know each other."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from xbuild.base import log
+from xbuild.base.errors import UsageError, called
+from xbuild.cli.arguments import number
+from xbuild.cli.guard import guarded
+from xbuild.cli.task import Context, task
+
+# Modules of `xbuild.cluster` are imported in each function: Dask takes long to load, and need not be installed.
+
+_CERTIFICATES = "directory of certificates (default: $XBUILD_CLUSTER, else xbuild/cluster in your configuration)"
+_TARGETS = "targets that it builds for, separated by commas (default: all that xbuild brings along)"
+_SLOTS = "builds at once (default: as many as jobs)"
+_JOBS = "compilers at once, of all builds together (default: as many as there are cores)"
+_MEMORY = "MiB for builds (default: what is available now)"
+_NO_TLS = "without encryption: on loopback only, where every user of the machine could then run programs as you"
+
+
+def _offer(values: dict[str, str]) -> list[str]:
+    return [word for name, value in values.items() if value for word in (f"--{name}", value)]
+
+
+def _whole(option: str, word: str) -> int:
+    """A number from 0 on. Raises UsageError."""
+    return 0 if word.strip("0") == "" != word else number(option, word)
+
+
+@task(
+    help={
+        "workers": "how many on this machine (default: one; 0: none)",
+        "listen": "the address of this machine to listen on (default: 127.0.0.1, so only this machine)",
+        "port": "its port (default: 8786; 0: any)",
+        "dashboard": "port of the dashboard, on loopback (default: 8787)",
+        "certificates": _CERTIFICATES,
+        "tls": f"the default; --no-tls: {_NO_TLS}",
+        "targets": _TARGETS,
+        "slots": _SLOTS,
+        "jobs": f"of each worker: {_JOBS}",
+        "memory": _MEMORY,
+        "verbose": "tell more",
+    },
+)
+@guarded
+def start(
+    _c: Context, workers: str = "1", listen: str = "127.0.0.1", port: str = "8786", dashboard: str = "8787",
+    certificates: str = "", tls: bool = True, targets: str = "", slots: str = "", jobs: str = "", memory: str = "",
+    verbose: bool = False,
+) -> None:  # fmt: skip
+    """Run a cluster's scheduler on this machine, and workers; until ^C."""
+    log.configure(verbose=int(verbose))
+    from xbuild.cluster import certificates as authority
+    from xbuild.cluster.serving import Serving, require_closed, serve
+    from xbuild.cluster.settings import require
+
+    require()
+    require_closed(listen, encrypted=tls)
+    place = authority.folder(certificates) if tls else None
+    if place is not None and not authority.Files(place, "scheduler").authority.exists():
+        authority.make(place)
+        log.info(f"made certificates in {place}")
+    count = _whole("--workers", workers)
+    # Together they have the cores of the machine.
+    shared = jobs or str(max(1, len(os.sched_getaffinity(0)) // max(1, count)))
+    words = _offer({"targets": targets, "slots": slots, "jobs": shared, "memory": memory})
+
+    def ready(address: str, page: str) -> None:
+        log.info(f"cluster: {address}")
+        if page:
+            log.info(f"dashboard: {page}")
+        log.info(called(f"to build there: `invoke build RECIPE... --cluster {address}`"))
+
+    serve(Serving(listen, _whole("--port", port), place, count, words, _whole("--dashboard", dashboard)), ready)
+
+
+@task(
+    positional=["address"],
+    help={
+        "address": "of the scheduler, as `cluster.start` told it: tls://MACHINE:PORT",
+        "certificates": f"{_CERTIFICATES}; -: read from stdin",
+        "tls": f"the default; --no-tls: {_NO_TLS}",
+        "name": "what it is called (default: the machine's name)",
+        "number": "its number among several of one machine",
+        "targets": _TARGETS,
+        "slots": _SLOTS,
+        "jobs": _JOBS,
+        "memory": _MEMORY,
+        "verbose": "tell more",
+    },
+)
+@guarded
+def worker(
+    _c: Context, address: str, certificates: str = "", tls: bool = True, name: str = "", number_: str = "",
+    targets: str = "", slots: str = "", jobs: str = "", memory: str = "", verbose: bool = False,
+) -> None:  # fmt: skip
+    """Have this machine build for a cluster; until ^C."""
+    log.configure(verbose=int(verbose))
+    import contextlib
+
+    from xbuild.cluster import certificates as authority
+    from xbuild.cluster import preflight, working
+    from xbuild.cluster.settings import address_of, require
+
+    require()
+    where = address_of(address, encrypted=tls)
+    offer = preflight.Worker.here(
+        name, number("--slots", slots), number("--jobs", jobs), number("--memory", memory) << 20, targets
+    )
+    if number_:
+        offer = offer.numbered(number_)
+    with contextlib.ExitStack() as stack:
+        place: Path | None = None
+        if certificates == "-":
+            place = stack.enter_context(working.from_stdin())
+        elif where.startswith("tls:"):
+            place = authority.folder(certificates)
+        working.work(working.Joining(where, offer, place))
+
+
+@task(
+    positional=["address", "machine"],
+    help={
+        "address": "of the scheduler, as the machines reach it: tls://MACHINE:PORT",
+        "machine": "as ssh has it: [USER@]NAME",
+        "also": "a further machine: each word after the first is one",
+        "certificates": _CERTIFICATES,
+        "program": "what xbuild is called there",
+        "targets": _TARGETS,
+        "slots": _SLOTS,
+        "jobs": _JOBS,
+        "memory": _MEMORY,
+    },
+    iterable=["also"],
+)
+@guarded
+def ssh(
+    _c: Context, address: str, machine: str, also: Sequence[str] | None = None, certificates: str = "",
+    program: str = "xbuild", targets: str = "", slots: str = "", jobs: str = "", memory: str = "",
+) -> None:  # fmt: skip
+    """Have other machines build for a cluster, by ssh; until ^C. Certificates are sent, and stay nowhere."""
+    log.configure()
+    from xbuild.cluster import certificates as authority
+    from xbuild.cluster.remote import workers
+    from xbuild.cluster.settings import address_of, require
+
+    require()
+    where = address_of(address)
+    if wrong := [word for word in (machine, *(also or ())) if word.startswith("-") or not word]:
+        raise UsageError(f"{wrong[0]!r} is no machine", hint="invoke cluster.ssh ADDRESS MACHINE...")
+    words = _offer({"targets": targets, "slots": slots, "jobs": jobs, "memory": memory})
+    workers(where, [machine, *(also or ())], authority.folder(certificates), program, words)
+
+
+@task(
+    positional=["directory"],
+    help={
+        "directory": _CERTIFICATES,
+        "days": "how long they count (default: 365)",
+        "again": "a new authority: what the old one has signed opens nothing any more",
+        "json": "one JSON object on stdout",
+    },
+)
+@guarded
+def certificates(_c: Context, directory: str, days: str = "", again: bool = False, json: bool = False) -> None:
+    """Make, or renew, an authority of a cluster's own, and certificates for its scheduler, workers and clients."""
+    log.configure(json=json)
+    from xbuild.cluster import certificates as authority
+    from xbuild.cluster.settings import require
+
+    require()
+    place = authority.folder(directory)
+    made = authority.make(place, number("--days", days) or authority.DAYS, again=again)
+    log.result({"directory": str(place), "files": [file.name for file in made]})
+    for file in made if not json else ():
+        log.output(str(file))
+
+
+@task(
+    positional=["address"],
+    help={
+        "address": "of the scheduler",
+        "certificates": _CERTIFICATES,
+        "tls": f"the default; --no-tls: {_NO_TLS}",
+        "json": "one JSON object on stdout",
+    },
+)
+@guarded
+def status(_c: Context, address: str, certificates: str = "", tls: bool = True, json: bool = False) -> None:
+    """List the workers of a cluster, and machines that were refused."""
+    log.configure(json=json)
+    from xbuild.cluster import certificates as authority
+    from xbuild.cluster.connection import Connection
+    from xbuild.cluster.settings import address_of, require
+
+    require()
+    where = address_of(address, encrypted=tls)
+    connection = Connection(where, authority.folder(certificates) if where.startswith("tls:") else None)
+    connection.open()
+    try:
+        known = connection.hello()
+    finally:
+        connection.close()
+    workers = [{**one, "name": one["name"].partition("~")[0]} for one in known["workers"]]
+    log.result({"address": where, "dashboard": known["dashboard"], "workers": workers, "refused": known["refused"]})
+    if json:
+        return
+    columns = ("worker", "builds", "at once", "jobs", "memory", "targets", "address")
+    rows = [
+        (*(one[name] for name in ("name", "running", "slots", "jobs")), log.human_size(one["memory"]),
+         ",".join(one["targets"]), one["address"])
+        for one in workers
+    ]  # fmt: skip
+    log.table(columns, rows)
+    for one in known["refused"]:
+        when = time.strftime("%H:%M:%S", time.localtime(one["time"]))
+        log.output(f"refused at {when}: {one['worker']}: {'; '.join(one['reasons'])}")
+    if known["dashboard"]:
+        log.output(f"dashboard, on the scheduler's machine: {known['dashboard']}")
+
+
+TASKS = (start, worker, ssh, certificates, status)

@@ -1,0 +1,28 @@
+"""Words by which several builds are named; what makes them stands in `many`, which takes longer to load."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from xbuild.base import paths
+from xbuild.base.errors import UsageError
+from xbuild.model.load import recipe_names
+
+ALL = "all recipes of the project, or if it has none, those that xbuild brings along"
+AT_ONCE = "at most so many at once (default: as many as there are jobs)"
+KEEP_GOING = "after a failure go on with all that does not need what failed"
+JUNIT = "write what came of each to this file, as JUnit XML"
+PAGE = "write a page about the run to this file, as HTML"
+"""Help of options that several commands have."""
+
+
+def recipes_of(word: str, also: Sequence[str] | None, *, every: bool) -> list[str]:
+    """What is to be built: the words of the command line, each once, or with --all the recipes. Raises UsageError."""
+    words = list(dict.fromkeys([word, *(also or ())]))
+    if not every:
+        return words
+    if words != [""]:
+        raise UsageError(f"--all is all recipes, and so is {words[0]!r}", hint="leave one of them away")
+    project = paths.project()
+    own = sorted(file.stem for file in (project / "recipes").glob("*.yml"))
+    return own or recipe_names(project)

@@ -1,0 +1,176 @@
+"""Whether a wheel works: installed in a plain root of the target, without a network, imported, and tested."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from xbuild.base import log
+from xbuild.base.errors import CheckError, LateError
+from xbuild.model.source import Source
+from xbuild.roots.distribution import Roots
+from xbuild.sandbox.mounts import Bind
+from xbuild.sandbox.run import ROOT_PATH, Sandbox, capture
+from xbuild.sandbox.view import TMP
+from xbuild.session import marks
+from xbuild.session.root import Origin, prepare
+from xbuild.sources import FetchContext, fetch, unpack
+from xbuild.store.local import writing_below
+from xbuild.store.moment import for_a_moment
+from xbuild.wheels.build import Made, Maker
+from xbuild.wheels.require import Found, UnmetError
+
+_PACKAGES = ("python3-pip",)
+"""What the plain root has besides: what installs."""
+_WHEELS, _PROJECT = "/wheels", "/project"
+_TAIL = 40
+_LEFT_OUT = re.compile(r"(?i)(?:tests?|testing|docs?|examples?|benchmarks?|setup|conftest)")
+"""Names at the top of wheels that are not what a project is imported by."""
+
+_SCRIPT = r"""
+set -eu
+cd /tmp
+python3 -m pip --no-cache-dir --disable-pip-version-check --quiet install --no-index --find-links /wheels --no-compile \
+    --break-system-packages --root-user-action=ignore "$@"
+python3 -c 'import importlib, os
+for name in os.environ["MODULES"].split(): importlib.import_module(name)'
+echo "xbuild: imported $MODULES"
+[ -z "$TEST" ] || sh -euc "$TEST"
+"""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked of a wheel beside an import. command: shell text; requires: requirements that it needs."""
+
+    command: str = ""
+    requires: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What came of it. lacking: what no index has a wheel of, so that nothing was tried; lines: what was said."""
+
+    imported: tuple[str, ...] = ()
+    tested: bool = False
+    lacking: str = ""
+    lines: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """For --json."""
+        return {"imported": list(self.imported), "tested": self.tested, "lacking": self.lacking,
+                "lines": list(self.lines)}  # fmt: skip
+
+
+def tried(made: Made, maker: Maker, tests: Wanted, further: Sequence[Path] = ()) -> Tried:
+    """Install the wheel with what it requires, import all that it brings, and run the tests.
+
+    further: wheels that were made beside it. Raises CheckError if something of it fails.
+    """
+    store, roots = maker.store, maker.roots
+    with store.lock("wheel-trial", shared=True, describe="tries a wheel"):
+        folder = store.scratch("wheel-trial")
+        try:
+            with writing_below(store.root):
+                (folder / "wheels").mkdir(parents=True)
+                (folder / "project").mkdir()
+                for path in (folder, folder / "wheels", folder / "project"):
+                    path.chmod(0o755)
+                try:
+                    _bring(made, maker, tests, further, folder / "wheels")
+                except UnmetError as error:
+                    log.warn(f"{made.file.name} was not tried: {error.message}")
+                    return Tried(lacking=error.requirement)
+                if "{project}" in tests.command or "{package}" in tests.command:
+                    _lay_project(made, maker, folder / "project")
+            return _run(made, roots, tests, folder)
+        finally:
+            store.discard(folder)
+
+
+def _bring(made: Made, maker: Maker, tests: Wanted, further: Sequence[Path], folder: Path) -> None:
+    """The wheel and what it requires, as files. Raises UnmetError if no index has something."""
+    with for_a_moment(maker.store, "links") as links:
+        for file in (*sorted(maker.links.glob("*.whl")), *further, made.file):
+            shutil.copyfile(file, links / file.name)
+        finder = replace(maker.finder, links=links)
+        # Its own requirements are in it, and pip reads them there.
+        asked = [f"{made.project.name}=={made.name.version}", *tests.requires]
+        for found in finder.resolved(asked):
+            if found.name != made.name.project:
+                _place(found, maker, folder)
+    _copy(made.file, folder)
+
+
+def _place(found: Found, maker: Maker, folder: Path) -> None:
+    if found.path:
+        _copy(Path(found.path), folder)
+        return
+    source = Source.model_validate({name: value for name, value in found.source.items() if name != "unpack"})
+    file = fetch(source, FetchContext(maker.store, lambda: (), Path("/")))
+    _copy(file, folder, found.file)
+
+
+def _copy(file: Path, folder: Path, name: str = "") -> None:
+    copy = Path(shutil.copyfile(file, folder / (name or file.name)))
+    copy.chmod(0o644)
+
+
+def _lay_project(made: Made, maker: Maker, folder: Path) -> None:
+    """The project's own files, for tests that lie among them."""
+    source = Source.model_validate(made.project.source)
+    if made.project.directory is not None:
+        shutil.copytree(made.project.directory, folder, symlinks=True, dirs_exist_ok=True)
+        return
+    unpack(fetch(source, FetchContext(maker.store, lambda: (), Path("/"))), folder, 1, made.file.name)
+
+
+def _run(made: Made, roots: Roots, tests: Wanted, folder: Path) -> Tried:
+    modules = [name for name in made.modules if not _LEFT_OUT.fullmatch(name)] or list(made.modules)
+    names = [f"{_WHEELS}/{made.file.name}", *tests.requires]
+    with log.step(f"install and import {made.file.name}"):
+        try:
+            code, said = _in_root(roots, names, modules, tests, folder)
+        except LateError:
+            code, said = _in_root(roots, names, modules, tests, folder, native=False)
+    lines = tuple(said.decode(errors="replace").splitlines())
+    if code != 0:
+        text = f"{made.file.name}: it cannot be installed and imported in a plain root"
+        if any(line.startswith("xbuild: imported") for line in lines):
+            text = f"{made.file.name}: the test command fails"
+        raise CheckError(text, details=lines[-_TAIL:], hint="--no-test leaves this out")
+    return Tried(tuple(modules), bool(tests.command), lines=lines[-_TAIL:])
+
+
+def _in_root(
+    roots: Roots, names: Sequence[str], modules: Sequence[str], tests: Wanted, folder: Path, *, native: bool = True
+) -> tuple[int, bytes]:
+    store = roots.store
+    with store.in_use(), writing_below(store.root):
+        layers = roots.layers(_PACKAGES)
+        root = prepare(roots, Origin(tuple(layers)), native=native)
+        shown = (
+            Bind(str(folder / "wheels"), _WHEELS, readonly=True),
+            Bind(str(folder / "project"), _PROJECT, readonly=True),
+        )
+        # cibuildwheel's words for where the project is.
+        command = tests.command.replace("{project}", _PROJECT).replace("{package}", _PROJECT)
+        env = {"PATH": ROOT_PATH, "HOME": "/root", "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", "TZ": "UTC"}
+        env |= {"MODULES": " ".join(modules), "TEST": command}
+        with marks.watched(store, there=root.view.private is not None) as recorded:
+            view = replace(root.view, memory=True, shown=shown, empty=(TMP,), record=recorded)
+            sandbox = Sandbox(
+                view.mounts(),
+                store.directory("mnt"),
+                registrations=(*root.registrations, *roots.refusals()),
+                env=env,
+                cwd="/tmp",
+                name=roots.toolchain.name,
+            )
+            return capture(sandbox, ["sh", "-euc", _SCRIPT, "sh", *names])
+
+
