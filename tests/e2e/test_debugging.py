@@ -43,13 +43,16 @@ int main(int argc, char **argv)
 ENDLESS = """\
 #include <stdio.h>
 
+volatile int goes = 1;
+
 int main(void)
 {
-    volatile int turns = 0;
-    puts("begins");
-    fflush(stdout);
-    for (;;)
-        turns++;
+    for (unsigned turns = 0; goes; turns++)
+        if (turns % 0x4000000 == 0) {
+            puts("goes on");
+            fflush(stdout);
+        }
+    return 0;
 }
 """
 
@@ -123,20 +126,23 @@ def test_a_key_stops_the_program_and_not_gdb(xbuild: Xbuild, place: Path, target
     made = place / f"endless-{target}"
     xbuild("run", "--target", target, "--", "gcc", "-g", "-O0", "-o", str(made), str(place / "endless.c"))
     terminal = Terminal(xbuild, ["debug", "--target", target, "--", "-q", "-nx", str(made)])
-    terminal.wait_for("(gdb) ")
+    # gdb's own root may have to be made.
+    terminal.wait_for("(gdb) ", 600)
     terminal.type("run\n")
-    terminal.wait_for("begins")
     for _ in range(2):
+        # gdb says that it continues before it does so, and what is pressed between the two is for gdb.
+        terminal.wait_for("goes on")
         terminal.type("\3")
         terminal.wait_for("received signal SIGTRAP")
         terminal.wait_for("(gdb) ")
         # What is pressed while it stands is not heard later.
         terminal.type("\3")
         terminal.wait_for("Quit")
-        terminal.type("print turns > 0\n")
+        terminal.type("print goes\n")
         terminal.wait_for(" = 1\r\n")
         terminal.type("continue\n")
         terminal.wait_for("Continuing.")
+    terminal.wait_for("goes on")
     terminal.type("\3")
     terminal.wait_for("(gdb) ")
     terminal.type("kill\ny\nquit\n")
