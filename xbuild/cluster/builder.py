@@ -13,12 +13,14 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from distributed.diagnostics.plugin import WorkerPlugin
 
 from xbuild.base.errors import EXIT_MACHINE, XbuildError
 from xbuild.cluster import parcels, preflight
+from xbuild.cluster.parcels import CancelledError
 from xbuild.cluster.talk import Talk
 from xbuild.graph.children import Files
 from xbuild.graph.crew import Order, Own, Running
@@ -35,10 +37,6 @@ _TURN = 0.01
 """Seconds in which threads that wait for the crew can have it."""
 _PATIENCE = 20.0
 """Seconds that a build has to end in order."""
-
-
-class CancelledError(Exception):
-    """Nobody wants this build any more."""
 
 
 def perform(text: str) -> dict[str, Any]:
@@ -113,12 +111,17 @@ class Builder(WorkerPlugin):
     def perform(self, order: Mapping[str, Any], key: Any) -> dict[str, Any]:
         """Carry it out. key: of the task."""
         talk = Talk(self._worker, order["topic"], order["name"], order["attempt"])
-        name = f"{order['name']}.{order['attempt']}"
+        # Two clients may send builds of one name, and one that was lost and came back sends it again.
+        name = f"{order['name']}~{order['attempt']}~{order['topic']}"
         try:
-            with parcels.laid(order, self._place / f"{name}.parcel", self._store, self.offer.jobs) as found:
-                words, env = found
-                task = Task(name, (), None, order.get("memory"))
-                code, value = self._run(Order(task, order["title"], words, env=env), order, key, talk)
+            # A worker lives for days: what a shared store did not answer once is asked again by the next order.
+            store = open_store()
+            over = partial(self._unwanted, key)
+            there = parcels.laid(order, self._place / f"{name}.parcel", store, self.offer.jobs, over)
+            task = Task(name, (), None, order.get("memory"))
+            code, value = self._run(Order(task, order["title"], there.words, env=there.env), order, key, talk)
+            if code == 0:
+                there.give_back()
         except CancelledError:
             return {"code": -15, "value": {"status": "interrupted"}, "said": talk.count, "where": self.offer.name}
         except (XbuildError, OSError) as error:
