@@ -71,7 +71,8 @@ def build_deb(
     """Build `package` as `request` says, whose recipe is what `recipe_of` gave.
 
     output: the directory that the files come to; None: `dist/NAME_VERSION_ARCHITECTURE` of the project, which is a
-    repository then. command: what asks for it, for people: `deb less --target armhf`. Raises as `xbuild.build.build.build`.
+    repository then. command: what asks for it, for people: `deb less --target armhf`. Raises as
+    `xbuild.build.build.build`.
     """
     subject = read(request, store or open_store())
     try:
