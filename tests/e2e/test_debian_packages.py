@@ -99,7 +99,7 @@ def test_packages_that_need_each_other_build_in_order(xbuild: Xbuild, tmp_path: 
     words = ["deb", second, "--target", "armhf", "--json"]
     said = xbuild(*words, code=2)
     assert said.json["error"]["message"].endswith("cannot be had for armhf from trixie: tiny (>= 1:1.0)")
-    together = xbuild("deb", second, str(first), "--target", "armhf", "--json").json
+    together = xbuild("deb", second, "--also", str(first), "--target", "armhf", "--json").json
     assert [one["package"] for one in together["builds"]] == ["tiny", "second"]
     xbuild("deb", str(first), "--target", "armhf", "--output", str(tmp_path / "built"))
     xbuild("repo", place, "--add", str(tmp_path / "built/tiny_1.0_armhf.changes"))

@@ -39,7 +39,9 @@ def tell_not_taken(repositories: Sequence[Repository], architecture: str, instal
     installed: versions of packages in the build's root, by name.
     """
     for one in repositories:
+        own: dict[str, list[str]] = {}
         for stanza in read_stanzas(one.text(architecture)):
-            there = installed.get(stanza.name, stanza.version)
-            if there != stanza.version:
-                log.warn(f"{stanza.name} {stanza.version} of {one.place} was not taken: {there} is newer")
+            own.setdefault(stanza.name, []).append(stanza.version)
+        for name, versions in own.items():
+            if (there := installed.get(name)) is not None and there not in versions:
+                log.warn(f"{name} {' or '.join(versions)} of {one.place} was not taken: {there} is newer")
