@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from tests.unit.wheelfiles import wheel
+from xbuild.build.wheelpairs import Sides, Wheels, pair, same_version
 from xbuild.dispatcher.table import content_digest
 from xbuild.formats.debian import Tree
 from xbuild.formats.elf import read_elf
 from xbuild.model.load import load_policy, load_toolchain
 from xbuild.model.native import here
 from xbuild.twins.pairing import Pairs, Refusal, Twin
-from xbuild.twins.wheels import Sides, Wheels, pair, same_version
 
 DATA = Path(__file__).parent / "data"
 ARMHF = load_toolchain("armhf", Path(__file__).parents[2])
@@ -42,7 +42,8 @@ def paired(
     other = wheel(tmp_path, f"{name}-1.11.1.4-{OWN}.whl", native)
     policy = load_policy(ARMHF)
     assert policy is not None
-    sides = Sides(policy, ARMHF, Tree([tmp_path / "root"]), tmp_path / "private", TWINS, removed)
+    words = (policy, ARMHF, Tree([tmp_path / "root"]), tmp_path / "private", TWINS, tmp_path / "scratch")
+    sides = Sides(*words, removed)
     return pair(one, other, FOLDER, sides)
 
 

@@ -12,13 +12,13 @@ from xbuild.build.modes.mode import Site
 from xbuild.build.prepared import staged
 from xbuild.build.subject import Subject
 from xbuild.build.taught import heeded
+from xbuild.build.wheelpairs import Wheels
 from xbuild.formats.debian import Tree
 from xbuild.roots import partners
 from xbuild.roots.distribution import Natives
 from xbuild.roots.staging import Artifact, stage
 from xbuild.sandbox.run import capture
 from xbuild.twins import pairing
-from xbuild.twins.wheels import Wheels
 
 
 @dataclass(frozen=True)

@@ -5,19 +5,20 @@ from __future__ import annotations
 import shutil
 from pathlib import Path, PurePosixPath
 
+from xbuild.build import wheelpairs
 from xbuild.build.environment import WorkPlace, build_directory
 from xbuild.build.subject import Subject
+from xbuild.build.wheelpairs import Sides, Wheels
 from xbuild.formats.debian import Tree
 from xbuild.model.source import Source
 from xbuild.roots.distribution import Natives
 from xbuild.sources import FetchContext, fetch, name_of
-from xbuild.twins import wheels
-from xbuild.twins.wheels import Sides, Wheels
+from xbuild.store.moment import for_a_moment
 
 PRESET = "wheel"
-FOR_BUILDS, FOR_NATIVES = ".wheels/build", ".wheels/native"
+FOR_BUILDS, FOR_TOOLS, FOR_NATIVES = ".wheels/build", ".wheels/tools", ".wheels/native"
 """Where, in the source tree, wheels lie that the preset installs, and those whose programs stand in for theirs."""
-_ENVIRONMENT = "env"
+_INSTALLED = {FOR_BUILDS: "env", FOR_TOOLS: "tools"}
 """Where, in the build directory, the preset installs them."""
 
 
@@ -28,13 +29,15 @@ def of(subject: Subject, natives: Natives) -> Wheels:
     if recipe.build.preset != PRESET or policy is None or not there:
         return Wheels()
     removed = {*recipe.twins.remove, *subject.request.without}
-    sides = Sides(policy, subject.toolchain, Tree([natives.tree]), natives.private, natives.twins, removed)
-    folder = f"{build_directory(recipe)}/{_ENVIRONMENT}"
     found = []
-    for source in (one for one in recipe.sources if one.into == FOR_BUILDS):
-        native = next((one for one in there if wheels.same_version(_name(source), _name(one))), None)
-        if native is not None:
-            found.append(wheels.pair(_file(source, subject), _file(native, subject), folder, sides))
+    with for_a_moment(subject.store, "wheel-twins") as scratch:
+        words = (policy, subject.toolchain, Tree([natives.tree]), natives.private, natives.twins)
+        sides = Sides(*words, scratch, removed)
+        for source in (one for one in recipe.sources if one.into in _INSTALLED):
+            native = next((one for one in there if wheelpairs.same_version(_name(source), _name(one))), None)
+            if native is not None:
+                folder = f"{build_directory(recipe)}/{_INSTALLED[source.into]}"
+                found.append(wheelpairs.pair(_file(source, subject), _file(native, subject), folder, sides))
     stands = tuple(one for each in found for one in each.stands)
     return Wheels(stands, tuple(one for each in found for one in each.refused))
 

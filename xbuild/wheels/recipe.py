@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from xbuild.base.digest import key_of
-from xbuild.build.wheeltwins import FOR_BUILDS, FOR_NATIVES
+from xbuild.build.wheeltwins import FOR_BUILDS, FOR_NATIVES, FOR_TOOLS
 from xbuild.model.load import SUFFIX
 from xbuild.store.local import Store, writing_below
 from xbuild.wheels.find import Project
@@ -96,7 +96,7 @@ def recipe_text(project: Project, options: Options, needs: Needs) -> str:
             dict(project.source),
             *_wheels(needs.build, FOR_BUILDS),
             *_wheels(needs.native, FOR_NATIVES),
-            *_wheels(needs.tools, ".wheels/tools"),
+            *_wheels(needs.tools, FOR_TOOLS),
         ],
         **({"depends": {"packages": packages}} if packages else {}),
         "build": {"preset": PRESET, "options": own if options.repair else {**own, "repair": False}},

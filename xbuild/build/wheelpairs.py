@@ -20,7 +20,7 @@ from xbuild.model.toolchain import Toolchain
 from xbuild.twins.arithmetic import fuses
 from xbuild.twins.closure import closure, contents
 from xbuild.twins.pairing import Cause, Pairs, Refusal, Refused, Twin, rules_of
-from xbuild.twins.privatetree import changed, computes, write
+from xbuild.twins.privatetree import computes, program, write
 
 _SCHEMES = {"scripts": "bin/", "purelib": "", "platlib": "", "data": ""}
 """Directories of NAME-VERSION.data, and where below the directory they go to (pip install --target)."""
@@ -60,8 +60,8 @@ class Wheels:
 
 @dataclass(frozen=True)
 class Sides:
-    """What decides beside the wheels. tree: the native root. private: its private tree. twins: what is in it. removed:
-    names of tools and programs, and paths, that are to have no twin.
+    """What decides beside the wheels. tree: the native root. private: its private tree. twins: what is in it. scratch:
+    a directory. removed: names of tools and programs, and paths, that are to have no twin.
     """
 
     policy: Policy
@@ -69,6 +69,7 @@ class Sides:
     tree: Tree
     private: Path
     twins: Collection[Twin]
+    scratch: Path
     removed: Collection[str] = ()
 
 
@@ -98,7 +99,8 @@ def pair(target: Path, native: Path, folder: str, sides: Sides) -> Wheels:
                 continue
             inside = f"{folder}/{path}"
             name = (one.field("Name") or [""])[0]
-            twin = Twin(tool, inside, here().name, name, (one.field("Version") or [""])[0], member, layer=True)
+            version = (one.field("Version") or [""])[0]
+            twin = Twin(tool, inside, here().name, name, version, inside, layer=True)
             try:
                 if path not in theirs:
                     raise ElfError(f"the wheel for this machine has no {path}")
@@ -148,7 +150,9 @@ def _stand(twin: Twin, target: bytes, native: bytes, sides: Sides) -> Stand:
     _require(info, (here().elf_machine, here().elf_class), "the wheel for this machine")
     if tool.shim and not info.interpreter:
         raise ElfError("it is linked statically, and would answer for this machine where it is asked for the target's")
-    data = changed(native, twin, policy, toolchain)
+    write(sides.scratch / twin.source.lstrip("/"), native)
+    tree = Tree([sides.scratch, *sides.tree.layers])
+    data = program(tree, twin, policy, toolchain)
     twin = replace(twin, computes=computes(data))
     odd = twin.computes and not here().computes_as(toolchain.traits)
     # Those of the native root are tools that were tried (tests/e2e/probes/arithmetic.yml).
@@ -161,23 +165,13 @@ def _stand(twin: Twin, target: bytes, native: bytes, sides: Sides) -> Stand:
         size=len(target),
         digest=content_digest(target),
     )
-    libraries = {f"lib/{name}": held for name, held in _libraries(info, sides).items()}
-    return Stand(twin, entry, {twin.target_path.lstrip("/"): data, **libraries})
+    found = closure(tree, twin.source, here().triplet)
+    # The others are in the private tree, which is made from the same root.
+    shared = sides.private / here().name / "lib"
+    lacking = {f"lib/{name}": contents(tree, real) for name, real in found.items() if not (shared / name).exists()}
+    return Stand(twin, entry, {twin.target_path.lstrip("/"): data, **lacking})
 
 
 def _require(info: ElfInfo, wanted: tuple[str, int], what: str) -> None:
     if (info.machine, info.elf_class) != wanted:
         raise ElfError(f"{what} has one for {info.machine}, {info.elf_class} bits")
-
-
-def _libraries(info: ElfInfo, sides: Sides) -> dict[str, bytes]:
-    """The libraries that it needs and that the private tree has not, as the native root has them, by file name."""
-    tree, machine = sides.tree, here()
-    found: dict[str, str] = {}
-    for name in info.needed:
-        real = tree.real_path(f"/usr/lib/{machine.triplet}/{name}")
-        if real is None:
-            raise ElfError(f"it needs {name}, which the native root does not have")
-        found |= {name: real, **closure(tree, real, machine.triplet)}
-    shared = sides.private / machine.name / "lib"
-    return {name: contents(tree, real) for name, real in found.items() if not (shared / name).exists()}
