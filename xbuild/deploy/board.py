@@ -98,6 +98,8 @@ class Board:
         """End the connection."""
         if self.control.exists():
             process.run([*self._ssh, "-O", "exit", "--", self.name], capture=True, check=False)
+            # ssh removes it when it comes to it, which may be while the directory is being removed.
+            self.control.unlink(missing_ok=True)
 
     def hello(self, loader: str) -> Hello:
         """Ask for what comes before all else. loader: the target's. Raises MachineError if it cannot be reached."""
