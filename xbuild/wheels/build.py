@@ -175,7 +175,7 @@ class Maker:
             found = sorted(folder.rglob("*.whl"))
             if len(found) != 1:
                 raise CheckError(f"{project.name}: the build gave {len(found)} wheels, not one")
-            with verified(found[0], self.python.machine, tagged=options.repair and not options.linux_tag) as wheel:
+            with verified(found[0], self.python.machine, tagged=options.tagged) as wheel:
                 modules, bundled = tuple(wheel.modules()), tuple(wheel.bundled())
             file = keep_copy(found[0], self.output / found[0].name)
         told = self._heard.get(result.stored.described["sha256"])

@@ -40,6 +40,11 @@ class Options:
     data: tuple[str, ...] = ()
     linux_tag: bool = False
 
+    @property
+    def tagged(self) -> bool:
+        """Whether the tag has to be one that indexes take."""
+        return self.repair and not self.linux_tag
+
 
 @dataclass(frozen=True)
 class Needs:
