@@ -168,7 +168,7 @@ def deb(
     asked = _Asked(_source(source), options, binnmu, mode, suite, snapshot, more, open_store())
     targets = names("--target", target)
     if recipe or plan:
-        log.result({"packages": [_looked_at(*asked.on(name), recipe=recipe, json=json) for name in targets]})
+        log.result({"packages": [_looked_at(asked, name, recipe=recipe, json=json) for name in targets]})
         return
     _build_all(asked, targets, Path(output).absolute() if output else None, further, json=json, yes=yes)
 
@@ -188,7 +188,10 @@ def _options(*, any: bool, all: bool, nocheck: bool, profiles: str, data: str) -
     return replace(options, build_options=tuple(word for word in _ALSO_OPTIONS if word in words), data=patterns)
 
 
-def _looked_at(package: SourcePackage, request: Request, *, recipe: bool, json: bool) -> dict[str, Any]:
+def _looked_at(asked: _Asked, target: str, *, recipe: bool, json: bool) -> dict[str, Any]:
+    package, request = asked.on(target)
+    for line in remarks(package, asked.options):
+        log.warn(line)
     known = {"package": package.name, "version": package.version, "checked": package.checked, "recipe": request.recipe}
     return looked_at(request, known, recipe=recipe, json=json)
 
