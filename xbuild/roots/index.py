@@ -233,7 +233,7 @@ class Apt:
     def would(self, *words: str) -> tuple[list[Stanza], list[str]]:
         """What `apt-get` with these words would install, and the names of what it would remove.
 
-        Raises Unresolved if there is no such package, or what it depends on is not there.
+        Raises Unresolved if there is no such package, or what it depends on is not there; OSError for a full disk.
         """
         env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "APT_CONFIG": "apt.conf"}
         command = ["apt-get", "--print-uris", "--yes", "-q", *words]
@@ -241,6 +241,8 @@ class Apt:
         said = done.stdout.decode(errors="replace")
         if done.returncode:
             lines = [*said.splitlines(), *done.stderr.decode(errors="replace").splitlines()]
+            if full := process.disk_full(lines):
+                raise full
             raise Unresolved("what is to be installed cannot be resolved", details=lines)
         sums, removed = read_answer(said)
         return with_sums(self.lists, sums), removed
