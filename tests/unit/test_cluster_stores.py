@@ -61,8 +61,9 @@ def test_one_that_does_not_is_told(
     shared: Shared, closed: tuple[Blob, Callable[[], None]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(parcels, "PATIENCE", 0.5)
-    with pytest.raises(MachineError, match="it is not there"):
+    with pytest.raises(MachineError, match=r"did not answer for .*Permission denied") as told:
         parcels.patiently(shared, fetch(shared, closed[0], tmp_path / "out"))
+    assert told.value.details == ("it is not there",)
     # While it rests, it is said what is wrong, and not that there is none.
     for said in ("Permission denied", "has not answered before"):
         time.sleep(0.25 if said.startswith("P") else 0)

@@ -59,6 +59,7 @@ def behind(store: Store) -> Shared:
 def patiently(shared: Shared, call: Callable[[], T], over: Callable[[], bool] = lambda: False) -> T:
     """What `call` gives. While a shared store does not answer, what it raises a MachineError for is tried again.
 
+    Raises MachineError, which says so, if that does not end; else what `call` raises.
     over: whether nobody waits for it any more.
     """
     end = time.monotonic() + PATIENCE
@@ -66,9 +67,13 @@ def patiently(shared: Shared, call: Callable[[], T], over: Callable[[], bool] = 
         began = time.monotonic()
         try:
             return call()
-        except MachineError:
-            if not shared.faulty_since(began) or time.monotonic() > end:
+        except MachineError as error:
+            if not shared.faulty_since(began):
                 raise
+            if time.monotonic() > end:
+                message = f"the shared store did not answer for {PATIENCE:.0f} seconds: {shared.fault}"
+                hint = "when it does, the same command goes on: what a worker has built is still there"
+                raise MachineError(message, details=[error.message], hint=hint) from error
         wait = time.monotonic() + REST
         while time.monotonic() < wait:
             if over():

@@ -30,6 +30,7 @@ class Shared:
     """The stores at `urls`. keys: whose records are used, and by whose key we sign; push: whether we may write.
 
     rest: seconds that a store which did not answer is asked nothing; one command asks it no more, as a rule.
+    fault: what was last in the way, "" for nothing.
     """
 
     def __init__(self, urls: Sequence[str], keys: Keys | None = None, *, push: bool = True) -> None:
@@ -37,6 +38,7 @@ class Shared:
         self.keys = keys or Keys.of_user()
         self._push = push
         self.rest = math.inf
+        self.fault = ""
         self._out: dict[Place, float] = {}
         self._told: set[Place] = set()
         self._bad: set[str] = set()
@@ -57,9 +59,10 @@ class Shared:
     def _rests(self, place: Place) -> bool:
         return place in self._out and time.monotonic() - self._out[place] < self.rest
 
-    def _let_rest(self, place: Place) -> None:
+    def _let_rest(self, place: Place, error: PlaceError) -> None:
         # What it is asked after that goes over a new connection.
         place.disconnect()
+        self.fault = str(error)
         self._out[place] = time.monotonic()
 
     def faulty_since(self, moment: float) -> bool:
@@ -86,7 +89,7 @@ class Shared:
             yield
         except PlaceError as error:
             if not isinstance(error, Lie):
-                self._let_rest(place)
+                self._let_rest(place, error)
             self.tell(place, f"{error}; {consequence}")
 
     def tell(self, place: Place, text: str) -> None:
@@ -137,7 +140,7 @@ class Shared:
                 with path.open("rb") as stream:
                     place.write(blob.name, stream, blob.size)
         except PlaceError as error:
-            self._let_rest(place)
+            self._let_rest(place, error)
             raise SharedError(str(error), hint="is it there, and may you write to it?") from error
         return blob
 
@@ -179,6 +182,6 @@ class Shared:
                 stream.seek(0)
                 place.write(f"{name}/{self.keys.own}", stream, len(data))
         except PlaceError as error:
-            self._let_rest(place)
+            self._let_rest(place, error)
             raise SharedError(str(error), hint="is it there, and may you write to it?") from error
 
