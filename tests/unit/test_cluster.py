@@ -305,6 +305,23 @@ def test_a_cluster_that_loses_all_workers_is_not_waited_for_forever(
     assert line.closed
 
 
+def test_a_scheduler_that_does_not_come_back_ends_the_run_with_an_error(tmp_path: Path) -> None:
+    class Gone(Line):
+        def submit(self, function: object, text: str, **options: Any) -> object:
+            super().submit(function, text, **options)
+            self.lost = True
+            return self
+
+        def cancel(self, *, force: bool) -> None:
+            raise RuntimeError(f"IOLoop is closed, {force}")
+
+        def reopen(self, seconds: float) -> None:
+            raise MachineError(f"it does not answer for {seconds} seconds")
+
+    with pytest.raises(MachineError, match="it does not answer"):
+        ran(Gone(lambda *_: ("cancelled", None)), tmp_path, order("a"))
+
+
 def test_what_is_packed_and_fetched_holds_up_no_other_build(tmp_path: Path) -> None:
     """Each of these builds ends only when the other one has come past it."""
     packed, fetched = threading.Event(), threading.Event()

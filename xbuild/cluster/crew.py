@@ -84,7 +84,9 @@ class Sent:
     def ask_to_end(self) -> None:
         """As of `Running`."""
         if self.future is not None:
-            self.future.cancel(force=True)
+            # Who is gone cannot be asked, and has ended it.
+            with contextlib.suppress(Exception):
+                self.future.cancel(force=True)
 
     def anew(self) -> None:
         """It is sent once more: what was said before does not count."""
@@ -354,8 +356,7 @@ class Cluster:
         """As of `Crew`: workers end what nobody wants any more."""
         for sent in self._sent.values():
             if sent.outcome is None:
-                with contextlib.suppress(Exception):
-                    sent.ask_to_end()
+                sent.ask_to_end()
 
     def close(self) -> None:
         """As of `Crew`."""
