@@ -307,8 +307,8 @@ def test_a_cluster_that_loses_all_workers_is_not_waited_for_forever(
 
 def test_a_scheduler_that_does_not_come_back_ends_the_run_with_an_error(tmp_path: Path) -> None:
     class Gone(Line):
-        def submit(self, function: object, text: str, **options: Any) -> object:
-            super().submit(function, text, **options)
+        def submit(self, _function: object, text: str, *, done: Callable[[str, Any], None], **options: Any) -> object:
+            super().submit(_function, text, done=done, **options)
             self.lost = True
             return self
 

@@ -35,6 +35,8 @@ _LOOK = 0.5
 """Seconds between two looks at a build."""
 _TURN = 0.01
 """Seconds in which threads that wait for the crew can have it."""
+_FAREWELL = 2.0
+"""Seconds between the end of a build that the machine could not make and that of the worker."""
 _PATIENCE = 20.0
 """Seconds that a build has to end in order."""
 
@@ -183,7 +185,9 @@ class Builder(WorkerPlugin):
     def _leave(self, reasons: list[str]) -> None:
         if not self.faulty.is_set():
             self.faulty.set()
-            self._worker.loop.add_callback(self._worker.close, reason=reasons[0])
+            # Not before what it says of this build is on its way: it would count as lost.
+            loop, close = self._worker.loop, partial(self._worker.close, reason=reasons[0])
+            loop.add_callback(loop.call_later, _FAREWELL, close)
 
     def _forget(self, name: str) -> None:
         for file in self._place.glob(f"{name}.*"):
