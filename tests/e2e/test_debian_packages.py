@@ -99,10 +99,14 @@ def test_packages_that_need_each_other_build_in_order(xbuild: Xbuild, tmp_path: 
     words = ["deb", second, "--target", "armhf", "--json"]
     said = xbuild(*words, code=2)
     assert said.json["error"]["message"].endswith("cannot be had for armhf from trixie: tiny (>= 1:1.0)")
+    together = xbuild("deb", second, "--also", str(first), "--target", "armhf", "--json").json
+    assert [one["package"] for one in together["builds"]] == ["tiny", "second"]
     xbuild("deb", str(first), "--target", "armhf", "--output", str(tmp_path / "built"))
     xbuild("repo", place, "--add", str(tmp_path / "built/tiny_1.0_armhf.changes"))
     built = xbuild(*words, "--repo", place).json
     assert "second_1.0_armhf.deb" in names(built)
+    # By whatever way its packages come, it is the same build.
+    assert built["builds"][0]["build"]["status"] == "up-to-date"
     info = deb822.paragraph((xbuild.project / "dist/second_1.0_armhf/second_1.0_armhf.buildinfo").read_text())
     assert " tiny (= 1:1.0)" in info["Installed-Build-Depends"].replace(",", "").splitlines()
     # Elsewhere, it is the same input; with other contents it is another.

@@ -84,21 +84,29 @@ class Planter:
         return sorted(path.name for path in (self.xbuild.cache / "work").glob("*"))
 
 
-@pytest.fixture(scope="session")
-def private_cache(cache: Path, user_cache: Path) -> Iterator[tuple[Path, Path]]:
-    """A cache as the tests' own, but with a copy of the twins; and the private tree in it."""
+@contextmanager
+def cache_to_plant_in(path: Path, user_cache: Path) -> Iterator[tuple[Path, Path]]:
+    """A cache at `path` that shares all but the twins with the user's, of which it has a copy; and the private tree."""
     policy = load_model(paths.POLICIES / "default.yml", Policy)
     roots = Roots(Store(user_cache, remove_tree), load_toolchain("armhf", paths.PACKAGE.parent), policy)
     entry = roots.natives().private.parent
-    path = cache / "planted"
     (path / "twins").mkdir(parents=True)
     for name in SHARED:
         if name != "twins":
             (path / name).symlink_to(user_cache / name)
     copy = path / "twins" / entry.name
     subprocess.run(["cp", "-a", "--reflink=auto", entry, copy], check=True)
-    yield path, copy / "private"
-    remove_tree(path)
+    try:
+        yield path, copy / "private"
+    finally:
+        remove_tree(path)
+
+
+@pytest.fixture(scope="session")
+def private_cache(cache: Path, user_cache: Path) -> Iterator[tuple[Path, Path]]:
+    """A cache as the tests' own to plant in, and the private tree in it."""
+    with cache_to_plant_in(cache / "planted", user_cache) as found:
+        yield found
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import pytest
 
 from tests.e2e.command_line import CHECKOUT, Xbuild
 from tests.e2e.sourcepackage import made
+from xbuild.formats.deb import opened
+from xbuild.formats.elf import read_elf
 from xbuild.sandbox.mounts import Proc
 from xbuild.sandbox.run import Sandbox, capture
 
@@ -37,14 +40,16 @@ done
 export XBUILD_CACHE=/mnt/cache
 shift 3
 """
+_FILL = f"head -c {3 * _MEBIBYTES}M /dev/zero > /mnt/filler\n"
+_MORE_ROOM = "rm /mnt/filler\n"
 _BUILD = '"$@" build tiny --target armhf || echo "code $?"\n'
 _IN_A_MACHINE = '"$@" build tiny --target arm64 --mode system || echo "code $?"\n'
 
 
-def on_a_small_disk(xbuild: Xbuild, tmp_path: Path, script: str) -> str:
-    """What `script` says, with a cache of _MEBIBYTES; its words `"$@"` start xbuild."""
+def on_a_small_disk(xbuild: Xbuild, tmp_path: Path, script: str, size: int = _MEBIBYTES) -> str:
+    """What `script` says, with a cache of `size` MiB; its words `"$@"` start xbuild."""
     env = xbuild.environment({"PATH": os.environ["PATH"]})
-    command = ["sh", "-euc", _SMALL + script, "sh", str(tmp_path), f"{_MEBIBYTES}m", str(xbuild.cache)]
+    command = ["sh", "-euc", _SMALL + script, "sh", str(tmp_path), f"{size}m", str(xbuild.cache)]
     where = Sandbox(mounts=(Proc(),), env=env, cwd=str(CHECKOUT), network=True)
     # The roots of the shared cache have to be there already: a small disk cannot hold them.
     xbuild("shell", "bare", "--target", "armhf", "--", "true")
@@ -102,6 +107,47 @@ def test_a_debian_package_without_room_for_its_source(xbuild: Xbuild, tmp_path: 
     assert said.endswith("code 4\n")
 
 
+def fetched(dsc: Path) -> Path:
+    """The directory that is the source of a package: nothing is fetched for it, which needs more room than there is."""
+    subprocess.run(["tar", "-C", dsc.parent, "-xf", dsc.with_suffix(".tar.xz")], check=True)
+    return dsc.parent / "tiny-1.0"
+
+
+def test_a_debian_package_that_fills_the_disk(xbuild: Xbuild, tmp_path: Path) -> None:
+    """In the middle of its build; with room, the same command goes on, and what comes out is whole."""
+    source = fetched(made(tmp_path, also=f"head -c {2 * _MEBIBYTES}M /dev/zero > big && rm big"))
+    build = f'"$@" deb "{source}" --target armhf || echo "code $?"\n'
+    # What it is built with is known already: to ask apt takes more than there is.
+    xbuild("deb", str(source), "--target", "armhf", "--plan")
+    said = on_a_small_disk(xbuild, tmp_path, _FILL + build + _MORE_ROOM + build, 4 * _MEBIBYTES)
+    first, _, second = said.partition("code 4\n")
+    assert "error: disk full: " in first, said
+    assert re.search(r"hint: free some space, or run: .*invoke clean\n", first)
+    assert not list((xbuild.project / "dist").glob("tiny_1.0_armhf/.*"))
+    assert "tiny_1.0_armhf/tiny_1.0_armhf.deb" in second, said
+    assert "code" not in second
+    assert "Traceback" not in said
+    with opened(xbuild.project / "dist/tiny_1.0_armhf/tiny_1.0_armhf.deb") as package:
+        assert read_elf(package.open("usr/bin/tiny")).machine == "ARM"
+
+
+def test_a_native_build_that_fills_the_disk(xbuild: Xbuild, tmp_path: Path) -> None:
+    """A package whose native build fails is held without it; one that met a full disk has not failed."""
+    fills = f"head -c {2 * _MEBIBYTES}M /dev/zero > big && rm big"
+    only_native = f'test "$$(dpkg --print-architecture)" != amd64 || {{ {fills}; }}'
+    source = fetched(made(tmp_path, also=only_native))
+    for target in ("armhf", "amd64"):
+        xbuild("deb", str(source), "--target", target, "--plan")
+    xbuild("shell", "bare", "--target", "amd64", "--", "true")
+    held = f'"$@" reproduce "{source}" --target armhf || echo "code $?"\n'
+    said = on_a_small_disk(xbuild, tmp_path, _FILL + held + _MORE_ROOM + held, 4 * _MEBIBYTES)
+    first, _, second = said.partition("code 4\n")
+    assert "error: disk full: " in first, said
+    assert "the native build failed" not in said
+    assert "not held" in second, said
+    assert "Traceback" not in said
+
+
 def test_a_machine_whose_disk_cannot_grow(xbuild: Xbuild, tmp_path: Path) -> None:
     """Its Linux would go on with what it could not write, and read back something else."""
     xbuild.recipe(build={"compile": f"dd if=/dev/zero of=big bs=1M count={2 * _MEBIBYTES} && sync; echo 42 > answer"})
@@ -133,3 +179,15 @@ def test_an_artifact_that_does_not_fit(xbuild: Xbuild, tmp_path: Path) -> None:
     assert said.endswith("code 4\n")
     assert "Traceback" not in said
     assert not (xbuild.project / "dist").exists()
+
+
+def test_apt_without_room_for_what_it_knows(xbuild: Xbuild, tmp_path: Path) -> None:
+    """It keeps all that an index says in a file while it looks for what is to be installed."""
+    fields = "Standards-Version: 4.7.0\nBuild-Depends: hostname, base-files"
+    dsc = made(tmp_path)
+    control = fetched(dsc) / "debian/control"
+    control.write_text(control.read_text().replace("Standards-Version: 4.7.0", fields))
+    said = on_a_small_disk(xbuild, tmp_path, f'"$@" deb "{control.parents[1]}" --target armhf || echo "code $?"\n', 32)
+    assert "error: disk full: " in said
+    assert "saving source cache" in said or "No space left on device" in said
+    assert said.endswith("code 4\n")

@@ -103,6 +103,14 @@ def test_all_modes_have_the_same_files_of_what_is_needed(xbuild: Xbuild) -> None
     assert sum(name.startswith("number-") for name in artifacts(xbuild)) == 1
 
 
+def test_what_measures_and_searches_has_what_is_needed(xbuild: Xbuild) -> None:
+    library(xbuild)
+    program(xbuild)
+    measured = xbuild("bench", "show", "--targets", "amd64,armhf", "--repeat", "1", "--json").json
+    assert [run["variant"] for run in measured["runs"]] == ["native", "substituted"]
+    assert xbuild("bisect", "show", "--target", "armhf", "--json").json["status"] == "same"
+
+
 OWN_TOOLS: dict[str, Any] = {
     "compile": "gcc -O1 -o own own.c",
     "install": """

@@ -18,7 +18,9 @@ from xbuild.build.executor import Order, unheard
 from xbuild.build.executors import executor_of
 from xbuild.build.modes.table import DEFAULT
 from xbuild.build.parcel import pack, received, require_same, sent, unpacked
+from xbuild.build.prepared import prepare
 from xbuild.build.request import Request
+from xbuild.cluster import parcels
 from xbuild.projects import recipe_of
 from xbuild.sandbox.run import remove_tree
 from xbuild.store.local import Store
@@ -126,3 +128,51 @@ def test_a_project_without_a_recipe_travels_and_leaves_no_tree(
     assert (outcome.status, outcome.failure) == ("built", None)
     assert outcome.manifest["artifact"]["sha256"] == here["sha256"]
     assert not list((there.cache / "work").iterdir())
+
+
+def test_what_a_worker_has_already_is_given_back(
+    xbuild: Xbuild, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shared store was away when it was built, or has lost what it had: no build puts it there again."""
+    xbuild.recipe()
+    xbuild("build", "tiny", "--target", "armhf")
+    env = {"XBUILD_STORE_KEYS": str(tmp_path / "keys"), "XBUILD_STORE": str(tmp_path / "shared")}
+    xbuild("store.keys", "--new", env=env)
+    for name, value in {**env, "XBUILD_PROJECT": str(xbuild.project), "XBUILD_CACHE": str(xbuild.cache)}.items():
+        monkeypatch.setenv(name, value)
+    order = parcels.sent(Request("tiny", "armhf"), open_store(), [])
+    there = parcels.laid(order, tmp_path / "place", open_store(), 1)
+    shared = Shared([env["XBUILD_STORE"]], Keys(tmp_path / "keys"))
+    key = prepare(Request("tiny", "armhf")).key
+    assert shared.get_record("artifacts", key) is None
+    there.give_back()
+    record = shared.get_record("artifacts", key)
+    assert record is not None
+    (blob,) = record.blobs.values()
+    for spoil in (Path.unlink, lambda file: os.truncate(file, 9)):
+        spoil(tmp_path / "shared" / blob.name)
+        there.give_back()
+        assert shared.get_blob(blob, tmp_path / "got")
+
+
+def test_what_it_needs_is_taken_as_the_sender_has_it(
+    xbuild: Xbuild, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A recipe that does not come out the same twice, and was built on both machines: here after another."""
+    env = {"XBUILD_STORE_KEYS": str(tmp_path / "keys"), "XBUILD_STORE": str(tmp_path / "shared")}
+    xbuild("store.keys", "--new", env=env)
+    xbuild.recipe(build={"compile": "date +%s.%N > answer"})
+    xbuild.recipe("user", depends={"recipes": ["tiny"]}, build={"compile": "cp /usr/share/answer answer"})
+    xbuild("build", "tiny", "--target", "armhf", env=env)
+    for name, value in {**env, "XBUILD_PROJECT": str(xbuild.project), "XBUILD_CACHE": str(xbuild.cache)}.items():
+        monkeypatch.setenv(name, value)
+    asked = Request("user", "armhf")
+    order, wanted = parcels.sent(asked, open_store(), []), prepare(asked).key
+    # From now on it is the other machine.
+    xbuild("clean")
+    xbuild("build", "tiny", "--target", "armhf", env={"XBUILD_STORE": ""})
+    assert prepare(asked).key != wanted
+    laid = parcels.laid(order, tmp_path / "place", open_store(), 1)
+    xbuild(*laid.words, env={**env, **laid.env})
+    laid.give_back()
+    assert Shared([env["XBUILD_STORE"]], Keys(tmp_path / "keys")).get_record("artifacts", wanted) is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 from pathlib import Path
@@ -29,6 +30,8 @@ setup(packages=["adder"], ext_modules=[Extension("adder._fast", ["adder/fast.c",
 def test_a_wheel_for_armhf(xbuild: Xbuild, tmp_path: Path) -> None:
     tree = Path(shutil.copytree(Path(__file__).parent / "projects" / "pyproject", tmp_path / "adder"))
     (tree / "setup.py").write_text(SETUP)
+    text = (tree / "pyproject.toml").read_text().replace('["setuptools"]', '["setuptools", "ninja==1.11.1.4"]')
+    (tree / "pyproject.toml").write_text(f"{text}\n[tool.xbuild.wheel]\nbefore-build = 'ninja --version'\n")
     words = ["wheel", str(tree), "--target", "armhf", "--json", "--output", str(tmp_path / "out")]
     words += ["--test-command", "python3 -c 'import adder; assert adder._fast.__file__.endswith(\"gnueabihf.so\")'"]
     value = xbuild(*words, "--index", str(tmp_path / "index")).json
@@ -37,6 +40,10 @@ def test_a_wheel_for_armhf(xbuild: Xbuild, tmp_path: Path) -> None:
     assert (made["kind"], made["tried"]["imported"], made["tried"]["tested"]) == ("compiled", ["adder"], True)
     assert all(tag.startswith("manylinux") for tag in name_of(file.name).platforms)
     assert made["build"]["anew"] == []
+    # The distribution has another version: the wheel's own program, by this machine's wheel of the same version.
+    ran = json.loads(Path(made["build"]["manifest"]).read_text())
+    assert ran["ran-native"]["/build/obj/env/bin/ninja"] == 1
+    assert "/build/obj/env/bin/ninja" not in ran["ran-emulated"]
     assert (tmp_path / "index/simple/adder/index.html").read_text().count(file.name) > 0
     # Once more: all is there.
     again = xbuild(*words, "--no-test").json["wheels"][0]

@@ -1,4 +1,5 @@
-"""A client of a cluster: `cluster_tasks.py ADDRESS PLACE COUNT SECONDS [commands]`: tasks that sleep, or our commands.
+"""A client of a cluster: `cluster_tasks.py ADDRESS PLACE COUNT SECONDS [commands [SIGN]]`: tasks that sleep, or our
+commands. SIGN: a file that it waits for before it sends any; `PLACE/ready` is there then.
 
 Each leaves a file `began-NAME-ATTEMPT` with the process id of its worker; one object on stdout says what came of them.
 """
@@ -64,6 +65,10 @@ def main() -> None:
     cluster = Cluster(Connection(address, folder()), perform if more else sleep)
     cluster.open()
     slots = sum(int(worker["slots"]) for worker in cluster.workers)
+    for sign in map(Path, more[1:]):
+        Path(place, "ready").touch()
+        while not sign.exists():
+            time.sleep(0.01)
     began, cpu = time.monotonic(), time.process_time()
     run = Run(orders, logs, Watch(), jobs=1, crew=cluster, keep_going=True)
     run.run()

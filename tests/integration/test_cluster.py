@@ -48,9 +48,11 @@ class Cluster:
         pid = self.process.pid
         return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
-    def client(self, *words: str, env: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
+    def client(
+        self, *words: str, env: dict[str, str] | None = None, place: Path | None = None
+    ) -> subprocess.Popen[bytes]:
         """Tasks of `cluster_tasks.py`."""
-        command = [sys.executable, str(CLIENT), self.address, str(self.place), *words]
+        command = [sys.executable, str(CLIENT), self.address, str(place or self.place), *words]
         return subprocess.Popen(command, env=env or self.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
@@ -126,6 +128,21 @@ def test_our_commands_run_there_and_what_they_say_comes_back(cluster: Cluster) -
     found = told(cluster.client("3", "0", "commands"))
     assert {status for status, _, code in found["tasks"].values() if code == 0} == {"ok"}
     assert (cluster.place / "logs" / "t0.log").read_text().startswith("$ xbuild build zlib --plan")
+
+
+def test_clients_that_send_the_same_at_once_do_not_meet(cluster: Cluster, tmp_path: Path) -> None:
+    """Four builds of one name on four slots of two workers; each client hears of his own."""
+    places = [tmp_path / str(number) for number in range(4)]
+    for place in places:
+        place.mkdir()
+    clients = [cluster.client("1", "0", "commands", str(tmp_path / "go"), place=place) for place in places]
+    while not all((place / "ready").exists() for place in places):
+        assert [client.poll() for client in clients] == [None] * 4
+        time.sleep(0.05)
+    (tmp_path / "go").touch()
+    for client, place in zip(clients, places, strict=True):
+        assert [(status, code) for status, _, code in told(client)["tasks"].values()] == [("ok", 0)]
+        assert (place / "logs/t0.log").read_text().count("$ xbuild build zlib --plan") == 1
 
 
 def test_a_killed_worker_costs_time_only(cluster: Cluster) -> None:

@@ -120,6 +120,34 @@ def descendants(process: int) -> list[int]:
     return [*(one for word in words for one in descendants(int(word))), process]
 
 
+def test_an_sftp_server_that_was_killed_is_asked_again(
+    sshd: tuple[str, Path, "subprocess.Popen[bytes]"], keys: Keys, tmp_path: Path, warnings: list[str]
+) -> None:
+    """As a run on a cluster does it, which takes hours."""
+    address, _, server = sshd
+    shared = Shared([address], keys)
+    shared.rest = 0.1
+    write_and_read(shared, tmp_path)
+    found = shared.get_record("roots", KEY)
+    assert found is not None
+    for process in descendants(server.pid):
+        os.kill(process, signal.SIGKILL)
+    began = time.monotonic()
+    assert not shared.get_blob(found.blobs["entry"], tmp_path / "none")
+    assert shared.faulty_since(began)
+    command = [str(SSHD), "-D", "-e", "-f", str(tmp_path / "sshd/sshd_config")]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as new:
+        await_port(int(address.split(":")[2].partition("/")[0]))
+        time.sleep(0.2)
+        began = time.monotonic()
+        assert shared.get_blob(found.blobs["entry"], tmp_path / "again")
+        assert not shared.faulty_since(began)
+        for process in descendants(new.pid):
+            os.kill(process, signal.SIGKILL)
+    assert (tmp_path / "again").read_bytes() == (tmp_path / "in").read_bytes()
+    assert len(warnings) == 1
+
+
 def test_sftp_that_is_gone_in_the_middle(
     sshd: tuple[str, Path, "subprocess.Popen[bytes]"], keys: Keys, tmp_path: Path, warnings: list[str],
     monkeypatch: pytest.MonkeyPatch,

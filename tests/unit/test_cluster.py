@@ -7,8 +7,10 @@ import json
 import ssl
 import stat
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +127,13 @@ def test_versions_and_clock_are_compared() -> None:
     other = {"versions": {**vars(own), "own": "0.0.1 (0123)"}, "time": time.time() + 300}
     assert [line.split(" ")[0] for line in preflight.strangeness(other)] == ["xbuild", "this"]
     assert "behind" in preflight.strangeness(other)[1]
+
+
+def test_a_machine_without_room_may_not_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = preflight.obstacles(tmp_path / "store")
+    monkeypatch.setattr(preflight, "LEAST", 1 << 60)
+    (told,) = [line for line in preflight.obstacles(tmp_path / "store") if line not in before]
+    assert "MiB free; a worker needs" in told
 
 
 WORKERS = [
@@ -294,6 +303,88 @@ def test_a_cluster_that_loses_all_workers_is_not_waited_for_forever(
     with pytest.raises(MachineError, match="no workers"):
         ran(line, tmp_path, order("a"))
     assert line.closed
+
+
+def test_a_scheduler_that_does_not_come_back_ends_the_run_with_an_error(tmp_path: Path) -> None:
+    class Gone(Line):
+        def submit(self, _function: object, text: str, *, done: Callable[[str, Any], None], **options: Any) -> object:
+            super().submit(_function, text, done=done, **options)
+            self.lost = True
+            return self
+
+        def cancel(self, *, force: bool) -> None:
+            raise RuntimeError(f"IOLoop is closed, {force}")
+
+        def reopen(self, seconds: float) -> None:
+            raise MachineError(f"it does not answer for {seconds} seconds")
+
+    with pytest.raises(MachineError, match="it does not answer"):
+        ran(Gone(lambda *_: ("cancelled", None)), tmp_path, order("a"))
+
+
+def test_what_is_packed_and_fetched_holds_up_no_other_build(tmp_path: Path) -> None:
+    """Each of these builds ends only when the other one has come past it."""
+    packed, fetched = threading.Event(), threading.Event()
+
+    def answer(words: dict[str, Any], _: object) -> tuple[str, Any]:
+        if words["name"] == "other":
+            packed.set()
+        return well()
+
+    def slowly_sent() -> dict[str, Any]:
+        assert packed.wait(20)
+        fetched.set()
+        return {"words": []}
+
+    def slowly_come(value: Mapping[str, Any]) -> dict[str, Any]:
+        assert fetched.wait(20)
+        return {**value}
+
+    slow = replace(order("slow"), elsewhere=Elsewhere("armhf", slowly_sent, lambda value: {**value}))
+    other = replace(order("other"), elsewhere=Elsewhere("armhf", lambda: {"words": []}, slowly_come))
+    assert [ended.state for ended in ran(Line(answer), tmp_path, slow, other)] == [State.DONE] * 2
+
+
+def test_what_a_shared_store_has_is_not_sent(tmp_path: Path) -> None:
+    line = Line(lambda *_: well())
+    there = Elsewhere("armhf", lambda: {"there": {"status": "up-to-date"}}, lambda value: {**value})
+    first, second = ran(line, tmp_path, replace(order("a"), elsewhere=there), order("b", "a"))
+    assert (first.status, first.where, second.status) == ("up-to-date", "", "built")
+    assert [words["name"] for words, _ in line.tasks] == ["b"]
+
+
+def test_what_cannot_be_packed_has_failed_and_a_bug_ends_the_run(tmp_path: Path) -> None:
+    def fault(error: Exception) -> Order:
+        def raised() -> dict[str, Any]:
+            raise error
+
+        return replace(order("a"), elsewhere=Elsewhere("armhf", raised, lambda value: {**value}))
+
+    (ended,) = ran(Line(lambda *_: well()), tmp_path, fault(UsageError("it cannot travel")))
+    assert (ended.code, ended.value["error"]["message"]) == (2, "it cannot travel")
+    (ended,) = ran(Line(lambda *_: well()), tmp_path, fault(OSError(28, "No space left on device")))
+    assert ended.code == 4
+    with pytest.raises(ZeroDivisionError):
+        ran(Line(lambda *_: well()), tmp_path, fault(ZeroDivisionError()))
+
+
+def test_a_lost_scheduler_gets_nothing_that_is_still_packed(tmp_path: Path) -> None:
+    back = threading.Event()
+
+    class Coming(Line):
+        def reopen(self, seconds: float) -> None:
+            super().reopen(seconds)
+            back.set()
+
+    line = Coming(lambda *_: well())
+    line.lost = True
+
+    def sent() -> dict[str, Any]:
+        assert back.wait(20)
+        return {"words": []}
+
+    (ended,) = ran(line, tmp_path, replace(order("a"), elsewhere=Elsewhere("armhf", sent, lambda value: {**value})))
+    assert (ended.state, [words["attempt"] for words, _ in line.tasks]) == (State.DONE, [1])
 
 
 def test_no_text_of_an_order_can_be_a_key(tmp_path: Path) -> None:

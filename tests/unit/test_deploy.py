@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
+from pathlib import Path
 
 import pytest
 
@@ -83,6 +86,18 @@ def test_who_is_stopped_knows_both() -> None:
 
 
 @pytest.mark.parametrize("name", ["", "-oProxyCommand=x", "a b", "a\nb"])
-def test_no_board(name: str) -> None:
-    with pytest.raises(UsageError, match="is no board"), connected(name, "/"):
+def test_no_board(name: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is no board"), connected(name, "/", tmp_path):
         pass
+
+
+def test_a_connection_lies_in_its_directory_however_long_the_path_is(tmp_path: Path) -> None:
+    """Nothing of it is in /tmp, where a kill would leave it. For a moment ssh puts 17 characters behind the name."""
+    scratch = tmp_path / ("a" * 100) / "deployed"
+    scratch.mkdir(parents=True)
+    with socket.socket(socket.AF_UNIX) as listening, connected("board", "/", scratch) as board:
+        path = board.control
+        listening.bind(f"{path}.{'x' * 16}")
+        os.link(f"{path}.{'x' * 16}", path, follow_symlinks=False)
+        assert sorted(one.name for one in scratch.iterdir()) == ["c", f"c.{'x' * 16}"]
+        path.unlink()

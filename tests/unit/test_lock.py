@@ -124,7 +124,7 @@ def test_a_wrong_lock_names_its_line(recipe: Path) -> None:
     ],
 )
 def test_the_address_of_a_snapshot(date: str, address: str) -> None:
-    assert ARMHF.snapshot(date, ARCHIVE) == f"http://snapshots.example/{address}/"
+    assert ARMHF.snapshot(date, ARCHIVE) == f"http://snapshots.example/{address}"
 
 
 @pytest.mark.parametrize("date", ["yesterday", "2026-1-3", "../..", "2026-01-31T1", ""])
@@ -139,4 +139,4 @@ def test_a_machine_without_an_archive_of_snapshots() -> None:
         ARMHF.snapshot("2026-01-31", None)
     own = ARMHF.distribution.model_copy(update={"snapshots": ARCHIVE})
     plain = ARMHF.model_copy(update={"distribution": own})
-    assert plain.snapshot("2026-01-31", None) == "http://snapshots.example/20260131T000000Z/"
+    assert plain.snapshot("2026-01-31", None) == "http://snapshots.example/20260131T000000Z"

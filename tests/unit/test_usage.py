@@ -2,12 +2,13 @@
 
 import os
 import shutil
+import time
 from pathlib import Path
 
 import pytest
 
 from xbuild.base.digest import CONTENTS, SUMS, key_of
-from xbuild.base.errors import UsageError
+from xbuild.base.errors import MachineError, UsageError
 from xbuild.store import carry, usage
 from xbuild.store.local import Store
 
@@ -129,3 +130,61 @@ def test_sizes_that_are_none(text: str) -> None:
 )
 def test_entries_in_words(value: object, words: str) -> None:
     assert usage.described(value) == words
+
+
+def answer(store: Store, name: str, size: int, used: float) -> Path:
+    """A file as ccache keeps one."""
+    file = store.directory("ccache") / "files" / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(b"x" * size)
+    os.utime(file, (used, used))
+    return file
+
+
+def test_the_compiler_cache_is_listed_and_its_oldest_answers_go(store: Store) -> None:
+    now = time.time()
+    old = [answer(store, f"0/{number}/{'a' * 30}R", 8192, now - 90 * 86400 - number) for number in range(3)]
+    new = answer(store, f"f/f/{'b' * 30}R", 8192, now - 60)
+    own = [answer(store, "stats", 1, 1000), answer(store, "0/stats", 1, 1000), answer(store, "0/0/stats", 1, 1000)]
+    own += [answer(store, "lock/one", 1, 1000), answer(store, "tmp/two", 8192, 1000)]
+    (held,) = usage.held(store)
+    assert (held.kind, held.name, held.key, held.what) == ("ccache", "files", None, "4 answers of compilers")
+    assert held.used == pytest.approx(now - 60)
+    # 6 files, and directories.
+    assert held.size >= 5 * 8192 + 4 * 512
+    assert usage.held(store, ("twins",)) == []
+    told = usage.collect(store, (), days=30, dry=True)
+    assert [(one.kind, one.what) for one in told.gone] == [("ccache", "3 answers of compilers")]
+    assert told.left == held.size - told.freed
+    assert all(file.exists() for file in old)
+    # The oldest first: one is enough.
+    done = usage.collect(store, (), size=held.size - 1)
+    assert done.gone[0].what == "1 answers of compilers"
+    assert [file.exists() for file in [*old, new]] == [True, True, False, True]
+    done = usage.collect(store, (), days=30)
+    assert [one.what for one in done.gone] == ["2 answers of compilers"]
+    assert done.left == usage.held(store)[0].size
+    assert [file.exists() for file in [*old, new]] == [False, False, False, True]
+    usage.collect(store, (), size=0)
+    assert not new.exists()
+    assert all(file.exists() for file in own)
+
+
+def test_entries_and_answers_go_by_one_order_of_age(store: Store) -> None:
+    entry = store.ensure("twins", VALUE, "twins", fill)
+    for file in (store.root / "locks" / f"twins-{entry.name}.lock", entry / "key.json"):
+        os.utime(file, (2000, 2000))
+    older, newer = answer(store, f"0/0/{'a' * 30}R", 8192, 1000), answer(store, f"0/0/{'b' * 30}R", 8192, 3000)
+    total = sum(one.size for one in usage.held(store))
+    assert [one.kind for one in usage.collect(store, (), size=total - 8193).gone] == ["twins", "ccache"]
+    assert (older.exists(), entry.exists(), newer.exists()) == (False, False, True)
+
+
+def test_answers_stay_while_something_builds(store: Store) -> None:
+    file = answer(store, f"0/0/{'a' * 30}R", 8192, 1000)
+    with store.in_use():
+        assert usage.held(store)[0].in_use
+        assert usage.collect(store, (), size=0, dry=True).gone == ()
+        with pytest.raises(MachineError, match="another xbuild that builds"):
+            usage.collect(store, (), size=0)
+    assert file.exists()

@@ -16,6 +16,7 @@ from xbuild.model.load import load_toolchain
 from xbuild.proof.compare.contents import compare_contents
 from xbuild.proof.compare.verdict import Verdict
 from xbuild.wheels.build import verified
+from xbuild.wheels.recipe import Options
 
 ARMHF = load_toolchain("armhf", Path(__file__).parents[2])
 MINE = "thing-1.0-cp313-cp313-manylinux_2_31_armv7l.whl"
@@ -134,10 +135,13 @@ def test_what_a_wheel_must_be_to_leave(tmp_path: Path) -> None:
             pass
         assert fault in "\n".join(caught.value.details)
     plain = wheel(tmp_path, "thing-1.0-cp313-cp313-linux_armv7l.whl", {"a.so": b""})
-    with pytest.raises(CheckError, match="no index takes the tag linux_armv7l"), verified(plain, "armv7l", tagged=True):
+    wanted = Options().tagged
+    with pytest.raises(CheckError, match="no index takes the tag") as caught, verified(plain, "armv7l", tagged=wanted):
         pass
-    with verified(plain, "armv7l", tagged=False):
-        pass
+    assert "--linux-tag" in (caught.value.hint or "")
+    for asked in (Options(linux_tag=True), Options(repair=False)):
+        with verified(plain, "armv7l", tagged=asked.tagged):
+            pass
 
 
 def test_where_two_wheels_differ(tmp_path: Path) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,6 +21,7 @@ from xbuild.base.errors import MachineError, PhaseError, SourceError, UsageError
 from xbuild.formats.wheel import name_of
 from xbuild.sources.index import IndexFile
 from xbuild.store.local import Store
+from xbuild.store.moment import for_a_moment
 from xbuild.wheels.ahead import Ahead
 from xbuild.wheels.build import Made, _replaced
 from xbuild.wheels.closure import Line, close, lines_of
@@ -57,6 +61,42 @@ def test_what_no_index_has_is_made_once(tmp_path: Path, monkeypatch: pytest.Monk
     asked.clear()
     with pytest.raises(UnmetError):
         until_met(finder, ["a"], lambda _: None)
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from tests.unit.test_wheel_requirements import PYTHON
+from xbuild.store.local import Store
+from xbuild.store.moment import for_a_moment
+from xbuild.wheels.require import Finder
+
+Finder(Store(Path(sys.argv[1])), PYTHON, "armhf", Path(sys.argv[1], "links")).resolved(["markupsafe"])
+"""
+
+
+def test_what_a_killed_search_left_goes_with_the_next(tmp_path: Path) -> None:
+    """pip's own directories too: it is killed while an index lets it wait."""
+    store, temporary = Store(tmp_path / "store"), tmp_path / "tmp"
+    temporary.mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as index:
+        address = f"http://127.0.0.1:{index.getsockname()[1]}/simple"
+        own = {"TMPDIR": str(temporary), "PIP_INDEX_URL": address, "PIP_CONFIG_FILE": os.devnull}
+        env = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")} | own
+        command = [sys.executable, "-c", KILLED, str(store.root)]
+        search = subprocess.Popen(command, env=env, cwd=PROJECT, start_new_session=True)
+        index.settimeout(120)
+        try:
+            with index.accept()[0]:
+                os.killpg(search.pid, signal.SIGKILL)
+        finally:
+            search.kill()
+            search.wait()
+    assert list(temporary.iterdir()) == []
+    (left,) = (store.root / "tmp").iterdir()
+    with for_a_moment(store, "pip") as place:
+        assert left != place
+        assert list((store.root / "tmp").iterdir()) == [place]
 
 
 def test_markers_of_the_target_reach_pip() -> None:
@@ -201,10 +241,14 @@ def test_several_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         asked.append((word, hashes))
         return Project(word[0], "1", {}, {})
 
-    maker: Any = SimpleNamespace(store=Store(tmp_path / "s"), target="armhf", output=tmp_path, find=found)
+    heard = list[dict[str, Any]]()
+    words_of = {"store": Store(tmp_path / "s"), "target": "armhf", "output": tmp_path}
+    maker: Any = SimpleNamespace(**words_of, find=found, heard=heard.append)
     ahead = Ahead(("--depends", "libx-dev"), 2, 2)
     ahead.build(maker, {"a": (SHA,), "c": ()})
     assert asked == [("a", (SHA,)), ("c", ())]
+    # What each told of its build: there it was built, here all will be up to date.
+    assert [value["words"][1] for value in heard] == ["a==1", "c==1"]
     words = (tmp_path / "a==1").read_text()
     assert words.startswith("wheel a==1 --target armhf --depends libx-dev --no-test --output")
     with pytest.raises(PhaseError, match="1 of 2 wheels failed: b 1 for armhf") as caught:
@@ -217,3 +261,19 @@ def test_pythons_are_those_of_releases() -> None:
     assert known().suite("3.11") == "bookworm"
     with pytest.raises(UsageError, match=r"python 3\.12"):
         known().suite("3.12")
+
+
+def test_this_machines_wheel_of_a_program(tmp_path: Path) -> None:
+    file = "-1-py3-none-manylinux_2_31_armv7l.whl"
+    own = Found("ninja", "1", "ninja-1-py3-none-manylinux_2_12_x86_64.whl", SHA)
+    finder = an_index(tmp_path, {}, {"ninja==1": [own]})
+    assert finder.native(Found("ninja", "1", f"ninja{file}", SHA)) == own
+    assert finder.native(Found("cmake", "1", f"cmake{file}", SHA)) is None
+    asked = [["ninja==1", "--no-deps"], ["cmake==1", "--no-deps"]]
+    assert finder.asked == asked
+    # Known from now on, also that there is none; nothing is asked of what is no program, or for any machine.
+    assert finder.native(Found("ninja", "1", f"ninja{file}", SHA)) == own
+    assert finder.native(Found("cmake", "1", f"cmake{file}", SHA)) is None
+    assert finder.native(Found("cffi", "1", f"cffi{file}", SHA)) is None
+    assert finder.native(Found("cmake", "2", "cmake-2-py3-none-any.whl", SHA)) is None
+    assert finder.asked == asked

@@ -157,6 +157,10 @@ class MachineError(XbuildError):
     kind = "machine"
 
 
+class DiskFullError(MachineError):
+    """There is no room for what has to be written: whatever else is tried would fail as well."""
+
+
 class CheckError(XbuildError):
     """A finished build does not hold what was promised: wrong ELF, leaked path, differing output."""
 

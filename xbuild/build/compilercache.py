@@ -24,14 +24,13 @@ from xbuild.model.native import here
 from xbuild.model.policy import Policy
 from xbuild.roots.distribution import Natives, Roots
 from xbuild.sandbox.mounts import Bind
+from xbuild.store.answers import FILES, FOLDER
 from xbuild.store.local import Store
 from xbuild.twins.pairing import Pairs
 
-FOLDER = "ccache"
-"""The directory of the store with what it keeps."""
 SIZE = 5 << 30
 """Bytes that it keeps unless the user says otherwise: what ccache(1) has as `max_size`."""
-_CONFIG, _FILES, _LOG = "ccache.conf", "files", "log"
+_CONFIG, _LOG = "ccache.conf", "log"
 _HITS, _MISSES = ("direct_cache_hit", "preprocessed_cache_hit"), "cache_miss"
 """Names of ccache's counters, as its `stats_log` has them."""
 _UNIT = 1024
@@ -62,7 +61,7 @@ def lay(subject: Subject, site: Site, natives: Natives, tree: Tree, pairs: Pairs
     _lay_settings(folder, _identity(subject, site, tree, pairs, policy), wanted or SIZE)
     shown = (
         Bind(str(folder), CACHE, readonly=True),
-        Bind(str(_files(subject.store)), f"{CACHE}/{_FILES}"),
+        Bind(str(_files(subject.store)), f"{CACHE}/{FILES}"),
         Bind(str(folder / _LOG), f"{CACHE}/{_LOG}"),
     )
     # Which assembler runs is decided by PATH. In the directories of this one nothing is made while a build runs.
@@ -121,16 +120,16 @@ def _of_roots(roots: Roots) -> str:
 
 
 def _lay_settings(folder: Path, identity: str, size: int) -> None:
-    (folder / _FILES).mkdir(parents=True, exist_ok=True)
+    (folder / FILES).mkdir(parents=True, exist_ok=True)
     settings = {
-        "cache_dir": f"{CACHE}/{_FILES}",
+        "cache_dir": f"{CACHE}/{FILES}",
         "compiler_check": f"string:{identity}",
         "compiler_type": "gcc",
         "direct_mode": "false",
         "inode_cache": "false",
         "max_size": f"{max(1, size // _UNIT)}Ki",
         "stats_log": f"{CACHE}/{_LOG}",
-        "temporary_dir": f"{CACHE}/{_FILES}/tmp",
+        "temporary_dir": f"{CACHE}/{FILES}/tmp",
         # Phases that root inside runs leave nothing that the builder could not replace.
         "umask": "000",
     }
@@ -142,7 +141,7 @@ def _lay_settings(folder: Path, identity: str, size: int) -> None:
 
 
 def _files(store: Store) -> Path:
-    folder = store.directory(FOLDER) / _FILES
+    folder = store.directory(FOLDER) / FILES
     folder.mkdir(exist_ok=True)
     folder.chmod(0o777)
     return folder

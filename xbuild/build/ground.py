@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from xbuild.base.paths import PRIVATE
-from xbuild.build import compilercache
+from xbuild.build import compilercache, wheeltwins
 from xbuild.build.environment import Root, WorkPlace, sandbox
 from xbuild.build.modes.mode import Site
 from xbuild.build.prepared import staged
 from xbuild.build.subject import Subject
 from xbuild.build.taught import heeded
+from xbuild.build.wheelpairs import Wheels
 from xbuild.formats.debian import Tree
 from xbuild.roots import partners
 from xbuild.roots.distribution import Natives
@@ -24,8 +25,8 @@ from xbuild.twins import pairing
 class Ground:
     """All is there. site: the layers, and what the mode adds to. tree: those of the distribution, to be read.
 
-    natives: None where the target is this machine itself. pairs: which twins the build has. replaced: as of
-    `xbuild.roots.staging.Staging`.
+    natives: None where the target is this machine itself. pairs: which twins the build has; wheels: those of them that
+    lie in no root. replaced: as of `xbuild.roots.staging.Staging`.
     """
 
     site: Site
@@ -33,6 +34,7 @@ class Ground:
     natives: Natives | None
     pairs: pairing.Pairs
     replaced: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
+    wheels: Wheels = field(default_factory=Wheels)
 
 
 def lay(subject: Subject) -> Ground:
@@ -57,7 +59,9 @@ def lay(subject: Subject) -> Ground:
         below=layers,
     )
     seen = Tree(site.layers) if needs else None
-    return Ground(site, tree, natives, _pairs(subject, natives, tree, seen), over.replaced)
+    pairs = _pairs(subject, natives, tree, seen)
+    own = wheeltwins.of(subject, natives) if natives is not None and pairs.entries else Wheels()
+    return Ground(site, tree, natives, own.together(pairs), over.replaced, own)
 
 
 def _natives(subject: Subject) -> Natives:
@@ -98,7 +102,8 @@ def furnish(subject: Subject, ground: Ground, place: WorkPlace, *, record: bool 
     registrations, shown = site.roots.hook(dispatcher)
     machine = subject.mode.machine(site)
     root = Root(site.layers, natives.private, registrations, dispatcher=shown, machine=machine, below=site.below)
-    root = replace(root, native_layer=natives.layer, inside=cache.shown if cache else ())
+    layer = wheeltwins.laid(ground.wheels, natives.layer, place)
+    root = replace(root, native_layer=layer, inside=cache.shown if cache else ())
     root = subject.mode.equip(root, place, site)
     if root.service is None:
         # A service is a program of this machine's, in the same namespace.

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from xbuild.base.errors import UsageError
 from xbuild.base.yamlfile import did_you_mean
 from xbuild.store.local import KINDS, Store
 
 
-def kinds_of(word: str) -> tuple[str, ...]:
-    """The kinds of entries that --kind names; all if it names none. Raises UsageError."""
-    if word and word not in KINDS:
-        raise UsageError(f"unknown kind {word!r}{did_you_mean(word, KINDS)}", hint=f"kinds: {', '.join(KINDS)}")
-    return (word,) if word else KINDS
+def kinds_of(word: str, known: Sequence[str] = KINDS) -> tuple[str, ...]:
+    """The kinds of entries, of those that are `known`, that --kind names; all if it names none. Raises UsageError."""
+    if word and word not in known:
+        raise UsageError(f"unknown kind {word!r}{did_you_mean(word, known)}", hint=f"kinds: {', '.join(known)}")
+    return (word,) if word else tuple(known)
 
 
 def chosen_by(store: Store, words: str) -> list[tuple[str, str]]:

@@ -16,13 +16,15 @@ from xbuild.cli.arguments import COMMON, EMULATE, REPO, cache_of, emulated, name
 from xbuild.cli.guard import guarded
 from xbuild.cli.planned import looked_at
 from xbuild.cli.task import Context, task
-from xbuild.cli.together import SEVERAL, several
+from xbuild.cli.together import SEVERAL, Link, several
 from xbuild.doctor import require
 from xbuild.model.load import load_toolchain
 from xbuild.model.toolchain import Toolchain
 from xbuild.packages import Built, Options, SourcePackage, build_deb, find, recipe_of
 from xbuild.packages.changelog import rebuilt
-from xbuild.packages.find import where
+from xbuild.packages.find import is_of_archive, where
+from xbuild.packages.flat import folder_of
+from xbuild.packages.order import Source, needs_of
 from xbuild.packages.recipe import kind
 from xbuild.packages.remarks import remarks
 from xbuild.packages.source import require_for
@@ -48,15 +50,20 @@ class _Asked:
     more: Mapping[str, Any]
     store: Store
 
-    def on(self, target: str) -> tuple[SourcePackage, Request]:
-        """The package for one target, and how it is built. Raises UsageError if there is nothing to build."""
+    def found(self, target: str) -> tuple[SourcePackage, Options, Toolchain]:
+        """The package for one target, and what is asked of its build."""
         toolchain = load_toolchain(target, paths.project())
         toolchain = toolchain.with_suite(self.suite) if self.suite else toolchain
         package = find(self.source, where(self.store, toolchain, self.snapshot or None))
+        return package, self._options(package, toolchain), toolchain
+
+    def on(self, target: str) -> tuple[SourcePackage, Request]:
+        """The package for one target, and how it is built. Raises UsageError if there is nothing to build."""
+        package, options, toolchain = self.found(target)
         for wanted in ("all", "any") if self.options.build == "both" else (self.options.build,):
             words = self.options.profiles
             require_for(package, toolchain.architecture, independent=wanted == "all", profiles=words)
-        recipe = recipe_of(package, self._options(package, toolchain), self.store)
+        recipe = recipe_of(package, options, self.store)
         words = (str(recipe), target, self.mode, self.suite)
         return package, request_of(*words, snapshot=self.snapshot or None, **self.more)
 
@@ -68,6 +75,31 @@ class _Asked:
             raise UsageError(message, hint="leave --all away: no archive takes such a rebuild of them")
         entry = rebuilt(package.changelog, self.binnmu, toolchain.architecture)
         return replace(self.options, binnmu=entry)
+
+
+def _links(values: Mapping[str, Any], pairs: Sequence[tuple[str, str]]) -> list[Link]:
+    """What several sources need of each other: packages of the user's own, which come out of `dist/` then.
+
+    Sources of the archive are built with the archive's packages, and with the user's.
+    """
+    if all(is_of_archive(word) for word, _ in pairs):
+        return [Link()] * len(pairs)
+    options = _options(**{name: values[name] for name in ("any", "all", "nocheck", "profiles", "data")})
+    rest = (options, *(values[name] for name in ("binnmu", "mode", "suite", "snapshot")), {}, open_store())
+    found: dict[tuple[str, str], Link] = {}
+    for target in dict.fromkeys(target for _, target in pairs):
+        words = [word for word, on in pairs if on == target]
+        known = [_Asked(_source(word), *rest).found(target) for word in words]
+        architecture = load_toolchain(target, paths.project()).architecture
+        sources = [
+            Source(package, own, not is_of_archive(word)) for word, (package, own, _) in zip(words, known, strict=True)
+        ]
+        dist = paths.project() / "dist"
+        folders = [str(dist / folder_of(one.package, one.options, architecture)) for one in sources]
+        for word, needs in zip(words, needs_of(sources, architecture), strict=True):
+            numbers = tuple(pairs.index((words[need], target)) for need in needs)
+            found[word, target] = Link(numbers, tuple(part for need in needs for part in ("--repo", folders[need])))
+    return [found[pair] for pair in pairs]
 
 
 @task(
@@ -100,7 +132,7 @@ class _Asked:
     iterable=["repo", "also"],
 )
 @guarded
-@several("packages", "source", "builds")
+@several("packages", "source", "builds", _links)
 def deb(
     _c: Context,
     source: str,
@@ -136,7 +168,7 @@ def deb(
     asked = _Asked(_source(source), options, binnmu, mode, suite, snapshot, more, open_store())
     targets = names("--target", target)
     if recipe or plan:
-        log.result({"packages": [_looked_at(*asked.on(name), recipe=recipe, json=json) for name in targets]})
+        log.result({"packages": [_looked_at(asked, name, recipe=recipe, json=json) for name in targets]})
         return
     _build_all(asked, targets, Path(output).absolute() if output else None, further, json=json, yes=yes)
 
@@ -156,7 +188,10 @@ def _options(*, any: bool, all: bool, nocheck: bool, profiles: str, data: str) -
     return replace(options, build_options=tuple(word for word in _ALSO_OPTIONS if word in words), data=patterns)
 
 
-def _looked_at(package: SourcePackage, request: Request, *, recipe: bool, json: bool) -> dict[str, Any]:
+def _looked_at(asked: _Asked, target: str, *, recipe: bool, json: bool) -> dict[str, Any]:
+    package, request = asked.on(target)
+    for line in remarks(package, asked.options):
+        log.warn(line)
     known = {"package": package.name, "version": package.version, "checked": package.checked, "recipe": request.recipe}
     return looked_at(request, known, recipe=recipe, json=json)
 

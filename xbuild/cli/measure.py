@@ -8,7 +8,7 @@ from pathlib import Path
 
 from xbuild.base import log, paths, process
 from xbuild.base.errors import EXIT_PHASE, UsageError
-from xbuild.cli.arguments import mode_words, names, number
+from xbuild.cli.arguments import mode_words, names, number, recipe_word
 from xbuild.cli.guard import guarded
 from xbuild.cli.task import Context, task
 from xbuild.doctor import require
@@ -17,11 +17,15 @@ from xbuild.proof.bench import measure, plot, show
 from xbuild.proof.bench.cost import exec_cost
 from xbuild.proof.bench.series import Series
 
+_RECIPES = "zlib,xz,lua,bash"
+
 
 @task(
-    positional=[],
+    positional=["recipe"],
     help={
-        "recipes": "names, separated by commas",
+        "recipe": "what is built",
+        "also": "a further recipe: each word after the first is one",
+        "recipes": f"names of recipes, separated by commas (default, where none is named: {_RECIPES})",
         "targets": "names, separated by commas; the machine's own is what the others are held against",
         "modes": "names, separated by commas, for targets that are not native",
         "repeat": "how often each is built (default: 3, with --ablation 1)",
@@ -33,11 +37,14 @@ from xbuild.proof.bench.series import Series
         "markdown": "a file for the tables, written anew after each build",
         "svg": "a file for the picture, written anew after each build",
     },
+    iterable=["also"],
 )
 @guarded
 def bench(
     _c: Context,
-    recipes: str = "zlib,xz,lua,bash",
+    recipe: str,
+    also: Sequence[str] | None = None,
+    recipes: str = "",
     targets: str = "amd64,armhf",
     modes: str = "substituted",
     repeat: str = "",
@@ -57,7 +64,7 @@ def bench(
     rounds = number("--repeat", repeat) or (1 if ablation else 3)
     files = {file: render for file, render in ((markdown, show.markdown), (svg, plot.picture)) if file}
     _require_writable(files)
-    chosen = names("--recipes", recipes), names("--targets", targets), mode_words(modes)
+    chosen = _recipes([recipe, *(also or ())], recipes), names("--targets", targets), mode_words(modes)
     command = _command(*chosen, rounds, conditions, ablation=ablation)
     series = measure.plan(*chosen, rounds, conditions, command=command, ablation=ablation)
     require(native=all(variant.native for variant in series.variants))
@@ -72,6 +79,12 @@ def bench(
             log.output(remark)
         log.result(show.as_json(series))
     return EXIT_PHASE if series.failures else 0
+
+
+def _recipes(words: Sequence[str], listed: str) -> list[str]:
+    """Those named by words, and those of --recipes, each once; if there are none, `_RECIPES`."""
+    found = [recipe_word(word) for word in words if word] + (names("--recipes", listed) if listed else [])
+    return list(dict.fromkeys(found)) or _RECIPES.split(",")
 
 
 def _exec_cost(targets: Sequence[str], suite: str | None) -> int:

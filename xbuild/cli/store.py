@@ -31,7 +31,7 @@ def ls(_c: Context, kind: str = "", store: str = "", json: bool = False) -> None
         sharing.show_records(store, [kind] if kind else [], json=json)
         return
     own = open_store()
-    entries = usage.held(own, kinds_of(kind))
+    entries = usage.held(own, kinds_of(kind, usage.LISTED))
     total = sum(entry.size for entry in entries)
     if json:
         log.result({"store": str(own.root), "bytes": total, "entries": [entry.as_json() for entry in entries]})

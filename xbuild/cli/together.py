@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from xbuild.base import log, paths
@@ -88,7 +88,21 @@ SEVERAL = {
 """Help of what `several` adds."""
 
 
-def several(what: str, first: str, one: str) -> Callable[[Callable[..., int | None]], Callable[..., int | None]]:
+@dataclass(frozen=True)
+class Link:
+    """What one of several needs of the others. needs: their numbers; words: further ones of its command."""
+
+    needs: tuple[int, ...] = ()
+    words: tuple[str, ...] = ()
+
+
+Links = Callable[[Mapping[str, Any], Sequence[tuple[str, str]]], Sequence[Link]]
+"""Gives one for each pair of a word and a target. Called with the values of the command line, and the pairs."""
+
+
+def several(
+    what: str, first: str, one: str, links: Links = lambda _, pairs: [Link()] * len(pairs)
+) -> Callable[[Callable[..., int | None]], Callable[..., int | None]]:
     """Make a command for one thing take several: there is a process for each and for each target then.
 
     what: they, in the plural. first: the parameter that names one; one: the field of the object with what came of it.
@@ -107,7 +121,8 @@ def several(what: str, first: str, one: str) -> Callable[[Callable[..., int | No
             values = dict(known.arguments)
             if wrong := next((name for name in _ONE_ONLY if values.get(name)), None):
                 raise UsageError(f"--{wrong.strip('_')} is for one of them", hint=f"name one of {what}")
-            _run_several(task.__name__, what, [values[first], *(added["also"] or ())], first, one, values, added)
+            asked = _Asked(task.__name__, what, first, one, links)
+            _run_several(asked, [values[first], *(added["also"] or ())], values, added)
             return None
 
         only = inspect.Parameter.KEYWORD_ONLY
@@ -119,33 +134,51 @@ def several(what: str, first: str, one: str) -> Callable[[Callable[..., int | No
     return of
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """A command that takes several; the rest as of `several`."""
+
+    command: str
+    what: str
+    first: str
+    one: str
+    links: Links
+
+
 def _run_several(
-    command: str, what: str, words: Sequence[str], first: str, one: str, values: Mapping[str, Any],
-    added: Mapping[str, Any],
-) -> None:  # fmt: skip
+    asked: _Asked, words: Sequence[str], values: Mapping[str, Any], added: Mapping[str, Any]
+) -> None:
     log.configure(json=values["json"], verbose=int(values["verbose"]))
     targets, store = names("--target", values["target"]), open_store()
     require(native=min(load_toolchain(name, paths.project()).native for name in targets), assume_yes=values["yes"])
     jobs, at_once = number("--jobs", values["jobs"]), number("--at-once", added["at_once"]) or 1
-    many = Many(what, jobs, at_once, True, added["junit"], added["page"])
-    told = {name: value for name, value in values.items() if name not in ("_c", first, "target", "jobs", "json")}
+    many = Many(asked.what, jobs, at_once, True, added["junit"], added["page"])
     pairs = [(word, target) for word in dict.fromkeys(words) for target in targets]
-    titles = [f"{word} for {target}" for word, target in pairs]
-    orders = [
-        Order(Task(name, (), before.seconds, before.memory), title,
-              (command, word, "--target", target, "--jobs", str(many.budget), *words_of(told)))
-        for (word, target), title, name in zip(pairs, titles, names_of(titles), strict=True)
-        for before in [past(store, what, title)]
-    ]  # fmt: skip
+    orders = _orders(asked, pairs, values, many, store)
 
     def value(run: Run) -> dict[str, Any]:
-        return {one: [part for ended in run.all for part in ended.value.get(one) or ()]}
+        return {asked.one: [part for ended in run.all for part in ended.value.get(asked.one) or ()]}
 
     all_ended, error = run_all(orders, many, store, value)
     if not values["json"]:
         log.table(COLUMNS, rows(all_ended))
     if error is not None:
         raise error
+
+
+def _orders(
+    asked: _Asked, pairs: Sequence[tuple[str, str]], values: Mapping[str, Any], many: Many, store: Store
+) -> list[Order]:
+    without = ("_c", asked.first, "target", "jobs", "json")
+    told = words_of({name: value for name, value in values.items() if name not in without})
+    titles = [f"{word} for {target}" for word, target in pairs]
+    names, orders = names_of(titles), []
+    for (word, target), title, name, link in zip(pairs, titles, names, asked.links(values, pairs), strict=True):
+        before = past(store, asked.what, title)
+        task = Task(name, tuple(names[need] for need in link.needs), before.seconds, before.memory)
+        command = (asked.command, word, "--target", target, "--jobs", str(many.budget), *told, *link.words)
+        orders.append(Order(task, title, command))
+    return orders
 
 
 def words_of(values: Mapping[str, Any]) -> list[str]:

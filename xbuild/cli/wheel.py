@@ -113,6 +113,7 @@ class _Results:
         "test-requires": "a requirement that the test command needs; once for each",
         "no-test": "do not install and import it in a plain root",
         "no-repair": "leave the wheel as the backend made it: nothing taken in, the tag linux_MACHINE",
+        "linux-tag": "take the tag linux_MACHINE where auditwheel gives no other; no index takes such a wheel",
         "repair-args": "a further argument of auditwheel repair, such as --strip; once for each",
         "index": "a directory for a package index (PEP 503, PEP 691) with the wheels; what is there stays",
         "output": "directory for the wheels (default: dist/); with several targets one a target below it",
@@ -137,9 +138,10 @@ def wheel(
     snapshot: str = "", python: str = "", depends: str = "", build_requires: Sequence[str] | None = None,
     config_settings: Sequence[str] | None = None, data: str = "", test_command: str = "",
     test_requires: Sequence[str] | None = None, no_test: bool = False, no_repair: bool = False,
-    repair_args: Sequence[str] | None = None, index: str = "", output: str = "", renew: bool = False, jobs: str = "",
-    at_once: str = "", from_: str = "", keep: bool = False, emulate: str = "", repo: Sequence[str] | None = None,
-    plan: bool = False, recipe: bool = False, json: bool = False, verbose: bool = False, yes: bool = False,
+    linux_tag: bool = False, repair_args: Sequence[str] | None = None, index: str = "", output: str = "",
+    renew: bool = False, jobs: str = "", at_once: str = "", from_: str = "", keep: bool = False, emulate: str = "",
+    repo: Sequence[str] | None = None, plan: bool = False, recipe: bool = False, json: bool = False,
+    verbose: bool = False, yes: bool = False,
 ) -> None:  # fmt: skip
     """Build Python wheels of a sdist, a project or a requirements file; they go to dist/."""
     log.configure(json=json, verbose=int(verbose))
@@ -148,17 +150,17 @@ def wheel(
         depends=tuple(names("--depends", depends)) if depends else (),
         build_requires=tuple(build_requires or ()),
         config_settings=tuple(config_settings or ()),
-        repair=not no_repair,
+        repair=not no_repair, linux_tag=linux_tag,
         repair_args=tuple(repair_args or ()),
         data=tuple(names("--data", data)) if data else (),
-    )
+    )  # fmt: skip
     tests = Wanted(test_command, tuple(test_requires or ()))
     here = Here(jobs=number("--jobs", jobs), start=from_ or None, keep=keep)
     more: dict[str, Any] = {"emulate": emulated(emulate), "here": here, "repositories": repo or ()}
     told = {
         "mode": mode, "snapshot": snapshot, "depends": depends, "build_requires": build_requires, "data": data,
-        "config_settings": config_settings, "no_repair": no_repair, "repair_args": repair_args, "renew": renew,
-        "keep": keep, "emulate": emulate, "repo": repo, "verbose": verbose,
+        "config_settings": config_settings, "no_repair": no_repair, "linux_tag": linux_tag, "repair_args": repair_args,
+        "renew": renew, "keep": keep, "emulate": emulate, "repo": repo, "verbose": verbose,
     }  # fmt: skip
     folder = Path(output).absolute() if output else paths.project() / "dist"
     budget = here.jobs or len(os.sched_getaffinity(0))
@@ -169,8 +171,7 @@ def wheel(
         makers = [asked.maker(place, several=False) for place in places]
         log.result({"wheels": [_looked_at(one, source, asked, recipe=recipe, json=json) for one in makers]})
         return
-    native = [load_toolchain(place.target, paths.project()).native for place in places]
-    require_machine(native=min(native), assume_yes=yes)
+    _require_machine(places, assume_yes=yes)
     _for_all(asked, places, partial(_made, asked, source, require), Path(index).absolute() if index else None)
 
 
@@ -180,6 +181,11 @@ def _places(targets: Sequence[str], suite: str, pythons: Sequence[str]) -> list[
     if suite:
         raise UsageError("--python names the release that has it: not with --suite")
     return [_Place(target, known().suite(python), python) for target in targets for python in pythons]
+
+
+def _require_machine(places: Sequence[_Place], *, assume_yes: bool) -> None:
+    native = [load_toolchain(place.target, paths.project()).native for place in places]
+    require_machine(native=min(native), assume_yes=assume_yes)
 
 
 def _require_words(source: str, require: str) -> None:

@@ -16,7 +16,7 @@ _DEFAULTS = {
     ("shell", "recipe"): "", ("build", "recipe"): "",
     ("deploy", "recipe"): "", ("init", "directory"): ".", ("reproduce", "source"): "",
     ("wheel", "source"): "", ("cluster.certificates", "directory"): "",
-    ("store.push", "entry"): "", ("store.trust", "key"): "",
+    ("store.push", "entry"): "", ("store.trust", "key"): "", ("bench", "recipe"): "",
 }  # fmt: skip
 """By task and argument: what stands for the word when it is not given."""
 
@@ -38,7 +38,7 @@ _HELP = {
 }
 """Of options that `guarded` and `handing_over` add, and of what is long to find out."""
 
-_MANY = {"repo": "add", "build": "also", "deb": "also", "cluster.ssh": "also"}
+_MANY = {"repo": "add", "build": "also", "deb": "also", "bench": "also", "cluster.ssh": "also"}
 """By task: the option that each word after the first is one of, for our own program."""
 
 

@@ -13,12 +13,14 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from distributed.diagnostics.plugin import WorkerPlugin
 
 from xbuild.base.errors import EXIT_MACHINE, XbuildError
 from xbuild.cluster import parcels, preflight
+from xbuild.cluster.parcels import CancelledError
 from xbuild.cluster.talk import Talk
 from xbuild.graph.children import Files
 from xbuild.graph.crew import Order, Own, Running
@@ -33,12 +35,10 @@ _LOOK = 0.5
 """Seconds between two looks at a build."""
 _TURN = 0.01
 """Seconds in which threads that wait for the crew can have it."""
+_FAREWELL = 2.0
+"""Seconds between the end of a build that the machine could not make and that of the worker."""
 _PATIENCE = 20.0
 """Seconds that a build has to end in order."""
-
-
-class CancelledError(Exception):
-    """Nobody wants this build any more."""
 
 
 def perform(text: str) -> dict[str, Any]:
@@ -113,12 +113,17 @@ class Builder(WorkerPlugin):
     def perform(self, order: Mapping[str, Any], key: Any) -> dict[str, Any]:
         """Carry it out. key: of the task."""
         talk = Talk(self._worker, order["topic"], order["name"], order["attempt"])
-        name = f"{order['name']}.{order['attempt']}"
+        # Two clients may send builds of one name, and one that was lost and came back sends it again.
+        name = f"{order['name']}~{order['attempt']}~{order['topic']}"
         try:
-            with parcels.laid(order, self._place / f"{name}.parcel", self._store, self.offer.jobs) as found:
-                words, env = found
-                task = Task(name, (), None, order.get("memory"))
-                code, value = self._run(Order(task, order["title"], words, env=env), order, key, talk)
+            # A worker lives for days: what a shared store did not answer once is asked again by the next order.
+            store = open_store()
+            over = partial(self._unwanted, key)
+            there = parcels.laid(order, self._place / f"{name}.parcel", store, self.offer.jobs, over)
+            task = Task(name, (), None, order.get("memory"))
+            code, value = self._run(Order(task, order["title"], there.words, env=there.env), order, key, talk)
+            if code == 0:
+                there.give_back()
         except CancelledError:
             return {"code": -15, "value": {"status": "interrupted"}, "said": talk.count, "where": self.offer.name}
         except (XbuildError, OSError) as error:
@@ -180,7 +185,9 @@ class Builder(WorkerPlugin):
     def _leave(self, reasons: list[str]) -> None:
         if not self.faulty.is_set():
             self.faulty.set()
-            self._worker.loop.add_callback(self._worker.close, reason=reasons[0])
+            # Not before what it says of this build is on its way: it would count as lost.
+            loop, close = self._worker.loop, partial(self._worker.close, reason=reasons[0])
+            loop.add_callback(loop.call_later, _FAREWELL, close)
 
     def _forget(self, name: str) -> None:
         for file in self._place.glob(f"{name}.*"):

@@ -1,7 +1,8 @@
 """A cluster as the crew of a run: orders go to workers as tasks of Dask, and what they say comes back.
 
 The client hands out no more than there is room for, most urgent first, and begins anew what was lost: with a worker,
-which does not count as a failure of the build, or with the scheduler, which has no memory of its own.
+which does not count as a failure of the build, or with the scheduler, which has no memory of its own. What it packs and
+fetches for one build holds up no other one.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 
 from xbuild.base import log
 from xbuild.base.errors import EXIT_MACHINE, MachineError, XbuildError
+from xbuild.cluster.aside import Aside
 from xbuild.cluster.connection import Connection
 from xbuild.cluster.preflight import resource_of
 from xbuild.cluster.settings import PREFIX
@@ -38,13 +40,17 @@ _LATE = 10.0
 
 
 class Sent:
-    """An order that was taken. attempt: how often it was sent. faulty: names of machines that it failed on."""
+    """An order that was taken. attempt: how often it was sent. faulty: names of machines that it failed on.
 
-    def __init__(self, order: Order, files: Files, priority: float, words: Mapping[str, Any]) -> None:
+    words: what is sent; None while that is made. coming: it was built, and what came of it is fetched.
+    """
+
+    def __init__(self, order: Order, files: Files, priority: float) -> None:
         self.order = order
         self.files = files
         self.priority = priority
-        self.words = words
+        self.words: Mapping[str, Any] | None = None
+        self.coming = False
         self.attempt = 0
         self.begun = 0
         self.where = ""
@@ -78,7 +84,9 @@ class Sent:
     def ask_to_end(self) -> None:
         """As of `Running`."""
         if self.future is not None:
-            self.future.cancel(force=True)
+            # Who is gone cannot be asked, and has ended it.
+            with contextlib.suppress(Exception):
+                self.future.cancel(force=True)
 
     def anew(self) -> None:
         """It is sent once more: what was said before does not count."""
@@ -138,6 +146,7 @@ class Cluster:
         self._function = function
         self._news: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
         self._sent: dict[str, Sent] = {}
+        self._aside = Aside()
         self._topic = f"xbuild-{secrets.token_hex(8)}"
         self._workers: Sequence[Mapping[str, Any]] = ()
         self._asked = 0.0
@@ -189,27 +198,27 @@ class Cluster:
         if not (able := self._able(order)):
             # Told at once by `begin`, unless workers may come back.
             return bool(self._workers)
-        return len(self._sent) < sum(int(worker["slots"]) for worker in able)
+        # What came of others is fetched beside that: their workers are free.
+        held = sum(not sent.coming for sent in self._sent.values())
+        return held < sum(int(worker["slots"]) for worker in able)
 
     def begin(self, order: Order, files: Files, priority: float) -> Sent:
         """As of `Crew`."""
-        sent = Sent(order, files, priority, {})
+        sent = Sent(order, files, priority)
         self._sent[order.task.name] = sent
         with files.log.open("wb"):
             pass
-        if not self._able(order):
-            assert order.elsewhere is not None
+        if order.elsewhere is None:
+            sent.words = {"words": list(order.words)}
+            self._submit(sent)
+        elif not self._able(order):
             sent.outcome = _failed(_unable(order.elsewhere.target, self._workers))
-            return sent
-        try:
-            sent.words = order.elsewhere.sent() if order.elsewhere else {"words": list(order.words)}
-        except XbuildError as error:
-            sent.outcome = _failed(error)
-            return sent
-        self._submit(sent)
+        else:
+            self._aside.do(order.elsewhere.sent, lambda found: self._news.put(("sent", (sent, found))))
         return sent
 
     def _submit(self, sent: Sent) -> None:
+        assert sent.words is not None
         sent.anew()
         order = sent.order
         able = self._able(order)
@@ -248,11 +257,16 @@ class Cluster:
         return True
 
     def _hear(self, kind: str, value: Any) -> None:
-        if kind == "said":
-            if (sent := self._sent.get(str(value.get("name")))) is not None:
-                sent.hear(value)
-            return
-        name, attempt, what, found = value
+        match kind:
+            case "said":
+                if (sent := self._sent.get(str(value.get("name")))) is not None:
+                    sent.hear(value)
+            case "done":
+                self._done(*value)
+            case _:
+                self._made(kind, *value)
+
+    def _done(self, name: str, attempt: int, what: str, found: Any) -> None:
         known = self._sent.get(name)
         if known is None or attempt != known.attempt or known.outcome is not None:
             return
@@ -262,6 +276,22 @@ class Cluster:
             self._lost(known, str(found))
         elif what == "error":
             known.outcome = _failed(MachineError(f"a worker could not begin: {found}"))
+
+    def _made(self, kind: str, sent: Sent, found: Any) -> None:
+        """What was made aside: the words of an order, or the object of one that was carried out."""
+        if self._sent.get(sent.name) is not sent:
+            return
+        if isinstance(found, XbuildError):
+            sent.outcome = _failed(found)
+        elif isinstance(found, BaseException):
+            raise found
+        elif kind == "came":
+            sent.outcome = 0, found
+        elif there := found.get("there"):
+            sent.outcome = 0, there
+        else:
+            sent.words = found
+            self._submit(sent)
 
     def _again(self) -> None:
         """The scheduler is lost, and all that it knew: wait for it, and send what was sent before."""
@@ -275,7 +305,7 @@ class Cluster:
             time.sleep(1.0)
             self._ask()
         for sent in self._sent.values():
-            if sent.outcome is None:
+            if sent.outcome is None and sent.words is not None and not sent.coming:
                 self._submit(sent)
 
     def _lost(self, sent: Sent, worker: str) -> None:
@@ -293,7 +323,7 @@ class Cluster:
 
     def _conclude(self, sent: Sent) -> None:
         """The outcome of what has ended, when all that it has said has come."""
-        if sent.ending is None or sent.outcome is not None:
+        if sent.ending is None or sent.outcome is not None or sent.coming:
             return
         found, when = sent.ending
         if sent.said < int(found["said"]) and time.monotonic() - when < _LATE:
@@ -309,15 +339,11 @@ class Cluster:
         if (error := value.get("error")) and error.get("log"):
             there = sent.local(str(error["log"]))
             value["error"] = {**error, "log": str(there if there.exists() else sent.files.log)}
-        sent.outcome = self._come(sent, code, value)
-
-    def _come(self, sent: Sent, code: int, value: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        if code or sent.order.elsewhere is None:
-            return code, value
-        try:
-            return 0, sent.order.elsewhere.came(value)
-        except XbuildError as error:
-            return _failed(error)
+        if code or (elsewhere := sent.order.elsewhere) is None:
+            sent.outcome = code, value
+            return
+        sent.coming = True
+        self._aside.do(lambda: elsewhere.came(value), lambda found: self._news.put(("came", (sent, found))))
 
     def end(self, name: str) -> None:
         """As of `Crew`."""
@@ -330,11 +356,11 @@ class Cluster:
         """As of `Crew`: workers end what nobody wants any more."""
         for sent in self._sent.values():
             if sent.outcome is None:
-                with contextlib.suppress(Exception):
-                    sent.ask_to_end()
+                sent.ask_to_end()
 
     def close(self) -> None:
         """As of `Crew`."""
+        self._aside.close()
         self._connection.close(self._topic)
 
 

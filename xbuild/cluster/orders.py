@@ -36,19 +36,24 @@ def cluster_of(address: str, store: Store) -> Cluster:
 def sent_away(order: Order, request: Request, store: Store, words: Sequence[str]) -> Order:
     """`order`, which builds `request`, for a cluster. words: options of `build` that count on any machine."""
 
-    def there() -> dict[str, Any] | None:
+    def sent() -> dict[str, Any]:
+        # A shared store may have it; that it is here was asked before.
         _fetched(request, store)
-        return up_to_date(request, store, {})
+        if (here := up_to_date(request, store, {})) is not None:
+            return {"there": here}
+        return parcels.sent(request, store, words)
 
-    def came(value: Mapping[str, Any]) -> dict[str, Any]:
+    def come(value: Mapping[str, Any]) -> dict[str, Any]:
         _fetched(request, store)
         if (here := up_to_date(request, store, {})) is None:
-            message = f"{order.title} was built, but what came of it is not in the shared store"
-            raise MachineError(message, hint="may its workers write there, and is their key trusted here?")
+            message = f"{order.title} was built, but what came of it was not found in the shared store"
+            raise MachineError(message, hint="does it answer, and are the keys of its workers trusted here?")
         return {**here, "status": value.get("status", "built")}
 
-    elsewhere = Elsewhere(request.target, lambda: parcels.sent(request, store, words), came)
-    return replace(order, there=there, elsewhere=elsewhere)
+    def came(value: Mapping[str, Any]) -> dict[str, Any]:
+        return parcels.patiently(parcels.behind(store), lambda: come(value))
+
+    return replace(order, elsewhere=Elsewhere(request.target, sent, came))
 
 
 def _fetched(request: Request, store: Store) -> None:

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import os
 import platform
+import shutil
 import socket
 import time
 from collections.abc import Mapping
@@ -21,6 +22,8 @@ from xbuild.model.load import toolchain_names
 
 SLOW = 60.0
 """Seconds that clocks may differ: certificates and signatures go by them."""
+LEAST = 256 << 20
+"""Bytes that have to be free on the disk of the store: the tree of a small build, and a log."""
 _OURS = ("*.py", "*.yml", "*.json", "*.c", "*.h", "*.j2")
 
 
@@ -96,7 +99,11 @@ def resource_of(target: str) -> str:
 
 def obstacles(store_root: Path, *, offline: bool = True) -> list[str]:
     """Why this machine cannot build, in words; empty if it can."""
-    return [probe.line() for probe in examine(store_root, offline=offline) if probe.status == "fail"]
+    found = [probe.line() for probe in examine(store_root, offline=offline) if probe.status == "fail"]
+    existing = next(place for place in (store_root, *store_root.absolute().parents) if place.exists())
+    if (free := shutil.disk_usage(existing).free) < LEAST:
+        found.append(f"{store_root} has {free >> 20} MiB free; a worker needs {LEAST >> 20}")
+    return found
 
 
 def strangeness(other: Mapping[str, Any]) -> list[str]:

@@ -10,7 +10,6 @@ import re
 import shlex
 import shutil
 import tarfile
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,28 +75,31 @@ class Hello:
 
 
 class Board:
-    """A board. name: as ssh has it. directory: on the board, what is deployed to. scratch: a directory of our own."""
+    """A board. name: as ssh has it. directory: on the board, what is deployed to. scratch: a directory of our own, by a
+    short path; control: where in it ssh keeps the connection.
+    """
 
     def __init__(self, name: str, directory: str, scratch: Path) -> None:
         self.name = name
         self.directory = directory
-        # Short: the path of a socket has 108 bytes.
-        self._control = scratch / "c"
+        self.control = scratch / "c"
 
     @property
     def _ssh(self) -> list[str]:
         options = {
             "ConnectTimeout": str(_WAIT),
             "ControlMaster": "auto",
-            "ControlPath": str(self._control),
+            "ControlPath": str(self.control),
             "ControlPersist": str(_STAY),
         }
         return ["ssh", "-T", *(word for name, value in options.items() for word in ("-o", f"{name}={value}"))]
 
     def close(self) -> None:
         """End the connection."""
-        if self._control.exists():
+        if self.control.exists():
             process.run([*self._ssh, "-O", "exit", "--", self.name], capture=True, check=False)
+            # ssh removes it when it comes to it, which may be while the directory is being removed.
+            self.control.unlink(missing_ok=True)
 
     def hello(self, loader: str) -> Hello:
         """Ask for what comes before all else. loader: the target's. Raises MachineError if it cannot be reached."""
@@ -217,8 +219,11 @@ def _ended(paths: Sequence[str]) -> bytes:
 
 
 @contextlib.contextmanager
-def connected(name: str, directory: str) -> Iterator[Board]:
-    """The board `name`; the connection ends with the block. Raises UsageError if that is no name, MachineError."""
+def connected(name: str, directory: str, scratch: Path) -> Iterator[Board]:
+    """The board `name`; the connection ends with the block. scratch: a directory, for its socket.
+
+    Raises UsageError if that is no name, MachineError.
+    """
     if not name or name.startswith("-") or not name.isprintable() or re.search(r"\s", name):
         hint = "as ssh has it: BOARD, USER@BOARD, or a name of ~/.ssh/config"
         raise UsageError(f"{shown(name)!r} is no board", hint=hint)
@@ -226,9 +231,13 @@ def connected(name: str, directory: str) -> Iterator[Board]:
         raise UsageError(f"--prefix {shown(directory)!r} is no directory")
     if shutil.which("ssh") is None:
         raise MachineError("program not found: ssh", hint="its package is openssh-client")
-    with tempfile.TemporaryDirectory(prefix="xbuild-") as scratch:
-        board = Board(name, directory, Path(scratch))
+    folder = os.open(scratch, os.O_PATH | os.O_DIRECTORY)
+    try:
+        # Wherever the store lies: the path of a socket has 108 bytes, and ssh needs some of them for itself.
+        board = Board(name, directory, Path(f"/proc/{os.getpid()}/fd/{folder}"))
         try:
             yield board
         finally:
             board.close()
+    finally:
+        os.close(folder)

@@ -83,7 +83,11 @@ def deploy_archives(
 ) -> Deployed:
     """As `deploy`, of these archives, the artifact first."""
     store = subject.store
-    with writing_below(store.root), for_a_moment(store, "deployed") as place, connected(board, directory) as known:
+    with (
+        writing_below(store.root),
+        for_a_moment(store, "deployed") as place,
+        connected(board, directory, place) as known,
+    ):
         packed = Packed(archives, place)
         return _Deploying(subject, known, packed, archives[0]).run(dry_run=dry_run)
 

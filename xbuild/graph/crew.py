@@ -28,8 +28,9 @@ _PATIENCE = 20.0
 class Elsewhere:
     """How an order is carried out on another machine. target: which it is for.
 
-    sent: makes what the other machine needs, and gives it as words. came: its object, made of the other machine's by
-    what has come here. Both may raise XbuildError.
+    sent: makes what the other machine needs, and gives it as words; or its object as `there`, if a shared store had
+    what it makes. came: its object, made of the other machine's by what has come here. Both may raise XbuildError, may
+    take their time, and are called in threads.
     """
 
     target: str

@@ -193,7 +193,7 @@ class Toolchain(Model):
             hint = "set XBUILD_SNAPSHOTS to the address of the distribution's archive of snapshots, with {date} in it"
             raise UsageError("no archive of snapshots is known", hint=hint)
         day, time = "".join(match.group(1, 2, 3)), match[4] or "T000000Z"
-        return archive.replace("{date}", f"{day}{time}")
+        return archive.replace("{date}", f"{day}{time}").rstrip("/")
 
     def with_suite(self, suite: str) -> Toolchain:
         """This toolchain for another release of the distribution."""

@@ -14,6 +14,7 @@ from xbuild.build.request import Request
 from xbuild.build.result import Result
 from xbuild.build.subject import Subject, read
 from xbuild.formats.deb import SUFFIXES
+from xbuild.packages import flat
 from xbuild.packages.collect import collect, require_true
 from xbuild.packages.source import SourcePackage
 from xbuild.store.local import Store
@@ -69,8 +70,9 @@ def build_deb(
 ) -> Built:
     """Build `package` as `request` says, whose recipe is what `recipe_of` gave.
 
-    output: the directory that the files come to; None: `dist/NAME_VERSION_ARCHITECTURE` of the project. command: what
-    asks for it, for people: `deb less --target armhf`. Raises as `xbuild.build.build.build`.
+    output: the directory that the files come to; None: `dist/NAME_VERSION_ARCHITECTURE` of the project, which is a
+    repository then. command: what asks for it, for people: `deb less --target armhf`. Raises as
+    `xbuild.build.build.build`.
     """
     subject = read(request, store or open_store())
     try:
@@ -83,6 +85,9 @@ def build_deb(
     held = subject.roots.tree(subject.packages).packages
     versions = {name: installed.version for name, installed in held.items()}
     require_true(files, subject.toolchain.architecture, versions)
+    if output is None:
+        flat.index(files[0].parent, files)
+    flat.tell_not_taken(subject.roots.resolver.repositories, subject.toolchain.architecture, versions)
     return Built(package, subject, result, tuple(sorted(files)))
 
 

@@ -12,6 +12,12 @@ _ASKED = re.compile(r"(?P<number>[1-9][0-9]{0,5})(?::\s*(?P<reason>.+))?", re.DO
 _HINT = "a number (1), a number and a reason (1: Rebuild with libfoo2), or the whole entry of debian/changelog"
 
 
+def version_of(entry: str) -> str:
+    """The version of an entry, with its epoch; "" if it has none."""
+    top = _TOP.search(entry)
+    return top["version"] if top else ""
+
+
 def rebuilt(changelog: str, asked: str, architecture: str) -> str:
     """The entry of a rebuild without changes, for the top of `changelog`, as sbuild(1) writes it.
 

@@ -54,6 +54,11 @@ def where(store: Store, toolchain: Toolchain, snapshot: str | None = None) -> Wh
     return Where(store, toolchain, Roots(store, toolchain, None, snapshot=mirror.snapshot(toolchain, snapshot)))
 
 
+def is_of_archive(word: str) -> bool:
+    """Whether `word` names a package of the distribution's archive, as `find` takes it: not one of the user's own."""
+    return not word.endswith(".dsc") and _NAME.fullmatch(word.partition("=")[0]) is not None
+
+
 Finder = Callable[[str, Where], SourcePackage | None]
 """Gives the package that a word names; None where the word is of another kind."""
 

@@ -81,7 +81,7 @@ def publish(
     if not _NAME.fullmatch(suite):
         raise UsageError(f"--suite must be a plain name, not {suite!r}", hint="for example --suite trixie-local")
     files = [file for word in words for file in _packages_of(word)]
-    new = {file: _described(file) for file in files}
+    new = {file: described(file) for file in files}
     try:
         with _locked(place):
             return _publish(place, new, suite, set(architectures), key)
@@ -119,7 +119,7 @@ def _of_changes(file: Path) -> list[Path]:
     return found
 
 
-def _described(file: Path) -> tuple[str, str]:
+def described(file: Path) -> tuple[str, str]:
     """The sha256 of a package, and its paragraph without the name of the file (deb-control(5))."""
     done = process.run(["dpkg-deb", "--field", file], capture=True, check=False)
     text = done.stdout.decode(errors="surrogateescape").strip("\n")

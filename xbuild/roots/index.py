@@ -47,6 +47,8 @@ Acquire::Languages "none";
 Debug::NoLocking "true";
 """
 _ADDRESS = re.compile(r"^'[^']+' \S+ [0-9]+ SHA256:([0-9a-f]{64})$", re.MULTILINE)
+_NOTHING = "does not have a Release file"
+"""What apt says of a suite that an archive does not have."""
 _REMOVED = re.compile(r"^The following packages will be REMOVED:\n((?:  .*\n)+)", re.MULTILINE)
 
 
@@ -145,12 +147,14 @@ def fetch(
     address = None if lines else archive.snapshot or archive.mirror()
     command += [f"--aptopt={line}" for line in (*enclosed.transport(), *options)]
     command += [archive.suite, f"{enclosed.STAGING}/root", *([address] if address else lines)]
-    complaint, hint = "the index of packages could not be had", apt.NETWORK
-    if archive.snapshot:
-        complaint = f"there is no snapshot of {archive.suite} at {archive.snapshot}, or it does not answer"
-        hint = "is it a day on which the release was there? another DATE may be; or is the network away?"
     addresses = [address] if address else mirror.of_sources("\n".join(lines))
-    apt.run_logged(staging, enclosed.fetching(staging, addresses), command, complaint, hint)
+    sandbox = enclosed.fetching(staging, addresses)
+    try:
+        apt.run_logged(staging, sandbox, command, "the index of packages could not be had")
+    except MachineError as error:
+        if not archive.snapshot:
+            raise
+        raise _no_snapshot(archive, error) from error
     take_back(staging)
     root = staging / "root"
     (staging / SOURCES).write_bytes((root / "etc/apt/sources.list").read_bytes())
@@ -158,6 +162,17 @@ def fetch(
     for file in sorted((root / "var/lib/apt/lists").iterdir()):
         if file.is_file() and file.name != "lock":
             shutil.copyfile(file, staging / LISTS / file.name)
+
+
+def _no_snapshot(archive: Archive, error: MachineError) -> MachineError:
+    """What to say where the index of a past state did not come: the archive has none, or could not be asked."""
+    if any(_NOTHING in line for line in error.details):
+        message = f"there is no snapshot of {archive.suite} at {archive.snapshot}"
+        hint = "was the release there on that day? another DATE may be it; or is XBUILD_SNAPSHOTS another archive's?"
+    else:
+        message = f"the archive of snapshots gave no index of {archive.suite}: {archive.snapshot}"
+        hint = "is the network there, and does it answer? XBUILD_SNAPSHOTS names another one, with {date} in it"
+    return MachineError(message, details=error.details, hint=hint)
 
 
 def packages_files(lists: Path) -> list[Path]:
@@ -218,7 +233,7 @@ class Apt:
     def would(self, *words: str) -> tuple[list[Stanza], list[str]]:
         """What `apt-get` with these words would install, and the names of what it would remove.
 
-        Raises Unresolved if there is no such package, or what it depends on is not there.
+        Raises Unresolved if there is no such package, or what it depends on is not there; OSError for a full disk.
         """
         env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "APT_CONFIG": "apt.conf"}
         command = ["apt-get", "--print-uris", "--yes", "-q", *words]
@@ -226,6 +241,8 @@ class Apt:
         said = done.stdout.decode(errors="replace")
         if done.returncode:
             lines = [*said.splitlines(), *done.stderr.decode(errors="replace").splitlines()]
+            if full := process.disk_full(lines):
+                raise full
             raise Unresolved("what is to be installed cannot be resolved", details=lines)
         sums, removed = read_answer(said)
         return with_sums(self.lists, sums), removed

@@ -30,7 +30,7 @@ from xbuild.base.digest import (
     small_files,
     write_sums,
 )
-from xbuild.base.errors import MachineError, called
+from xbuild.base.errors import DiskFullError, MachineError, called
 from xbuild.sandbox import idmap
 from xbuild.store.ownership import check_own, spoilt
 
@@ -64,7 +64,7 @@ _CANNOT_WRITE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EE
 
 @contextlib.contextmanager
 def writing_below(path: Path) -> Iterator[None]:
-    """Turn `no space left` (or quota) inside the block into a MachineError that says how much `path` has.
+    """Turn `no space left` (or quota) inside the block into a DiskFullError that says how much `path` has.
 
     So with what may not be written there, though it is the caller's own place.
     """
@@ -80,7 +80,7 @@ def writing_below(path: Path) -> Iterator[None]:
         existing = next(place for place in (path, *path.parents) if place.exists())
         free = shutil.disk_usage(existing).free >> 20
         message, hint = f"disk full: {path} has {free} MiB free", "free some space, or run: invoke clean"
-        raise MachineError(message, details=[str(error)], hint=hint) from error
+        raise DiskFullError(message, details=[str(error)], hint=hint) from error
 
 
 def _own_ids() -> set[int]:

@@ -6,7 +6,7 @@ import contextlib
 import os
 import re
 import time
-from collections.abc import Collection, Container, Iterator, Sequence
+from collections.abc import Collection, Container, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,8 +16,13 @@ from xbuild.base import process
 from xbuild.base.digest import key_of, read_sealed
 from xbuild.base.errors import UsageError
 from xbuild.sandbox.run import capture, machine_view
+from xbuild.store import answers
+from xbuild.store.answers import FILES, Answer, Answers
 from xbuild.store.local import IN_USE, KINDS, Store, lock_of
 
+CACHE = answers.FOLDER
+"""The compiler cache, which is listed as a kind of its own with one entry: nothing but a build has to do with it."""
+LISTED = (*KINDS, CACHE)
 _OF_THE_USER = "imported"
 """The kind of entries that xbuild cannot make anew."""
 _DAY = 86400
@@ -57,8 +62,8 @@ def size_of(text: str, option: str = "--size") -> int:
     return int(float(found[1]) * _UNITS[found[2].upper()])
 
 
-def held(store: Store, kinds: Collection[str] = KINDS, *, alone: bool = False) -> list[Held]:
-    """All that lies in the directories of `kinds`, by kind, the last used first.
+def held(store: Store, kinds: Collection[str] = LISTED, *, alone: bool = False) -> list[Held]:
+    """All that lies in the directories of `kinds`, by kind, the last used first; the compiler cache as one.
 
     alone: the caller himself holds the store's lock IN_USE.
     """
@@ -68,7 +73,13 @@ def held(store: Store, kinds: Collection[str] = KINDS, *, alone: bool = False) -
     if alone:
         locked.discard(IN_USE)
     found = [_held(store, path, sizes, locked) for path in places]
-    return sorted(found, key=lambda one: (KINDS.index(one.kind), -one.used, one.name))
+    found.sort(key=lambda one: (KINDS.index(one.kind), -one.used, one.name))
+    cache = answers.kept(store) if CACHE in kinds else None
+    return found if cache is None else [*found, _of_cache(cache, in_use=IN_USE in locked)]
+
+
+def _of_cache(part: Answers, *, in_use: bool) -> Held:
+    return Held(CACHE, FILES, None, f"{len(part.answers)} answers of compilers", part.size, part.used, in_use)
 
 
 def _held(store: Store, path: Path, sizes: dict[Path, int], locked: Container[str]) -> Held:
@@ -140,7 +151,7 @@ def _locked(store: Store) -> set[str]:
 
 @dataclass(frozen=True)
 class Collected:
-    """What went, or would go, and what then is left, in bytes."""
+    """What went, or would go, and what then is left, in bytes. Of the compiler cache a part may go."""
 
     gone: tuple[Held, ...]
     left: int
@@ -151,41 +162,72 @@ class Collected:
         return sum(one.size for one in self.gone)
 
 
+@dataclass(frozen=True)
+class _Chosen:
+    """What is to go. answers: of the compiler cache. total: bytes of all that is there."""
+
+    entries: tuple[Held, ...]
+    answers: tuple[Answer, ...]
+    total: int
+
+
 def collect(
     store: Store, spare: Container[str], *, days: int | None = None, size: int | None = None, dry: bool = False
 ) -> Collected:
     """Remove what was not used for `days`, and the longest unused until the rest takes at most `size` bytes.
 
-    What is in use stays, so do imported roots and the entries named in `spare`. dry: only tell. Raises MachineError if
-    something is at work: what it stands on cannot be told from the rest.
+    What is in use stays, so do imported roots and the entries named in `spare`. Each answer of the compiler cache has
+    an age of its own. dry: only tell. Raises MachineError if something is at work: what it stands on cannot be told
+    from the rest.
     """
     if dry:
-        return _chosen(store, spare, days, size)
+        wanted = _chosen(store, spare, days, size)
+        return _told(wanted, wanted.entries, wanted.answers)
     with store.alone():
         store.sweep()
         wanted = _chosen(store, spare, days, size, alone=True)
-        gone = tuple(one for one in wanted.gone if store.clear_one(one.kind, one.name))
-    return Collected(gone, wanted.left + wanted.freed - sum(one.size for one in gone))
+        gone = tuple(one for one in wanted.entries if store.clear_one(one.kind, one.name))
+        return _told(wanted, gone, answers.remove(wanted.answers))
+
+
+def _told(wanted: _Chosen, entries: tuple[Held, ...], lost: Sequence[Answer]) -> Collected:
+    gone = entries
+    if lost:
+        part = Answers(tuple(lost), sum(one.size for one in lost), max(one.used for one in lost))
+        gone = (*entries, _of_cache(part, in_use=False))
+    return Collected(gone, wanted.total - sum(one.size for one in gone))
 
 
 def _chosen(
     store: Store, spare: Container[str], days: int | None, size: int | None, *, alone: bool = False
-) -> Collected:
+) -> _Chosen:
     present = held(store, alone=alone)
-    left = sum(one.size for one in present)
-    gone = []
-    for one in _by_age(present):
+    # Those of a cache that a build may be using stay.
+    kept = answers.kept(store) if not any(one.kind == CACHE and one.in_use for one in present) else None
+    left = total = sum(one.size for one in present)
+    candidates: list[Held | Answer] = [one for one in present if one.kind != CACHE and not _stays(store, one, spare)]
+    entries: list[Held] = []
+    lost: list[Answer] = []
+    for one in sorted([*candidates, *(kept.answers if kept else ())], key=_by_age):
         old = days is not None and one.used < time.time() - days * _DAY
-        if (old or (size is not None and left > size)) and not _stays(store, one, spare):
-            gone.append(one)
-            left -= one.size
-    return Collected(tuple(gone), left)
+        if not (old or (size is not None and left > size)):
+            continue
+        if isinstance(one, Answer):
+            lost.append(one)
+        else:
+            entries.append(one)
+        left -= one.size
+    return _Chosen(tuple(entries), tuple(lost), total)
 
 
-def _by_age(present: Sequence[Held]) -> Iterator[Held]:
+_FIRST = ("work", "artifacts", "sessions", "canaries", "layers", "twins")
+
+
+def _by_age(one: Held | Answer) -> tuple[float, int, str]:
     # Of the same age that first which others do not stand on.
-    order = {"work": 0, "artifacts": 1, "sessions": 2, "canaries": 3, "layers": 4, "twins": 5}
-    yield from sorted(present, key=lambda one: (one.used, order.get(one.kind, 6), one.name))
+    if isinstance(one, Answer):
+        return one.used, 0, str(one.path)
+    return one.used, _FIRST.index(one.kind) if one.kind in _FIRST else len(_FIRST), one.name
 
 
 def _stays(store: Store, one: Held, spare: Container[str]) -> bool:

@@ -48,6 +48,8 @@ class Ahead:
             finally:
                 for ended in run.all:
                     remember(maker.store, WHAT, ended)
+        for ended in run.all:
+            maker.heard(ended.value)
         if error := _fault(run.all):
             raise error
 

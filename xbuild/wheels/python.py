@@ -13,7 +13,7 @@ from xbuild.roots.distribution import Roots
 
 PRESET = "wheel"
 _UPSTREAM = re.compile(r"[0-9]+(?:\.[0-9]+)*")
-_OLDEST = 17
+OLDEST = 17
 """The glibc 2.N of manylinux2014, the oldest one that 32-bit ARM and aarch64 have a policy for (PEP 599)."""
 
 
@@ -51,7 +51,7 @@ class Python:
     @property
     def platforms(self) -> list[str]:
         """The platform tags of compiled wheels that run there, the newest first (PEP 600)."""
-        many = [f"manylinux_2_{minor}_{self.machine}" for minor in range(self.glibc, _OLDEST - 1, -1)]
+        many = [f"manylinux_2_{minor}_{self.machine}" for minor in range(self.glibc, OLDEST - 1, -1)]
         return [*many, f"manylinux2014_{self.machine}", f"linux_{self.machine}"]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from xbuild.base.digest import key_of
+from xbuild.build.wheeltwins import FOR_BUILDS, FOR_NATIVES, FOR_TOOLS
 from xbuild.model.load import SUFFIX
 from xbuild.store.local import Store, writing_below
 from xbuild.wheels.find import Project
@@ -25,7 +26,8 @@ class Options:
 
     depends: the distribution's packages that it is built against. build_requires: requirements in the place of the
     project's own of these names. config_settings: KEY=VALUE for the backend. before_build: shell text. environment:
-    variables. repair: whether auditwheel gives it its tag; repair_args: for that. data: as of a recipe.
+    variables. repair: whether auditwheel gives it its tag; repair_args: for that. data: as of a recipe. linux_tag:
+    a tag that says nothing of the C library will do.
     """
 
     depends: tuple[str, ...] = ()
@@ -36,18 +38,26 @@ class Options:
     repair: bool = True
     repair_args: tuple[str, ...] = ()
     data: tuple[str, ...] = ()
+    linux_tag: bool = False
+
+    @property
+    def tagged(self) -> bool:
+        """Whether the tag has to be one that indexes take."""
+        return self.repair and not self.linux_tag
 
 
 @dataclass(frozen=True)
 class Needs:
-    """What a build needs besides. build, tools: wheels of the build requirements, and of auditwheel. packages: of the
-    distribution. answered: what the backend asked for while it ran, all of it among these.
+    """What a build needs besides. build, tools: wheels of the build requirements, and of auditwheel. native: of this
+    machine, where programs of the first ones are known tools. packages: of the distribution. answered: what the backend
+    asked for while it ran, all of it among these.
     """
 
     build: tuple[Found, ...] = ()
     tools: tuple[Found, ...] = ()
     packages: tuple[str, ...] = ()
     answered: tuple[str, ...] = ()
+    native: tuple[Found, ...] = ()
 
 
 def place_of(project: Project, options: Options, target: str, store: Store) -> Path:
@@ -87,7 +97,12 @@ def recipe_text(project: Project, options: Options, needs: Needs) -> str:
         "name": project.name,
         "version": project.version.replace("!", "-"),
         "summary": f"A wheel of {project.name} {project.version}",
-        "sources": [dict(project.source), *_wheels(needs.build, "build"), *_wheels(needs.tools, "tools")],
+        "sources": [
+            dict(project.source),
+            *_wheels(needs.build, FOR_BUILDS),
+            *_wheels(needs.native, FOR_NATIVES),
+            *_wheels(needs.tools, FOR_TOOLS),
+        ],
         **({"depends": {"packages": packages}} if packages else {}),
         "build": {"preset": PRESET, "options": own if options.repair else {**own, "repair": False}},
         **({"env": dict(options.environment)} if options.environment else {}),
@@ -97,5 +112,5 @@ def recipe_text(project: Project, options: Options, needs: Needs) -> str:
     return yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
 
 
-def _wheels(found: Sequence[Found], kind: str) -> list[dict[str, Any]]:
-    return [{**one.source, "into": f".wheels/{kind}"} for one in found]
+def _wheels(found: Sequence[Found], folder: str) -> list[dict[str, Any]]:
+    return [{**one.source, "into": folder} for one in found]

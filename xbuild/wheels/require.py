@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
 import sys
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -18,11 +19,13 @@ from xbuild.base import log, process
 from xbuild.base.digest import file_sha256, key_of, read_sealed, sealed
 from xbuild.base.errors import MachineError, SourceError
 from xbuild.formats.wheel import WheelError, name_of, normalised
+from xbuild.model.native import here
 from xbuild.sources.download import basename
 from xbuild.store.local import Store, writing_below
+from xbuild.store.moment import for_a_moment
 from xbuild.wheels.find import requirement_of
 from xbuild.wheels.known import known
-from xbuild.wheels.python import Python
+from xbuild.wheels.python import OLDEST, Python
 
 PLACE = "wheels"
 """The directory of the store for recipes of wheels, what was resolved for them, and wheels that others need."""
@@ -94,12 +97,36 @@ class Finder:
         if not asked:
             return []
         value = {"asked": asked, "python": asdict(self.python) | {"packages": None}}
+        with log.step(f"pip: {' '.join(asked)[:60]}"):
+            return self._remembered(value, lambda: list(map(self._pure, self._ask(asked, self.python.platforms))))
+
+    def native(self, found: Found) -> Found | None:
+        """This machine's wheel of the same version, of what is known to bring programs; None if no index has one.
+
+        Raises MachineError if no index answers.
+        """
+        native = replace(self.python, machine=here().uname_machine)
+        if found.pure or found.name not in known().programs or native == self.python:
+            return None
+        asked = f"{found.name}=={found.version}"
+        # Wheels for x86-64 there were before ARM had any (PEP 513, PEP 571).
+        older = [f"manylinux_2_{minor}_{native.machine}" for minor in range(OLDEST - 1, 4, -1)]
+
+        def ask() -> list[Found]:
+            with contextlib.suppress(UnmetError):
+                return [one for one in self._ask([asked], [*native.platforms, *older], "--no-deps") if not one.pure]
+            return []
+
+        value = {"native": asked, "python": asdict(native) | {"packages": None}}
+        return next(iter(self._remembered(value, ask)), None)
+
+    def _remembered(self, value: dict[str, Any], ask: Callable[[], list[Found]]) -> list[Found]:
+        """What was found by the question `value` before, if that still holds; else what `ask` finds."""
         place = self.store.directory(PLACE) / "resolved"
         file = place / f"{key_of(value)[:20]}.json"
         if not self.renew and (before := _read(file, self.made())) is not None:
             return before
-        with log.step(f"pip: {' '.join(asked)[:60]}"):
-            found = [self._pure(one) for one in self._ask(asked, self.python.platforms)]
+        found = ask()
         with writing_below(self.store.root):
             place.mkdir(exist_ok=True)
             beside = file.with_suffix(".new")
@@ -121,16 +148,18 @@ class Finder:
             return found
 
     def _ask(self, requirements: Sequence[str], platforms: Sequence[str], *more: str) -> list[Found]:
-        with tempfile.TemporaryDirectory(prefix="xbuild-pip-") as folder:
-            report = Path(folder, "report.json")
+        with for_a_moment(self.store, "pip") as folder:
+            report = folder / "report.json"
             python = ["--python-version", self.python.short, "--implementation", "cp"]
             python += ["--abi", f"cp{self.python.short.replace('.', '')}"]
             wanted = ["--dry-run", "--ignore-installed", "--report", str(report), "--only-binary", ":all:"]
-            wanted += ["--target", str(Path(folder, "none")), "--find-links", str(self.links), *more]
+            wanted += ["--target", str(folder / "none"), "--find-links", str(self.links), *more]
             wanted += [word for name in platforms for word in ("--platform", name)]
             command: list[process.Argument] = [sys.executable, _PIP, json.dumps(self.python.environment)]
             command += ["--disable-pip-version-check", "--no-input", "install", *wanted, *python, "--", *requirements]
-            done = process.run(command, capture=True, check=False)
+            # What pip unpacks lies there too, and so goes with it.
+            env = {**os.environ, "LC_ALL": "C.UTF-8", "LANGUAGE": "", "TMPDIR": str(folder)}
+            done = process.run(command, capture=True, check=False, env=env)
             if done.returncode == 0:
                 return [_found(item) for item in json.loads(report.read_text())["install"]]
         raise self._fault(requirements, done)

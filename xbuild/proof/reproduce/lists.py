@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from xbuild.base import log
-from xbuild.base.errors import MachineError, UsageError, XbuildError
+from xbuild.base.errors import DiskFullError, UsageError, XbuildError
 from xbuild.proof.reproduce.run import Wanted, reproduce
 from xbuild.proof.reproduce.verdict import Row
 from xbuild.store.local import Store
@@ -35,15 +35,11 @@ def reproduce_all(wanted: Wanted, words: Sequence[str], targets: Sequence[str], 
             try:
                 yield reproduce(one, store)
             except XbuildError as error:
-                if alone or _for_all(error):
+                # Without room every other source would fail as well.
+                if alone or isinstance(error, DiskFullError):
                     raise
                 log.error(error)
                 yield Row(
                     word.partition("=")[0], word.partition("=")[2], target, wanted.mode, failed=error.message,
                     details=error.details, exit_code=error.exit_code,
                 )  # fmt: skip
-
-
-def _for_all(error: XbuildError) -> bool:
-    """Whether every other source would fail as well."""
-    return isinstance(error, MachineError) and "disk full" in error.message

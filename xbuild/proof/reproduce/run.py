@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from xbuild import packages
-from xbuild.base import log, paths
+from xbuild.base import log, paths, process
 from xbuild.base.digest import file_sha256, key_of
-from xbuild.base.errors import MachineError, UsageError, XbuildError
+from xbuild.base.errors import DiskFullError, MachineError, UsageError, XbuildError
+from xbuild.build.phases import keep_copy
 from xbuild.build.prepared import prepare
 from xbuild.build.request import Here, Request
 from xbuild.build.subject import read
@@ -25,6 +26,7 @@ from xbuild.model.toolchain import Toolchain
 from xbuild.packages import Built, Options, SourcePackage, Where
 from xbuild.packages.find import where
 from xbuild.packages.recipe import can_lie
+from xbuild.packages.remarks import remarks
 from xbuild.proof.reproduce import archive, hold
 from xbuild.proof.reproduce.archive import Buildinfo, Reference
 from xbuild.proof.reproduce.causes import Known
@@ -195,6 +197,8 @@ def _references(question: Question, place: Where, package: SourcePackage) -> tup
     if any(binary.kind == "udeb" for binary in package.binaries):
         try:
             listed += archive.udebs_of_source(*words)
+        except DiskFullError:
+            raise
         except MachineError as error:
             log.warn(f"there is nothing to hold udebs against: {error.message}")
     sums = {one.sha256: one for one in listed}
@@ -226,6 +230,8 @@ def _row(wanted: Wanted, question: Question, side: Side, native: Side | None, st
     row = Row(package.name, package.version, name, wanted.mode, side.request.recipe, references=question.told)
     lock = f"reproduce-{package.name}-{name}"
     with store.lock(lock, describe=f"reproduces {row.title}"), _scratch(store, lock) as scratch:
+        for line in remarks(package, question.options):
+            log.warn(f"{package.name}: {line}")
         built = packages.build_deb(package, side.request, scratch / "target", store)
         seconds = {wanted.mode if not side.toolchain.native else "native": _seconds(built)}
         control: tuple[Held, ...] = ()
@@ -236,6 +242,9 @@ def _row(wanted: Wanted, question: Question, side: Side, native: Side | None, st
                 seconds["native"] = _seconds(own)
                 control = hold.hold(own.files, _against(native, question, own, None, store))
             except XbuildError as error:
+                # That is not of the package, and the row would stay.
+                if process.disk_full(error.details) or isinstance(error, DiskFullError):
+                    raise
                 notes.append(f"the native build failed: {error.message}")
         against = _against(side, question, built, (native, control) if control and native else None, store)
         with log.step(f"hold {row.title} against {question.told}"):
@@ -299,8 +308,7 @@ def _kept(side: Side, debs: tuple[Held, ...], built: Built, store: Store) -> lis
             place = folder / side_name / held.name
             # It may be the very file that is asked about.
             if not place.exists() or not place.samefile(file):
-                place.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(file, place)
+                keep_copy(file, place)
     if not differ:
         return []
     tool = "; diffoscope shows more of them" if shutil.which("diffoscope") else ""

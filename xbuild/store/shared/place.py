@@ -92,6 +92,10 @@ class Place:
             self._known = opened(self._parts)
         return self._known
 
+    def disconnect(self) -> None:
+        """What is asked next goes over a new connection."""
+        self._known = None
+
     def _asked(self, call: Callable[[Any, str], T], seconds: float | None = None) -> T:
         """What `call` gives of file system and base. Raises FileNotFoundError, and PlaceError for any other fault."""
         try:

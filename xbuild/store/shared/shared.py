@@ -6,7 +6,9 @@ A store that is broken, slow or lying costs one warning, and what it would have 
 from __future__ import annotations
 
 import contextlib
+import math
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,13 +27,19 @@ class SharedError(MachineError):
 
 
 class Shared:
-    """The stores at `urls`. keys: whose records are used, and by whose key we sign; push: whether we may write."""
+    """The stores at `urls`. keys: whose records are used, and by whose key we sign; push: whether we may write.
+
+    rest: seconds that a store which did not answer is asked nothing; one command asks it no more, as a rule.
+    fault: what was last in the way, "" for nothing.
+    """
 
     def __init__(self, urls: Sequence[str], keys: Keys | None = None, *, push: bool = True) -> None:
         self.places = tuple(Place(url) for url in urls)
         self.keys = keys or Keys.of_user()
         self._push = push
-        self._out: set[Place] = set()
+        self.rest = math.inf
+        self.fault = ""
+        self._out: dict[Place, float] = {}
         self._told: set[Place] = set()
         self._bad: set[str] = set()
 
@@ -46,13 +54,28 @@ class Shared:
         return bool(self.keys.trusted) and any(self._asked())
 
     def _asked(self) -> Iterator[Place]:
-        yield from (place for place in self.places if place not in self._out)
+        yield from (place for place in self.places if not self._rests(place))
+
+    def _rests(self, place: Place) -> bool:
+        return place in self._out and time.monotonic() - self._out[place] < self.rest
+
+    def _let_rest(self, place: Place, error: PlaceError) -> None:
+        # What it is asked after that goes over a new connection.
+        place.disconnect()
+        self.fault = str(error)
+        self._out[place] = time.monotonic()
+
+    def faulty_since(self, moment: float) -> bool:
+        """Whether a store did not answer, or was not asked for that, at some time since `moment`, by time.monotonic."""
+        return any(when + self.rest > moment for when in list(self._out.values()))
 
     def _target(self) -> Place:
         """Where we write to. Raises SharedError."""
         if not self._push:
             raise SharedError("nothing may be written to shared stores", hint="leave out --no-push")
-        for place in self._asked():
+        for place in self.places:
+            if place.writable and self._rests(place):
+                raise SharedError(f"{place.shown} has not answered before", hint="is it there, and reached from here?")
             if place.writable:
                 return place
         raise SharedError(
@@ -66,7 +89,7 @@ class Shared:
             yield
         except PlaceError as error:
             if not isinstance(error, Lie):
-                self._out.add(place)
+                self._let_rest(place, error)
             self.tell(place, f"{error}; {consequence}")
 
     def tell(self, place: Place, text: str) -> None:
@@ -117,8 +140,8 @@ class Shared:
                 with path.open("rb") as stream:
                     place.write(blob.name, stream, blob.size)
         except PlaceError as error:
-            self._out.add(place)
-            raise SharedError(str(error), hint="it is asked nothing more by this command") from error
+            self._let_rest(place, error)
+            raise SharedError(str(error), hint="is it there, and may you write to it?") from error
         return blob
 
     def get_record(self, kind: str, key: str) -> Record | None:
@@ -134,7 +157,7 @@ class Shared:
                     data = place.read(f"{folder}/{signer}", records.LARGEST)
                     if data is not None and (found := self._verified(place, kind, key, data)):
                         yield found
-                if place in self._out:
+                if self._rests(place):
                     break
 
     def _verified(self, place: Place, kind: str, key: str, data: bytes) -> Record | None:
@@ -159,6 +182,6 @@ class Shared:
                 stream.seek(0)
                 place.write(f"{name}/{self.keys.own}", stream, len(data))
         except PlaceError as error:
-            self._out.add(place)
-            raise SharedError(str(error), hint="it is asked nothing more by this command") from error
+            self._let_rest(place, error)
+            raise SharedError(str(error), hint="is it there, and may you write to it?") from error
 

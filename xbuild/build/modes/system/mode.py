@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from xbuild.base.digest import file_sha256
 from xbuild.build.environment import Machine
 from xbuild.build.modes.mode import Mode, Site, Thing
 from xbuild.build.modes.system.machine import EmulatedMachine
 from xbuild.build.modes.system.parts import KIND, Parts
+from xbuild.roots import staging
 from xbuild.roots.distribution import Roots
 
 
@@ -42,7 +45,10 @@ def machine(site: Site, *, keep: bool = True) -> EmulatedMachine:
     roots = site.roots
     parts = Parts(roots)
     value = roots.layer_value(site.packages) if site.packages else roots.base_value()
-    disk = parts.disk(site.layers, value | ({"artifacts": list(site.staged)} if site.staged else {}))
+    if site.staged:
+        # What is laid over the root, and how.
+        value = {**value, "artifacts": list(site.staged), "staging": file_sha256(Path(staging.__file__))}
+    disk = parts.disk(site.layers, value)
     return EmulatedMachine(parts.system, parts.emulator(), parts.kernel(), disk, jobs=site.jobs, keep=keep)
 
 
