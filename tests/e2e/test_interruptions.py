@@ -112,6 +112,29 @@ def test_kill_at_any_time(xbuild: Xbuild) -> None:
     nothing_is_left(xbuild, str(xbuild.project))
 
 
+@pytest.mark.parametrize(
+    ("number", "reason"),
+    [
+        (signal.SIGKILL, "from unpack, 'compile' was cut short, and what it left half written might count as finished"),
+        (signal.SIGINT, "from compile, it was interrupted here"),
+    ],
+    ids=["kill", "control-c"],
+)
+def test_what_is_half_written_is_not_taken_for_finished(xbuild: Xbuild, number: signal.Signals, reason: str) -> None:
+    """make goes by the time of a file; of what ends it in order it removes what it was making."""
+    rule = "answer:\n\techo 4 > $@; echo started; sleep 3; echo 42 > $@\n"
+    xbuild.recipe(files={"Makefile": rule}, build={"compile": "make -s answer"})
+    undisturbed = xbuild.build("tiny")["sha256"]
+    xbuild("clean")
+    process = xbuild.start("build", "tiny", "--target", "armhf")
+    wait_for("the half of a file", lambda: xbuild.log() == "started\n")
+    process.send_signal(number)
+    xbuild.ended(process, code=-9 if number == signal.SIGKILL else 130)
+    again = xbuild("build", "tiny", "--target", "armhf")
+    assert reason in again.err
+    assert xbuild.build("tiny")["sha256"] == undisturbed
+
+
 def test_kill_while_a_layer_is_made(xbuild: Xbuild, user_cache: Path) -> None:
     """Also what takes the network and apt, a layer with a package that nothing else wants."""
     (xbuild.cache / "layers").unlink()

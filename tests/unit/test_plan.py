@@ -139,6 +139,9 @@ def test_value_is_not_changed_by_planning() -> None:
     assert inputs == before
 
 
+CUT = "was cut short, and what it left half written might count as finished"
+
+
 @pytest.mark.parametrize(
     ("statuses", "first", "reason"),
     [
@@ -148,6 +151,8 @@ def test_value_is_not_changed_by_planning() -> None:
         (("done", "failed"), 1, "'configure' failed before"),
         (("done", "done"), 2, "it was interrupted here"),
         (("done", "done", "failed"), 2, "'compile' failed before"),
+        (("done", "done", "stopped"), 2, "it was interrupted here"),
+        (("done", "done", "begun"), 0, f"'compile' {CUT}"),
         (("done",) * 5, 5, "all phases were done; only checking and packing is left"),
     ],
 )
@@ -172,7 +177,8 @@ def test_a_failed_step_whose_inputs_changed_runs_in_the_tree_that_is_there() -> 
 
 @pytest.mark.parametrize("start", NAMES[:3])
 def test_from_a_phase_that_can_be_reached(start: str) -> None:
-    assert first_step(WANTED, done("done", "done", "failed"), start) == (NAMES.index(start), f"--from {start}")
+    for status in ("failed", "begun"):
+        assert first_step(WANTED, done("done", "done", status), start) == (NAMES.index(start), f"--from {start}")
 
 
 @pytest.mark.parametrize(

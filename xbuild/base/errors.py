@@ -137,7 +137,17 @@ class ProjectSourceError(SourceError):
 
 
 class PhaseError(XbuildError):
-    """A phase of a build failed. log: what it said, if it began at all; the details name the file too."""
+    """A phase of a build failed. log: what it said, if it began at all; the details name the file too.
+
+    cut: it was ended by force, and may have left files half written.
+    """
+
+    cut: bool = False
+
+    @property
+    def next_time(self) -> str:
+        """What the same command does."""
+        return "from the beginning: it was ended by force" if self.cut else "resumes at this phase"
 
     exit_code = EXIT_PHASE
     kind = "phase"

@@ -270,6 +270,27 @@ def cpu_ticks(pid: int) -> int:
     return sum(ticks[process] for process, _ in _belonging(parents, {pid}))
 
 
+def end_in_order(child: Child, seconds: float, *, spared: Collection[str] = ()) -> bool:
+    """Send SIGTERM to the descendants of `child`, and whether it has ended of that within `seconds`.
+
+    spared: programs by the names that the kernel has for them (proc(5), /proc/PID/comm), which only their children
+    are to end.
+    """
+    told: set[int] = set()
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        parents = {process: int(fields[1]) for process, fields in _stats()}
+        for process in {process for process, _ in _belonging(parents, {child.pid})} - told - {child.pid}:
+            # What is gone by now needs nothing.
+            with contextlib.suppress(OSError):
+                if Path(f"/proc/{process}/comm").read_text().strip() not in spared:
+                    told.add(process)
+                    os.kill(process, signal.SIGTERM)
+        if child.wait(0.1) is not None:
+            return True
+    return False
+
+
 def watch(child: Child, log: Path, *, idle_limit: float, on_idle: Callable[[float], None]) -> int | None:
     """Wait for `child`, whose output goes to the file `log`; give its returncode.
 

@@ -27,16 +27,9 @@ VARIABLES = f"{BUILD}/run/variables"
 JOBS_PIPE = "/run/xbuild-jobs"
 """Where, inside, the named pipe is that jobs come from, if a scheduler shares them out."""
 FIXED_VARIABLES: Mapping[str, str] = {
-    "PATH": _PATH,
-    "HOME": BUILD,
-    "USER": "builder",
-    "LOGNAME": "builder",
-    "SHELL": "/bin/sh",
-    "TERM": "dumb",
-    "LANG": "C.UTF-8",
-    "LC_ALL": "C.UTF-8",
-    "TZ": "UTC",
-}
+    "PATH": _PATH, "HOME": BUILD, "USER": "builder", "LOGNAME": "builder", "SHELL": "/bin/sh", "TERM": "dumb",
+    "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", "TZ": "UTC",
+}  # fmt: skip
 """The variables that are the same for every recipe."""
 ROOT_VARIABLES: Mapping[str, str] = {"USER": "root", "LOGNAME": "root"}
 """What they are in a phase that runs as root."""
@@ -280,12 +273,17 @@ def capture(root: Root, place: WorkPlace, job: Job) -> tuple[int, bytes]:
 
 
 def run_logged(
-    root: Root, place: WorkPlace, job: Job, log: Path, *, idle_limit: float, on_idle: Callable[[float], None]
-) -> int | None:
-    """Run `job` with its output appended to the file `log`; None if it was ended for being idle (process.watch)."""
+    root: Root, place: WorkPlace, job: Job, log: Path,
+    *, idle_limit: float, on_idle: Callable[[float], None], on_stopped: Callable[[], None] = lambda: None,
+) -> int | None:  # fmt: skip
+    """Run `job` with its output appended to the file `log`; None if it was ended for being idle (process.watch).
+
+    on_stopped: told if we are to end, and the job's programs have ended in order (not of a `Machine`).
+    """
     if root.machine and not job.network:
         return root.machine.run_logged(place, job, log, idle_limit=idle_limit, on_idle=on_idle)
-    return run_logged_in(_sandbox_of(root, place, job), job.command, log, idle_limit=idle_limit, on_idle=on_idle)
+    where = _sandbox_of(root, place, job)
+    return run_logged_in(where, job.command, log, idle_limit=idle_limit, on_idle=on_idle, on_stopped=on_stopped)
 
 
 def describe(root: Root, place: WorkPlace, job: Job) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import stat
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -55,9 +56,12 @@ _HINTS: tuple[tuple[str, str], ...] = (
 )
 
 
+_BEGUN = "begun"
+
+
 @dataclass(frozen=True)
 class StepRecord:
-    """What the state file says about a step. seconds: how long it took."""
+    """What the state file says about a step. status: as in `Done`. seconds: how long it took."""
 
     name: str
     key: str
@@ -103,8 +107,18 @@ class Progress:
         self.records = records
         self.save()
 
+    @property
+    def cut(self) -> bool:
+        """Whether a step was begun, and nobody saw its end."""
+        return any(record.status == _BEGUN for record in self.records)
+
+    def begin(self, step: Step) -> None:
+        """Note that a step begins, which changes the trees as it goes."""
+        self.add(step, _BEGUN, 0)
+
     def add(self, step: Step, status: str, seconds: float) -> None:
         """Note the end of a step."""
+        self.records = [record for record in self.records if record.status != _BEGUN]
         self.records.append(StepRecord(step.name, step.key, status, round(seconds, 3)))
         self.save()
 
@@ -144,9 +158,9 @@ def hint_for(lines: Sequence[str]) -> str | None:
 
 def run_phase(
     recipe: Recipe, step: Step, files: StepFiles, place: WorkPlace, root: Root, env: Mapping[str, str], title: str,
-    *, expected: float | None = None,
+    *, expected: float | None = None, on_stopped: Callable[[], None] = lambda: None,
 ) -> float:  # fmt: skip
-    """Run one phase; give the seconds it took, as it did `expected` another time.
+    """Run one phase; give the seconds it took, as it did `expected` another time. on_stopped: see `run_logged`.
 
     Raises PhaseError, without the commands that help, if it fails.
     """
@@ -173,12 +187,18 @@ def run_phase(
     for line in describe(root, place, job):
         log.detail(line)
     with log.step(step.name, file, expected):
-        returncode = run_logged(root, place, job, file, idle_limit=limit, on_idle=on_idle)
+        returncode = run_logged(root, place, job, file, idle_limit=limit, on_idle=on_idle, on_stopped=on_stopped)
     seconds = time.monotonic() - started
     if returncode == 0:
         return seconds
     ending = _ending(returncode, seconds, limit, deadline)
-    raise _failure(f"{title}: phase {step.name!r} failed after {log.human_time(seconds)} ({ending})", file)
+    error = _failure(f"{title}: phase {step.name!r} failed after {log.human_time(seconds)} ({ending})", file)
+    error.cut = returncode in _BY_FORCE
+    raise error
+
+
+_BY_FORCE = (None, -signal.SIGKILL, 128 + signal.SIGKILL)
+"""How a phase ends that was idle, or whose shell, or last program, was killed (as by a kernel without memory)."""
 
 
 def _ending(returncode: int | None, seconds: float, limit: float, deadline: int | None) -> str:

@@ -31,7 +31,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Done:
-    """What a work place says was done there. status: done or failed."""
+    """What a work place says was done there. status: done, failed, stopped (in order), or begun: nobody saw its end."""
 
     name: str
     key: str
@@ -164,8 +164,11 @@ def first_step(wanted: Sequence[Step], done: Sequence[Done], start: str | None) 
         return 0, f"inputs of {later[0]!r} changed, so all starts anew"
     if matching == len(wanted):
         return matching, "all phases were done; only checking and packing is left"
-    failed = matching < len(done) and done[matching].status == "failed"
-    return matching, f"{names[matching]!r} failed before" if failed else "it was interrupted here"
+    status = done[matching].status if matching < len(done) else "stopped"
+    if status == "begun":
+        # make takes a file that is newer than what it is made from for a finished one.
+        return 0, f"{names[matching]!r} was cut short, and what it left half written might count as finished"
+    return matching, f"{names[matching]!r} failed before" if status == "failed" else "it was interrupted here"
 
 
 def plan(wanted: Sequence[Step], facts: Facts, *, start: str | None = None) -> list[Action]:

@@ -152,6 +152,10 @@ class Work:
         kept, local = self._kept, (self.subject.settled().local or (None,))[0]
         if kept is None or local is None or not kept.there or self.subject.request.here.start == UNPACK:
             return None
+        if phases.Progress(self.subject.place).cut:
+            # What was half written might count as finished.
+            kept.forget()
+            return None
         change = kept.change(local)
         return None if begins_anew(self._incremental, change) else change
 
@@ -218,18 +222,26 @@ class Work:
         kept = self._kept if step.name in _BEFORE else None
         if kept is not None:
             kept.begun(step)
+        if changing := not subject.mode.whole or step.phase.network:
+            progress.begin(step)
+
+        def stopped() -> None:
+            progress.add(step, "stopped", time.monotonic() - started)
+
         try:
             with self.timed.part(step.name, files.log), granted(subject, step, self.ground.tree, env) as may:
                 subject.place.set_variables(may.text)
                 root, all_env = replace(root, jobs=may.pipe), {**env, **may.env}
                 seconds = phases.run_phase(
                     subject.recipe, step, files, subject.place, root, all_env, subject.title,
-                    expected=self._expected.get(step.name),
+                    expected=self._expected.get(step.name), on_stopped=stopped,
                 )  # fmt: skip
         except PhaseError as error:
-            progress.add(step, "failed", time.monotonic() - started)
+            error.cut = error.cut and changing
+            if not error.cut:
+                progress.add(step, "failed", time.monotonic() - started)
             self._require_nothing_late(step.name, files, progress)
-            raise error.with_details(*self._ways_out(as_root=step.phase.root)) from None
+            raise error.with_details(*self._ways_out(error.next_time, as_root=step.phase.root)) from None
         # A script may have taken it for the answer to a question: its exit code says nothing.
         self._require_nothing_late(step.name, files, progress)
         progress.add(step, "done", seconds)
@@ -267,12 +279,12 @@ class Work:
         if self._kept is not None and local is not None:
             self._kept.note(local.records, ())
 
-    def _ways_out(self, *, as_root: bool) -> list[str]:
+    def _ways_out(self, next_time: str, *, as_root: bool) -> list[str]:
         words = self.subject.command_line()
         # A shell has nothing to strip.
         shell = replace(self.subject, request=replace(self.subject.request, strip=None)).command_line()
         shell = f"{shell} --as-root" if as_root else shell
-        ways = [f"shell:  invoke shell {shell}", f"retry:  invoke build {words}    (resumes at this phase)"]
+        ways = [f"shell:  invoke shell {shell}", f"retry:  invoke build {words}    ({next_time})"]
         return [called(way) for way in ways]
 
 

@@ -94,7 +94,7 @@ def build_deb(
 def _explained(error: PhaseError, subject: Subject, command: str) -> PhaseError:
     """The error with the commands that help; where tests may have failed, with what to ask about these."""
     lines = [line for line in error.details if not line.startswith(_RETRY)]
-    again = [f"{_RETRY}invoke {command}    (resumes at this phase)"]
+    again = [f"{_RETRY}invoke {command}    ({error.next_time})"]
     if error.log is not None and _TESTS.search(error.log.read_text(errors="replace")[-_TAIL:]):
         again.append(f"tests:  invoke {command} --nocheck    (without the package's own tests)")
         if subject.mode.twins:

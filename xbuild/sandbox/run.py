@@ -32,6 +32,11 @@ _ENTER = Path(__file__).with_name("enter.py")
 _BARE = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
 _USERNS_HINT = "run `invoke doctor`: it names the kernel or AppArmor setting that stands in the way"
 
+_GRACE = 5.0
+"""Seconds that programs have to end in order: make and the compilers remove what they have half written."""
+_FRAMES = frozenset({"xbuild", "sh", "dash", "bash", "timeout"})
+"""What ends as soon as what it runs has ended, and with which all others are killed: our pid 1, and a phase's shell."""
+
 
 @dataclass(frozen=True)
 class Service:
@@ -211,14 +216,22 @@ def run_logged(
     *,
     idle_limit: float,
     on_idle: Callable[[float], None],
+    on_stopped: Callable[[], None] = lambda: None,
 ) -> int | None:
     """Run `command` with its output appended to the file `log`; None if it was ended for being idle.
 
-    idle_limit: seconds without output and without CPU use after which it is ended; see process.watch.
+    idle_limit: seconds without output and without CPU use after which it is ended; see process.watch. on_stopped: told
+    if we are to end meanwhile, and all programs have ended in order before.
     """
     with piped_to(log) as output, started(sandbox, command, output=output) as running:
         output.close()
-        if process.watch(running.child, log, idle_limit=idle_limit, on_idle=on_idle) is None:
+        try:
+            ended = process.watch(running.child, log, idle_limit=idle_limit, on_idle=on_idle)
+        except BaseException:
+            if process.end_in_order(running.child, _GRACE, spared=_FRAMES):
+                on_stopped()
+            raise
+        if ended is None:
             return None
         return running.result()
 

@@ -228,7 +228,8 @@ def _source(subject: Subject) -> RecordsOf:
         raise UsageError(text, hint="name another mode: --mode emulated")
     place = subject.place.records
     if recorded(place):
-        states = {record.name: record.status for record in Progress(subject.place).records}
+        ended = [record for record in Progress(subject.place).records if record.status in ("done", "failed")]
+        states = {record.name: record.status for record in ended}
         return RecordsOf("the work place of a build that failed, runs or was kept", place, states)
     if found := kept(subject, "records"):
         path, present = found
