@@ -222,8 +222,8 @@ class Work:
         kept = self._kept if step.name in _BEFORE else None
         if kept is not None:
             kept.begun(step)
-        if changing := not subject.mode.whole or step.phase.network:
-            progress.begin(step)
+        # A machine that is killed has changed nothing.
+        changing = not subject.mode.whole or step.phase.network
 
         def stopped() -> None:
             progress.add(step, "stopped", time.monotonic() - started)
@@ -232,6 +232,8 @@ class Work:
             with self.timed.part(step.name, files.log), granted(subject, step, self.ground.tree, env) as may:
                 subject.place.set_variables(may.text)
                 root, all_env = replace(root, jobs=may.pipe), {**env, **may.env}
+                if changing:
+                    progress.begin(step)
                 seconds = phases.run_phase(
                     subject.recipe, step, files, subject.place, root, all_env, subject.title,
                     expected=self._expected.get(step.name), on_stopped=stopped,
