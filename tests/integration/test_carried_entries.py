@@ -291,7 +291,7 @@ def test_a_full_disk_leaves_nothing(first: Store, place: Path) -> None:
     command = ["sh", "-uc", _SMALL_DISK, "sh", str(place), sys.executable, KILLED]
     _, said = capture(machine_view(), command)
     lines = said.decode().splitlines()
-    assert any("MachineError: disk full: /mnt/cache" in line for line in lines), lines
+    assert any("DiskFullError: disk full: /mnt/cache" in line for line in lines), lines
     assert lines[-1] == "failed"
 
 
