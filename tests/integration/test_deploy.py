@@ -218,9 +218,11 @@ def test_a_running_program_is_replaced(deploy: Deploy, board: Machine, tree: Pat
     shutil.copy(shutil.which("sleep") or "", tree / "usr/bin/hello")
     deploy()
     with subprocess.Popen([board.top / "usr/bin/hello", "60"]) as running:
-        (tree / "usr/bin/hello").write_text("#!/bin/sh\n")
-        deploy()
-        running.kill()
+        try:
+            (tree / "usr/bin/hello").write_text("#!/bin/sh\n")
+            deploy()
+        finally:
+            running.kill()
     assert (board.top / "usr/bin/hello").read_text() == "#!/bin/sh\n"
 
 

@@ -370,7 +370,11 @@ def test_nothing_outlives_its_killed_parent(native: Path, number: signal.Signals
     # A number that tells this sleep from all others.
     seconds = str(100_000 + os.getpid())
     with subprocess.Popen([sys.executable, "-c", KILLED, str(native), seconds]) as parent:
-        assert wait_until(lambda: bool(sleepers(seconds)), 20)
-        parent.send_signal(number)
+        try:
+            assert wait_until(lambda: bool(sleepers(seconds)), 20)
+            parent.send_signal(number)
+        except BaseException:
+            parent.kill()
+            raise
     assert wait_until(lambda: not sleepers(seconds), 5)
     assert Path("/proc/mounts").read_text() == before

@@ -116,8 +116,18 @@ def test_a_machine_whose_key_is_not_known_is_refused(
 
 
 def descendants(process: int) -> list[int]:
-    words = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    try:
+        words = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    except OSError:
+        return []
     return [*(one for word in words for one in descendants(int(word))), process]
+
+
+def kill_all(process: int) -> None:
+    for one in descendants(process):
+        # A connection may end by itself meanwhile.
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(one, signal.SIGKILL)
 
 
 def test_an_sftp_server_that_was_killed_is_asked_again(
@@ -130,20 +140,20 @@ def test_an_sftp_server_that_was_killed_is_asked_again(
     write_and_read(shared, tmp_path)
     found = shared.get_record("roots", KEY)
     assert found is not None
-    for process in descendants(server.pid):
-        os.kill(process, signal.SIGKILL)
+    kill_all(server.pid)
     began = time.monotonic()
     assert not shared.get_blob(found.blobs["entry"], tmp_path / "none")
     assert shared.faulty_since(began)
     command = [str(SSHD), "-D", "-e", "-f", str(tmp_path / "sshd/sshd_config")]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as new:
-        await_port(int(address.split(":")[2].partition("/")[0]))
-        time.sleep(0.2)
-        began = time.monotonic()
-        assert shared.get_blob(found.blobs["entry"], tmp_path / "again")
-        assert not shared.faulty_since(began)
-        for process in descendants(new.pid):
-            os.kill(process, signal.SIGKILL)
+        try:
+            await_port(int(address.split(":")[2].partition("/")[0]))
+            time.sleep(0.2)
+            began = time.monotonic()
+            assert shared.get_blob(found.blobs["entry"], tmp_path / "again")
+            assert not shared.faulty_since(began)
+        finally:
+            kill_all(new.pid)
     assert (tmp_path / "again").read_bytes() == (tmp_path / "in").read_bytes()
     assert len(warnings) == 1
 
@@ -161,8 +171,7 @@ def test_sftp_that_is_gone_in_the_middle(
 
     def cut(place: Place, blob: Any, stream: Any) -> bool:
         # What serves us are children of its own.
-        for process in descendants(server.pid):
-            os.kill(process, signal.SIGKILL)
+        kill_all(server.pid)
         server.wait()
         return fetch(place, blob, stream)
 
