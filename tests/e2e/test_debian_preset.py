@@ -125,7 +125,10 @@ def test_what_decides_how_it_is_built_begins_anew(xbuild: Xbuild, source: Path) 
     assert "the build itself changes ./times.c" in logged(xbuild, "configure")
 
 
-def test_a_mistake_is_mended_and_a_killed_build_begins_anew(xbuild: Xbuild, source: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT], ids=["kill", "control-c"])
+def test_a_mistake_is_mended_and_a_killed_build_begins_anew(
+    xbuild: Xbuild, source: Path, number: signal.Signals
+) -> None:
     rules = (source / "debian/rules").read_text()
     (source / "debian/rules").write_text(f"{rules}\noverride_dh_auto_test:\n\tsh ./tried\n")
     (source / "tried").write_text("true\n")
@@ -139,13 +142,14 @@ def test_a_mistake_is_mended_and_a_killed_build_begins_anew(xbuild: Xbuild, sour
     edit(source / "times.c", "return 2", "return 1 + 1")
     process = xbuild.start("build", "hail", "--target", "armhf")
     wait_for("its tests", lambda: processes(marker), 120)
-    process.send_signal(signal.SIGKILL)
+    process.send_signal(number)
     process.communicate()
     wait_for("the end of it", lambda: not processes(marker))
     edit(source / "tried", marker, "true")
-    files, log, _ = again(xbuild)
-    assert "the last build was cut short" in logged(xbuild, "configure")
-    assert len(compiled(log)) == 3
+    files, log, told = again(xbuild)
+    # What ended in order is as if it had failed.
+    assert ("update: " in told) == (number == signal.SIGINT)
+    assert len(compiled(log)) == (3 if number == signal.SIGKILL else 0)
     assert files == clean(xbuild)
 
 
