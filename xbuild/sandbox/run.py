@@ -35,8 +35,9 @@ _USERNS_HINT = "run `invoke doctor`: it names the kernel or AppArmor setting tha
 
 _GRACE = 5.0
 """Seconds that programs have to end in order: make and the compilers remove what they have half written."""
-_FRAMES = frozenset({"xbuild", "sh", "dash", "bash", "timeout"})
-"""What ends as soon as what it runs has ended, and with which all others are killed: our pid 1, and a phase's shell."""
+_FRAMES = frozenset({"sh", "dash", "bash", "timeout"})
+"""What ends as soon as what it runs has ended, and with which all others are killed: a phase's shell, and what is
+around it. Our pid 1 need not be here: it has all signals blocked (enter.py)."""
 
 
 @dataclass(frozen=True)
