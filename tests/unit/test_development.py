@@ -59,6 +59,33 @@ def test_it_stops_at_the_first_failure(tests: Path, capfd: pytest.CaptureFixture
     assert run(suite="e2e", match="nothing", repeat=9) == 5
 
 
+MARKED = """
+from pathlib import Path
+import pytest
+@pytest.mark.parametrize("short", [1])
+def test_short(short):
+    Path("short").touch()
+@pytest.mark.long
+def test_long():
+    Path("long").touch()
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        ({}, {"short"}),
+        ({"suite": "e2e"}, {"short"}),
+        ({"suite": "long"}, {"long"}),
+        ({"suite": "all"}, {"short", "long"}),
+    ],
+)
+def test_long_tests_run_when_asked_for(tests: Path, words: dict[str, str], wanted: set[str]) -> None:
+    (tests / "test_it.py").write_text(MARKED)
+    assert run(**words) == 0
+    assert {path.name for path in tests.parents[1].iterdir()} & {"short", "long"} == wanted
+
+
 BUSY = """
 import os
 from pathlib import Path

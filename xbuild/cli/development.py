@@ -24,8 +24,10 @@ _BUSY = "import os; parent = os.getppid()\nwhile os.getppid() == parent: pass"
 _SUITES = {
     "unit": ["-n", "auto", "--dist", "worksteal", "tests/unit"],
     "integration": ["tests/integration"],
-    "e2e": ["tests/e2e"],
+    "e2e": ["-m", "not long", "tests/e2e"],
+    "long": ["-m", "long", "tests/e2e"],
 }
+_USUAL = ("unit", "integration", "e2e")
 
 
 def _run(*command: str | Path) -> int:
@@ -35,7 +37,7 @@ def _run(*command: str | Path) -> int:
 @task(
     name="test",
     help={
-        "suite": "unit, integration, e2e or all (the default)",
+        "suite": "unit, integration, e2e (these three by default), long, or all four: long has what takes many minutes",
         "match": "only tests whose names match (pytest -k)",
         "repeat": "run them this many times, until one fails: for what has a race in it",
         "load": "keep all cores busy meanwhile",
@@ -44,7 +46,7 @@ def _run(*command: str | Path) -> int:
 )
 @guarded
 def run_tests(
-    _c: Context, suite: str = "all", match: str = "", repeat: int = 1, load: bool = False, yes: bool = False
+    _c: Context, suite: str = "", match: str = "", repeat: int = 1, load: bool = False, yes: bool = False
 ) -> int:
     """Run the tests."""
     log.configure()
@@ -55,7 +57,7 @@ def run_tests(
     except ImportError as error:
         command = f"{sys.executable} -m pip install -e '.[dev]'"
         raise MachineError("pytest is not installed", hint=command) from error
-    if suite not in (*_SUITES, "all"):
+    if suite not in ("", *_SUITES, "all"):
         raise UsageError(f"there is no suite {suite!r}", hint=f"one of {', '.join(_SUITES)}, all")
     if repeat < 1:
         raise UsageError(f"--repeat {repeat} is no number of times", hint="give 1 or more")
@@ -63,7 +65,8 @@ def run_tests(
         # Without agreement nothing is installed, and tests that need it are skipped.
         install.set_up(assume_yes=yes)
     words = ["-k", match] if match else []
-    commands = [[*words, *_SUITES[name]] for name in _SUITES if suite in (name, "all")]
+    names = {"": _USUAL, "all": tuple(_SUITES)}.get(suite, (suite,))
+    commands = [[*words, *_SUITES[name]] for name in names]
     with _load() if load else contextlib.nullcontext():
         return _run_once(commands)[0] if repeat == 1 else _run_often(commands, repeat)
 
