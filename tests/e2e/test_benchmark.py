@@ -84,6 +84,7 @@ def test_modes_are_compared(xbuild: Xbuild, tmp_path: Path) -> None:
     assert files(xbuild.cache / "work") == set()
 
 
+@pytest.mark.long
 def test_each_rung_of_the_ladder_runs_fewer_programs_emulated(xbuild: Xbuild, tmp_path: Path) -> None:
     small(xbuild)
     text = tmp_path / "bench.md"

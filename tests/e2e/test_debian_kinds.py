@@ -42,6 +42,7 @@ def test_packages_for_all_architectures_are_the_same_everywhere(xbuild: Xbuild, 
     assert [name for name in arm if name.endswith("deb")] == ["tiny-doc_1.0_all.deb"]
 
 
+@pytest.mark.long
 def test_a_trial_has_no_more_than_a_board(xbuild: Xbuild, tmp_path: Path) -> None:
     """A compiler is in the root that a package is built in, and in none that it comes to."""
     dsc = made(tmp_path, files={"debian/tiny.postinst": b"#!/bin/sh\nset -e\ncc --version\n"})

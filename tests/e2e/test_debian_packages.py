@@ -93,6 +93,7 @@ def test_what_cannot_be_built_is_told_before_anything_is_made(xbuild: Xbuild, tm
     assert not (xbuild.cache / "work").exists() or not list((xbuild.cache / "work").glob("tiny*"))
 
 
+@pytest.mark.long
 def test_packages_that_need_each_other_build_in_order(xbuild: Xbuild, tmp_path: Path) -> None:
     first, place = made(tmp_path), str(tmp_path / "repository")
     second = str(made(tmp_path, name="second", needs="tiny (>= 1:1.0)"))

@@ -98,6 +98,7 @@ def test_an_edited_file_is_compiled_and_nothing_else(xbuild: Xbuild, source: Pat
     assert xbuild.build("hail", "--keep")["status"] == "up-to-date"
 
 
+@pytest.mark.long
 def test_what_decides_how_it_is_built_begins_anew(xbuild: Xbuild, source: Path) -> None:
     again(xbuild)
     edit(source / "debian" / "rules", "hardening=+all", "hardening=+all,-pie")
@@ -125,6 +126,7 @@ def test_what_decides_how_it_is_built_begins_anew(xbuild: Xbuild, source: Path) 
     assert "the build itself changes ./times.c" in logged(xbuild, "configure")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT], ids=["kill", "control-c"])
 def test_a_mistake_is_mended_and_a_killed_build_begins_anew(
     xbuild: Xbuild, source: Path, number: signal.Signals
@@ -153,6 +155,7 @@ def test_a_mistake_is_mended_and_a_killed_build_begins_anew(
     assert files == clean(xbuild)
 
 
+@pytest.mark.long
 def test_root_makes_only_the_packages(xbuild: Xbuild, source: Path) -> None:
     """As fakeroot would have it, with real owners; and the next build goes on in that tree."""
     edit(source / "debian/control", "Rules-Requires-Root: no", "Rules-Requires-Root: binary-targets")

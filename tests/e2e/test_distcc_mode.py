@@ -64,6 +64,7 @@ ASK = """
 """
 
 
+@pytest.mark.long
 def test_files_beside_the_object_are_there(xbuild: Xbuild) -> None:
     """What distcc does not send back is compiled here: so the compiler says and leaves the same as without it."""
     source = "int f(int *p, int n)\n{\n    int t = 0;\n    while (n--) t += p[n] * 3;\n    return t;\n}\n"

@@ -168,6 +168,7 @@ def test_a_sed_that_writes_a_wrong_byte(planter: Planter) -> None:
     assert artifact["usr/share/answer"][2] == hashlib.sha256(right).hexdigest()
 
 
+@pytest.mark.long
 def test_only_what_is_installed(planter: Planter) -> None:
     """The difference shows in the last phase, but an earlier one made it: that has to be repeated too."""
     planter.xbuild.recipe("numbers", build=NUMBERS)
@@ -186,6 +187,7 @@ def test_only_what_is_installed(planter: Planter) -> None:
         assert planter.work == []
 
 
+@pytest.mark.long
 def test_an_assembler_of_the_wrong_word_size(planter: Planter) -> None:
     """Found in bash: whether line tables set an address anew depends on how the assembler cuts its memory."""
     chance = random.Random(1)
@@ -207,6 +209,7 @@ def test_an_assembler_of_the_wrong_word_size(planter: Planter) -> None:
     assert files(found) == dict.fromkeys(("src/libsmall.a", "src/lines.o"), "other contents")
 
 
+@pytest.mark.long
 def test_a_tar_that_loses_mode_bits(planter: Planter) -> None:
     """The build fails, and later than the fault happened: the state before the failure must be a faulty one."""
     build = {
@@ -248,6 +251,7 @@ def test_a_package_is_told_from_inside(planter: Planter) -> None:
     assert planter.work == []
 
 
+@pytest.mark.long
 def test_a_fault_that_no_digest_shows(planter: Planter) -> None:
     """Times are not compared, since they are never the same; but make looks at them in the next phase."""
     build = {
@@ -263,6 +267,7 @@ def test_a_fault_that_no_digest_shows(planter: Planter) -> None:
     assert files(found) == {"src/answer": "other contents"}
 
 
+@pytest.mark.long
 def test_a_patch_that_changes_nothing(planter: Planter) -> None:
     """Patches are applied before any phase; what runs then is in no record, so every twin is suspected."""
     patch = "--- a/README\n+++ b/README\n@@ -1 +1 @@\n-nothing\n+something\n"

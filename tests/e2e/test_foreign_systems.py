@@ -74,6 +74,7 @@ def test_changes_are_kept_by_name(system: Xbuild) -> None:
     assert [known["name"] for known in system("root.list", "--json").json["kept"]] == ["other"]
 
 
+@pytest.mark.long
 def test_a_package_is_installed(system: Xbuild) -> None:
     script = "apt-get install -qy hello || { apt-get update -q && apt-get install -qy hello; }; hello"
     assert inside(system, script, "--keep", "tools").endswith("Hello, world!\n")

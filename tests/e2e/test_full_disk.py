@@ -131,6 +131,7 @@ def test_a_debian_package_that_fills_the_disk(xbuild: Xbuild, tmp_path: Path) ->
         assert read_elf(package.open("usr/bin/tiny")).machine == "ARM"
 
 
+@pytest.mark.long
 def test_a_native_build_that_fills_the_disk(xbuild: Xbuild, tmp_path: Path) -> None:
     """A package whose native build fails is held without it; one that met a full disk has not failed."""
     fills = f"head -c {2 * _MEBIBYTES}M /dev/zero > big && rm big"
@@ -148,6 +149,7 @@ def test_a_native_build_that_fills_the_disk(xbuild: Xbuild, tmp_path: Path) -> N
     assert "Traceback" not in said
 
 
+@pytest.mark.long
 def test_a_machine_whose_disk_cannot_grow(xbuild: Xbuild, tmp_path: Path) -> None:
     """Its Linux would go on with what it could not write, and read back something else."""
     xbuild.recipe(build={"compile": f"dd if=/dev/zero of=big bs=1M count={2 * _MEBIBYTES} && sync; echo 42 > answer"})

@@ -151,8 +151,16 @@ def asking(xbuild: Xbuild) -> Xbuild:
 ASKED = {"perl": PERL, "python": PYTHON, "compileall": COMPILEALL, "venv": VENV, "embedded": EMBEDDED}
 
 
-@pytest.mark.parametrize("name", ASKED)
-@pytest.mark.parametrize("target", ["armhf", "arm64"])
+QUICK = {("armhf", name) for name in ASKED if name != "venv"} | {("arm64", "compileall"), ("arm64", "embedded")}
+"""What CI has the time for."""
+CASES = [
+    pytest.param(target, name, marks=() if (target, name) in QUICK else pytest.mark.long)
+    for target in ("armhf", "arm64")
+    for name in ASKED
+]
+
+
+@pytest.mark.parametrize(("target", "name"), CASES)
 def test_the_answers_are_the_same(asking: Xbuild, target: str, name: str) -> None:
     words = ("shell", "asking", "--target", target, "--mode")
     text = f"mkdir /tmp/asked; cd /tmp/asked; ({ASKED[name]}) 2>&1 < /dev/null; echo the end"

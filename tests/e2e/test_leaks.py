@@ -13,10 +13,10 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -28,6 +28,17 @@ from xbuild.sandbox.run import remove_tree
 pytestmark = pytest.mark.e2e
 
 PROBES = tuple(probes())
+
+MARKS = {"armhf": (), "arm64": (pytest.mark.long,)}
+"""By target: CI has no time for both."""
+
+
+def _cases(rows: Sequence[tuple[Any, ...]]) -> list[Any]:
+    """Rows whose first word is a target, marked as that says."""
+    names = ["-".join(getattr(one, "name", str(one)) for one in row) for row in rows]
+    return [pytest.param(*row, id=name, marks=MARKS[row[0]]) for row, name in zip(rows, names, strict=True)]
+
+
 PLANTED = [(target, probe) for target in TARGETS for probe in PROBES if target in probe.plant]
 CONTROLS = {"questions": ("umask", "file order", "dates"), "wrappers": ("dpkg", "pkg-config", "config.guess")}
 """By plant: probes that it must not spoil."""
@@ -45,33 +56,52 @@ class Asked(NamedTuple):
     record: Record
 
 
-Answers = Mapping[tuple[str, str], Mapping[str, str]]
-"""By target and run: what the probes said."""
+Answers = Callable[[str, str], Mapping[str, str]]
+"""Give what the probes said, by target and run."""
 PCH_BY_ANOTHER = "/usr/bin/arm-linux-gnueabihf-as"
 """Starts once less in mode substituted for armhf: see the probe of a precompiled header with -flto only at its use."""
 
 
 @pytest.fixture(scope="module")
-def asked(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[tuple[str, str], Asked]]:
-    """All runs, by target and name. The emulated ones take longest, so they start first."""
+def ask(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Mapping[str, Asked]]]:
+    """Makes all runs of a target; by name."""
     project = tmp_path_factory.mktemp("project")
     shutil.copytree(CHECKOUT / "toolchains", project / "toolchains")
     (project / "recipes").mkdir()
     xbuild = Xbuild(project, cache)
     for run in RUNS:
         recipe(xbuild, run, PROBES)
-    for target in TARGETS:
+
+    def made(target: str) -> Mapping[str, Asked]:
         xbuild("shell", "substituted", "--target", target, "--", "true")
-    runs = [(target, run) for run in RUNS for target in TARGETS]
-    with ThreadPoolExecutor(2) as pool:
-        yield dict(zip(runs, pool.map(lambda words: _ask(xbuild, *words), runs), strict=True))
+        # The emulated ones take longest, so they start first.
+        with ThreadPoolExecutor(2) as pool:
+            return dict(zip(RUNS, pool.map(lambda run: _ask(xbuild, target, run), RUNS), strict=True))
+
+    yield made
     for part in ("work", "artifacts"):
         remove_tree(cache / part)
 
 
 @pytest.fixture(scope="module")
-def said(asked: Mapping[tuple[str, str], Asked]) -> Answers:
-    return {run: known.answers for run, known in asked.items()}
+def armhf(ask: Callable[[str], Mapping[str, Asked]]) -> Mapping[str, Asked]:
+    return ask("armhf")
+
+
+@pytest.fixture(scope="module")
+def arm64(ask: Callable[[str], Mapping[str, Asked]]) -> Mapping[str, Asked]:
+    return ask("arm64")
+
+
+@pytest.fixture
+def asked(request: pytest.FixtureRequest) -> Callable[[str], Mapping[str, Asked]]:
+    """Gives the runs of a target, made once, and only if a test wants them."""
+    return lambda target: request.getfixturevalue(target)
+
+
+@pytest.fixture
+def said(asked: Callable[[str], Mapping[str, Asked]]) -> Answers:
+    return lambda target, run: asked(target)[run].answers
 
 
 def _ask(xbuild: Xbuild, target: str, run: str) -> Asked:
@@ -97,35 +127,34 @@ def _ask(xbuild: Xbuild, target: str, run: str) -> Asked:
     return Asked(answers(done.stdout), Record({}, whole=True))
 
 
-@pytest.mark.parametrize("probe", PROBES, ids=lambda probe: probe.name)
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize(("target", "probe"), _cases([(target, probe) for target in TARGETS for probe in PROBES]))
 @pytest.mark.parametrize("run", ["substituted", "phase"])
 def test_the_answers_are_the_same(
     request: pytest.FixtureRequest, said: Answers, run: str, target: str, probe: Probe
 ) -> None:
     if reason := probe.known.get(target):
         request.applymarker(pytest.mark.xfail(strict=True, reason=reason, raises=AssertionError))
-    native, emulated = (said[target, name][probe.name] for name in (run, "emulated"))
+    native, emulated = (said(target, name)[probe.name] for name in (run, "emulated"))
     assert emulated.strip()
     assert native == emulated
 
 
-@pytest.mark.parametrize(("target", "probe"), PLANTED, ids=lambda value: getattr(value, "name", value))
+@pytest.mark.parametrize(("target", "probe"), _cases(PLANTED))
 def test_a_planted_leak_is_found(said: Answers, target: str, probe: Probe) -> None:
-    assert said[target, probe.plant[target]][probe.name] != said[target, "emulated"][probe.name]
+    assert said(target, probe.plant[target])[probe.name] != said(target, "emulated")[probe.name]
 
 
 @pytest.mark.parametrize(("plant", "name"), [(plant, name) for plant, names in CONTROLS.items() for name in names])
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", _cases([(target,) for target in TARGETS]))
 def test_a_plant_spoils_nothing_else(said: Answers, target: str, plant: str, name: str) -> None:
-    assert said[target, plant][name] == said[target, "emulated"][name]
+    assert said(target, plant)[name] == said(target, "emulated")[name]
 
 
-@pytest.mark.parametrize(("target", "fewer"), [("armhf", PCH_BY_ANOTHER), ("arm64", None)])
+@pytest.mark.parametrize(("target", "fewer"), _cases([("armhf", PCH_BY_ANOTHER), ("arm64", None)]))
 def test_the_same_programs_are_recorded(
-    asked: Mapping[tuple[str, str], Asked], target: str, fewer: str | None
+    asked: Callable[[str], Mapping[str, Asked]], target: str, fewer: str | None
 ) -> None:
-    native, emulated = (asked[target, run].record for run in ("phase", "emulated"))
+    native, emulated = (asked(target)[run].record for run in ("phase", "emulated"))
     assert emulated.total(native=True).total() == 0
     assert native.total(native=True).total() > emulated.total(native=False).total() / 2
     ran = [record.total(native=True) + record.total(native=False) for record in (native, emulated)]
@@ -138,9 +167,9 @@ def test_each_probe_can_fail() -> None:
     assert [probe.name for probe in PROBES if not (probe.plant or probe.known)] == []
 
 
-@pytest.mark.parametrize(("target", "machine", "triplet"), MACHINES)
+@pytest.mark.parametrize(("target", "machine", "triplet"), _cases(MACHINES))
 def test_the_answers_are_an_arm_s(said: Answers, target: str, machine: str, triplet: str) -> None:
-    found = said[target, "substituted"]
+    found = said(target, "substituted")
     assert found["uname"].split()[-3:] == [machine, machine, "unknown"]
     assert found["gcc's questions"].split()[:2] == [triplet, triplet]
     assert found["config.guess"].split("-")[0] == machine

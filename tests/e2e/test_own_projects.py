@@ -66,7 +66,15 @@ def built(xbuild: Xbuild, tree: Path, *words: str) -> tuple[dict[str, tuple[str,
     return unpacked(result["artifact"]), result["status"]
 
 
-@pytest.mark.parametrize("change", EDITS, ids=lambda change: f"{change.project}-{change.file}")
+LONG = ("meson",)
+"""What these are built again for, the others show too."""
+CASES = [
+    pytest.param(one, id=f"{one.project}-{one.file}", marks=pytest.mark.long if one.project in LONG else ())
+    for one in EDITS
+]
+
+
+@pytest.mark.parametrize("change", CASES)
 def test_a_project_is_built_again_after_an_edit(xbuild: Xbuild, place: Path, change: Edit) -> None:
     tree = copied(change.project, place)
     before = sorted(path for path in tree.rglob("*"))

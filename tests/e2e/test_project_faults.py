@@ -74,6 +74,7 @@ def test_a_further_work_tree_of_git(xbuild: Xbuild, tree: Path, tmp_path: Path) 
     subprocess.run(["git", "worktree", "remove", "--force", str(other)], cwd=tree, check=True)
 
 
+@pytest.mark.long
 def test_a_build_directory_of_the_machine_s_own_compiler(xbuild: Xbuild, tmp_path: Path) -> None:
     tree = Path(shutil.copytree(PROJECTS / "cmake", tmp_path / "cmake"))
     (tree / "build" / "CMakeFiles").mkdir(parents=True)

@@ -38,6 +38,7 @@ def test_its_modules_are_all_there(python: Xbuild) -> None:
     assert run(python, "-c", script) == "OpenSSL 3\n"
 
 
+@pytest.mark.long
 def test_it_passes_its_own_tests(python: Xbuild) -> None:
     said = run(python, "-m", "test", "-j2", *_TESTS)
     assert f"All {len(_TESTS)} tests OK." in said

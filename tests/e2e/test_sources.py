@@ -118,6 +118,7 @@ def test_an_edited_tree_without_a_digest_is_built_as_it_is_now(xbuild: Xbuild) -
     assert built("two", dirty=True) == "up-to-date"
 
 
+@pytest.mark.long
 def test_git_describe_in_a_build(xbuild: Xbuild, tmp_path: Path) -> None:
     names = {f"GIT_{who}_{what}": "a" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 

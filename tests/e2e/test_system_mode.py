@@ -81,6 +81,7 @@ def test_checks_run_again_in_a_sandbox(xbuild: Xbuild) -> None:
     assert "error: tiny 1 for armhf: checks failed" in failed.err
 
 
+@pytest.mark.long
 def test_checks_run_again_in_a_machine_with_a_kernel_of_its_own(xbuild: Xbuild) -> None:
     """What asks for the kernel finds another one there, and that is the proof that it ran there."""
     xbuild.recipe(

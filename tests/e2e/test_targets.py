@@ -92,6 +92,7 @@ def test_a_plan_makes_nothing(xbuild: Xbuild, tmp_path: Path) -> None:
     assert (_contents(xbuild.cache / "work"), _contents(xbuild.project)) == before
 
 
+@pytest.mark.long
 def test_a_plan_with_an_empty_cache_makes_no_roots(xbuild: Xbuild, tmp_path: Path) -> None:
     """It asks the mirror which packages there are, and says the key by them."""
     empty = tmp_path / "empty"

@@ -177,6 +177,7 @@ def test_why_a_recipe_matters(xbuild: Xbuild) -> None:
     assert "emulated: nothing is substituted in the mode 'emulated'" in said
 
 
+@pytest.mark.long
 def test_why_in_a_store_without_roots(xbuild: Xbuild, tmp_path: Path) -> None:
     xbuild.recipe()
     empty = {"XBUILD_CACHE": str(tmp_path / "empty")}
