@@ -62,6 +62,7 @@ def test_a_build_with_answers_is_the_same(xbuild: Xbuild) -> None:
     assert built(xbuild, "off")[0] == built(xbuild)[0]
 
 
+@pytest.mark.long
 def test_other_compilers_have_other_answers(xbuild: Xbuild) -> None:
     recipe(xbuild)
     assert built(xbuild)[1] == [0, 2, 1]

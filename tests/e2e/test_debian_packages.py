@@ -66,6 +66,7 @@ def test_failing_tests_are_told_apart_and_the_same_command_goes_on(xbuild: Xbuil
     assert "tiny_1.0_armhf.deb" in names(xbuild(*words, "--nocheck", "--json").json)
 
 
+@pytest.mark.long
 def test_what_is_wrong_in_a_package_is_found(xbuild: Xbuild, tmp_path: Path) -> None:
     dsc = made(tmp_path, files={"intruder": i386()}, more="intruder")
     said = xbuild("deb", str(dsc), "--target", "armhf", "--nocheck", code=5).err

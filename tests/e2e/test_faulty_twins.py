@@ -233,6 +233,7 @@ def test_a_tar_that_loses_mode_bits(planter: Planter) -> None:
     assert "  twins: {remove: [tar]}\n" in said
 
 
+@pytest.mark.long
 def test_a_package_is_told_from_inside(planter: Planter) -> None:
     control = "Package: tiny\nVersion: 1\nArchitecture: armhf\nMaintainer: A <a@b.c>\nDescription: tiny\n"
     build = {

@@ -38,6 +38,7 @@ def musl(user_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.long
 def test_a_build_in_a_musl_root(xbuild: Xbuild, musl: Path) -> None:
     imported = xbuild("root.import", "small", str(musl), "--json").json
     assert imported["targets"] == ["armhf"]

@@ -55,6 +55,7 @@ def test_changes_are_thrown_away(system: Xbuild) -> None:
     assert list((system.cache / "tmp").glob("*/upper/etc/mine-98754")) == []
 
 
+@pytest.mark.long
 def test_changes_are_kept_by_name(system: Xbuild) -> None:
     inside(system, "echo mine > /etc/mine; rm -r /usr/share/doc", "--keep", "tools")
     assert inside(system, "cat /etc/mine; ls -d /usr/share/*", "--keep", "tools").splitlines()[0] == "mine"

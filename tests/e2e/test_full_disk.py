@@ -73,6 +73,7 @@ def test_a_phase_that_fills_the_disk(xbuild: Xbuild, tmp_path: Path) -> None:
     assert "Traceback" not in said
 
 
+@pytest.mark.long
 def test_many_builds_when_one_fills_the_disk(xbuild: Xbuild, tmp_path: Path) -> None:
     """The others fail as well, for what they write has no room; nothing half-made counts afterwards."""
     fills = f"dd if=/dev/zero of=big bs=1M count={2 * _MEBIBYTES}; echo 42 > answer"

@@ -161,7 +161,7 @@ def _shown(value: float) -> str:
     return f"{mantissa.rstrip('0')}p{exponent}"
 
 
-@pytest.mark.parametrize("target", ["armhf", "arm64"])
+@pytest.mark.parametrize("target", ["armhf", pytest.param("arm64", marks=pytest.mark.long)])
 def test_twice_the_same_is_the_same(xbuild: Xbuild, target: str) -> None:
     first = xbuild.build("zlib", target=target)
     again = xbuild.build("zlib", "--from", "unpack", "--jobs", "1", target=target)

@@ -74,6 +74,7 @@ def test_sdist_and_wheel_hold_everything(built: Path) -> None:
     assert unpacked >= {"tasks.py", "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE", "pyproject.toml"}
 
 
+@pytest.mark.long
 def test_it_builds_from_an_empty_directory(program: Path, cache: Path, tmp_path: Path) -> None:
     said = ran(program, "build", "zlib", "--target", "armhf", "--from", "unpack", cwd=tmp_path, XBUILD_CACHE=str(cache))
     assert "compile" in said

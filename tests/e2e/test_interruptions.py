@@ -92,6 +92,7 @@ def _key(result: dict[str, str]) -> str:
     return str(json.loads(Path(result["manifest"]).read_text())["key"])[:20]
 
 
+@pytest.mark.long
 def test_kill_at_any_time(xbuild: Xbuild) -> None:
     """Killed again and again, a little later each time, the build gives in the end what an undisturbed one gives."""
     xbuild.recipe(build={"configure": "sleep 0.3", "compile": "sleep 0.3; echo 42 > answer"})

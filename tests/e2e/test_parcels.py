@@ -155,6 +155,7 @@ def test_what_a_worker_has_already_is_given_back(
         assert shared.get_blob(blob, tmp_path / "got")
 
 
+@pytest.mark.long
 def test_what_it_needs_is_taken_as_the_sender_has_it(
     xbuild: Xbuild, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

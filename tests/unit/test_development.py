@@ -16,10 +16,9 @@ from xbuild.cli.task import Context
 @pytest.fixture
 def tests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A directory of tests, which the command takes for xbuild's own."""
-    place = tmp_path / "tests/e2e"
-    place.mkdir(parents=True)
-    for name in ("unit", "integration"):
-        (tmp_path / "tests" / name).mkdir()
+    place = tmp_path / "tests"
+    for name in ("unit", "integration", "e2e"):
+        (place / name).mkdir(parents=True)
     monkeypatch.setattr("xbuild.base.paths.checkout", lambda: tmp_path)
     monkeypatch.setattr("xbuild.doctor.install.set_up", lambda **_: None)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
@@ -49,14 +48,14 @@ def run(**options: object) -> int:
 
 
 def test_it_stops_at_the_first_failure(tests: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    (tests / "test_it.py").write_text(COUNTING)
-    assert run(suite="e2e", match="other", repeat=2) == 0
+    (tests / "integration" / "test_it.py").write_text(COUNTING)
+    assert run(suite="integration", match="other", repeat=2) == 0
     assert "2 of 2 runs passed" in capfd.readouterr().err
-    assert not (tests.parents[1] / "count").exists()
-    assert run(suite="e2e", match="counted", repeat=9) == 1
+    assert not (tests.parent / "count").exists()
+    assert run(suite="integration", match="counted", repeat=9) == 1
     assert "run 3 of 9 failed; 2 passed before it" in capfd.readouterr().err
-    assert (tests.parents[1] / "count").read_text() == "..."
-    assert run(suite="e2e", match="nothing", repeat=9) == 5
+    assert (tests.parent / "count").read_text() == "..."
+    assert run(suite="integration", match="nothing", repeat=9) == 5
 
 
 MARKED = """
@@ -81,9 +80,9 @@ def test_long():
     ],
 )
 def test_long_tests_run_when_asked_for(tests: Path, words: dict[str, str], wanted: set[str]) -> None:
-    (tests / "test_it.py").write_text(MARKED)
+    (tests / "e2e" / "test_it.py").write_text(MARKED)
     assert run(**words) == 0
-    assert {path.name for path in tests.parents[1].iterdir()} & {"short", "long"} == wanted
+    assert {path.name for path in tests.parent.iterdir()} & {"short", "long"} == wanted
 
 
 BUSY = """
@@ -99,6 +98,6 @@ def test_beside_load():
 
 @pytest.mark.parametrize("load", [False, True])
 def test_load(tests: Path, load: bool) -> None:
-    (tests / "test_it.py").write_text(BUSY)
-    assert run(suite="e2e", load=load) == 0
-    assert (tests.parents[1] / "loaded").read_text() == str(len(os.sched_getaffinity(0)) if load else 0)
+    (tests / "integration" / "test_it.py").write_text(BUSY)
+    assert run(suite="integration", load=load) == 0
+    assert (tests.parent / "loaded").read_text() == str(len(os.sched_getaffinity(0)) if load else 0)
