@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.command_line import Xbuild
+from tests.e2e.command_line import Xbuild, unpacked
+from tests.e2e.test_needed_recipes import PROGRAM, library, program
 
 pytestmark = pytest.mark.e2e
 
@@ -99,3 +100,20 @@ def test_checks_run_again_in_a_machine_with_a_kernel_of_its_own(xbuild: Xbuild) 
     # The tree is as it was: a build in it still passes.
     assert xbuild("check", "tiny", "--target", "arm64", "--json").json["phase"] == "passed"
     assert not (xbuild.place(target="arm64") / "machine").exists()
+
+
+@pytest.mark.long
+def test_a_machine_has_what_is_needed_of_other_recipes(xbuild: Xbuild) -> None:
+    """Layers over the root, which lie on the machine's disk: headers, a library by ld.so's cache, what was hidden."""
+    library(xbuild)
+    own = "ldconfig -p | grep -c /opt/number >> answer; cat answer"
+    program(xbuild, compile=f"{PROGRAM['compile']} && {own}")
+    made = {mode: unpacked(xbuild.build("show", "--mode", mode)["artifact"]) for mode in ("substituted", "system")}
+    assert made["system"] == made["substituted"]
+    said = xbuild("log", "show", "--target", "armhf", "--mode", "system", "--phase", "compile").out
+    assert said.endswith("number 42\n2\n")
+    # Other bytes of the library are another disk.
+    library(xbuild, "43")
+    xbuild.build("show", "--mode", "system")
+    said = xbuild("log", "show", "--target", "armhf", "--mode", "system", "--phase", "compile").out
+    assert said.endswith("number 43\n2\n")

@@ -319,7 +319,7 @@ def test_a_recipe_without_needs_has_nothing_of_this_in_its_key(
     assert not {"recipes", "staging"} & set(before.value["contents"])
     shutil.copy(staging.__file__, own)
     own.write_text(own.read_text() + "\n")
-    monkeypatch.setattr(preparing, "_STAGING", str(own))
+    monkeypatch.setattr(preparing, "_STAGING", (str(own),))
     assert prepared(plain).key == before.key
     assert all_made(Request("app", "armhf"), store).key != app.key
 

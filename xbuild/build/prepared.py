@@ -27,7 +27,7 @@ MAKERS: Mapping[str, tuple[str, ...]] = {
 into the source directory before the first phase, or chooses a time there, is of the layout; what changes installed
 files, or writes the archive, is of the packing. What only fetches (a digest says what has to come), only looks (checks)
 or only carries bytes for these (base, sandbox) is neither."""
-_STAGING = "roots/staging.py"
+_STAGING = ("roots/staging.py", "roots/wheelfiles.py")
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,8 @@ def _staged_contents(found: Sequence[Staged]) -> dict[str, Any]:
     """What the recipes that it needs can put into an artifact: bytes, not how they came about."""
     if not found:
         return {}
-    return {"recipes": {one.name: one.sha256 for one in found}, "staging": _sha256(paths.PACKAGE / _STAGING)}
+    makers = [_sha256(paths.PACKAGE / name) for name in _STAGING]
+    return {"recipes": {one.name: one.sha256 for one in found}, "staging": key_of(makers)}
 
 
 def _contents(subject: Subject) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import calendar
 import contextlib
 import csv
 import hashlib
@@ -166,6 +167,17 @@ class Wheel:
     def paths(self) -> tuple[str, ...]:
         """Of all files, in their order."""
         return tuple(self._infos)
+
+    def executable(self, path: str) -> bool:
+        """Whether the member has a mode by which it may be executed."""
+        return bool(self._infos[path].external_attr >> 16 & 0o111)
+
+    def seconds(self, path: str) -> int:
+        """When the member was last changed, since 1970, if the zip's clock, which has no zone, was in UTC."""
+        try:
+            return calendar.timegm(self._infos[path].date_time)
+        except ValueError as error:
+            raise WheelError(self.label, f"{_shown(path)} is damaged: {error}") from error
 
     def text(self, name: str) -> str:
         """A file of the .dist-info directory, "" where it is not there."""

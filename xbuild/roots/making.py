@@ -159,15 +159,26 @@ class Making:
         shown = [repository.bind(architecture) for repository in self.repositories]
         fetch(self.staging, answer, architecture, complaint, hint, shown)
 
-    def run_over(self, layers: Sequence[Path], command: Sequence[str], complaint: str) -> None:
-        """Run `command` as root in the root that `layers` are; what changes goes to `upper`, which is there."""
+    def run_over(
+        self,
+        layers: Sequence[Path],
+        command: Sequence[str],
+        complaint: str,
+        hint: str = "--verbose tells more",
+        shown: Sequence[Bind] = (),
+    ) -> None:
+        """Run `command` as root in the root that `layers` are; what changes goes to `upper`, which is there.
+
+        shown: what it sees besides.
+        """
         staging = self.staging
         tops = [_made(staging / name) for name in ("work", "merged")]
         sandboxes.give_tree(0, [staging / "upper"], tops=tops)
         registrations, view = self.seen(layers, paths.PRIVATE)
         env = {"PATH": sandboxes.ROOT_PATH, "LC_ALL": "C.UTF-8"}
+        view = replace(view, shown=(*view.shown, *shown))
         sandbox = sandboxes.Sandbox(view.mounts(), staging / "merged", registrations, env, locked=True)
-        self._run(sandbox, command, complaint, "--verbose tells more")
+        self._run(sandbox, command, complaint, hint)
         self._discard("merged", "work", "dispatcher", _NOTHING, _RECORD)
 
     def seen(self, layers: Sequence[Path], private: str) -> tuple[tuple[str, ...], RootView]:

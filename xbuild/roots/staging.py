@@ -2,7 +2,9 @@
 
 A file of theirs goes before the distribution's, also where that lies in another directory that is looked at first: the
 distribution has its libraries, and headers that differ by machine, in directories named by the target's triplet. There
-a link leads to the artifact's own. This module decides what a build sees, so it is in the keys of builds that need it.
+a link leads to the artifact's own. Debian packages in an artifact are installed by the root's dpkg, and wheels as
+`wheelfiles.py` has it. This module and that one decide what a build sees, so both are in the keys of builds that need
+it.
 """
 
 from __future__ import annotations
@@ -17,13 +19,14 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from xbuild.base import log
-from xbuild.base.digest import file_sha256, json_contents
+from xbuild.base.digest import file_sha256, json_contents, key_of
 from xbuild.base.errors import MachineError, UsageError
 from xbuild.base.walk import Node, shown, walk
-from xbuild.formats.debian import Tree
-from xbuild.roots import apt
+from xbuild.formats.debian import Tree, merged
+from xbuild.roots import apt, wheelfiles
 from xbuild.roots.distribution import Roots
 from xbuild.roots.making import Foreign
+from xbuild.sandbox.mounts import Bind
 from xbuild.sandbox.run import give_tree, machine_view
 from xbuild.store.local import LAYOUT
 
@@ -35,8 +38,16 @@ _LINKED = ("", "usr", "var")
 _SHOWN = 8
 _ABOUT = "replaced.json"
 _LDCONFIG = "ldconfig && rm -f /var/cache/ldconfig/aux-cache"
+_PACKAGES, _WHEELS = "packages", "wheels"
+_SEEN_AT = "/tmp/packages"
+# No service starts in a root (`apt.CUSTOMIZE`), and nothing asks.
+_INSTALL = f"""
+export DEBIAN_FRONTEND=noninteractive
+dpkg --force-unsafe-io --force-confnew --log=/dev/null --install {_SEEN_AT}/*/*.deb < /dev/null
+rm -f /var/lib/dpkg/status-old /var/log/alternatives.log
+"""
+_UNMET = "all packages of a recipe are installed; what they depend on is named in its `depends: packages`"
 
-# Set-user-id bits are for the finished system: here nobody is to gain rights by them. All is open to be looked at.
 _UNPACK = """
 archive=$1 folder=$2
 shift 2
@@ -54,8 +65,29 @@ while [ $# -gt 0 ]; do
     fi
     shift 2
 done
-chown -hR 0:0 "$folder"
-chmod -R u-s,g-s,u+rwX,go+rX "$folder"
+cd "$folder"
+aside() {
+    for file in ./*."$1"; do
+        [ -f "$file" ] && [ ! -L "$file" ] || continue
+        mkdir -p "../$2"
+        chmod 644 "$file"
+        mv "$file" "../$2"
+    done
+}
+rm -f ./*-dbgsym_*.deb
+aside deb packages
+aside whl wheels
+# What dpkg-buildpackage makes beside packages is for an archive.
+[ ! -d ../packages ] || rm -f ./*.ddeb ./*.udeb ./*.changes ./*.buildinfo
+"""
+# Set-user-id bits are for the finished system: here nobody is to gain rights by them. All is open to be looked at.
+_OPEN = """
+if [ -d "$2" ]; then
+    cp -a "$2/." "$1/"
+    rm -rf "$2"
+fi
+chown -hR 0:0 "$1"
+chmod -R u-s,g-s,u+rwX,go+rX "$1"
 """
 
 
@@ -78,11 +110,11 @@ class Staging:
     replaced: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
 
 
-def stage(roots: Roots, packages: Sequence[str], below: Sequence[Path], artifacts: Sequence[Artifact]) -> Staging:
+def stage(roots: Roots, wanted: Sequence[str], below: Sequence[Path], artifacts: Sequence[Artifact]) -> Staging:
     """The layers with `artifacts`, of which later ones lie higher; made if they are not there.
 
-    below: the layers of the root with `packages`. Raises UsageError if two of them have different files at one path, or
-    if there are more than `MOST`.
+    below: the layers of the root with the packages `wanted`. Raises UsageError if two of them have different files at
+    one path, or if there are more than `MOST`.
     """
     if not artifacts:
         return Staging(())
@@ -90,24 +122,34 @@ def stage(roots: Roots, packages: Sequence[str], below: Sequence[Path], artifact
         raise UsageError(f"{len(artifacts)} recipes are needed, and {MOST} can lie over a root")
     tree = roots.tree_of(below)
     links = _links(tree)
-    trees = {one.name: _unpacked(roots, one, links) for one in artifacts}
-    # One layer twice is none that overlayfs takes: two artifacts may be the same bytes.
-    higher = tuple(dict.fromkeys(reversed(trees.values())))
+    places = {one.name: _unpacked(roots, one, links) for one in artifacts}
+    packages = {name: place / _PACKAGES for name, place in places.items() if (place / _PACKAGES).is_dir()}
+    trees = {name: place / "upper" for name, place in places.items()}
     value = {
         "what": "artifacts over a root",
-        "root": roots.layer_value(packages) if packages else roots.base_value(),
+        "root": roots.layer_value(wanted) if wanted else roots.base_value(),
         "artifacts": {one.name: one.sha256 for one in artifacts},
         "links": links,
         "layout": LAYOUT,
-        "maker": file_sha256(Path(__file__)),
+        "maker": makers(),
     }
 
     def make(staging: Path) -> None:
         with log.step(f"stage: {' '.join(trees)}"):
-            _make(staging, roots, tree, trees, higher)
+            _make(staging, roots, tree, trees, packages)
 
     place = roots.store.ensure("layers", value, f"what {', '.join(trees)} are over the root", make)
-    return Staging((place / "upper", *higher), json_contents(place / _ABOUT))
+    return Staging((place / "upper", *_higher(trees)), json_contents(place / _ABOUT))
+
+
+def _higher(trees: Mapping[str, Path]) -> tuple[Path, ...]:
+    # One layer twice is none that overlayfs takes: two artifacts may be the same bytes.
+    return tuple(dict.fromkeys(reversed(list(trees.values()))))
+
+
+def makers() -> str:
+    """What stands for how they are laid over a root, in keys."""
+    return key_of([file_sha256(Path(file)) for file in (__file__, str(wheelfiles.__file__))])
 
 
 def _links(tree: Tree) -> dict[str, str]:
@@ -123,22 +165,30 @@ def _links(tree: Tree) -> dict[str, str]:
 
 
 def _unpacked(roots: Roots, artifact: Artifact, links: Mapping[str, str]) -> Path:
+    """A directory with its files in `upper`, and Debian packages and wheels, if it has some, beside that."""
     # A link of the root that a directory lay over would be gone, with all that it leads to.
     words = [word for pair in sorted(links.items(), key=lambda pair: pair[0].count("/")) for word in pair]
     value = {"what": "artifact", "sha256": artifact.sha256, "links": dict(links), "layout": LAYOUT}
-    value["maker"] = _UNPACK
+    value["maker"] = [_UNPACK, _OPEN, file_sha256(Path(str(wheelfiles.__file__)))]
 
     def make(staging: Path) -> None:
         if file_sha256(artifact.archive) != artifact.sha256:
             message = f"{artifact.archive} is not as it was made"
             raise MachineError(message, hint="invoke store.verify --remove    (then build again)")
-        upper = staging / "upper"
+        upper, laid = staging / "upper", staging / "laid"
         upper.mkdir()
-        command = ["sh", "-euc", _UNPACK, "sh", str(artifact.archive), str(upper), *words]
         complaint = f"the artifact of {artifact.name} could not be unpacked"
-        apt.run_logged(staging, machine_view(), command, complaint, "the last line says why")
 
-    return roots.store.ensure("layers", value, f"the files of {artifact.name}", make) / "upper"
+        def run(script: str, *words: str) -> None:
+            command = ["sh", "-euc", script, "sh", *words]
+            apt.run_logged(staging, machine_view(), command, complaint, "the last line says why")
+
+        run(_UNPACK, str(artifact.archive), str(upper), *words)
+        for file in sorted((staging / _WHEELS).glob("*.whl")):
+            wheelfiles.lay_out(file, laid)
+        run(_OPEN, str(upper), str(laid))
+
+    return roots.store.ensure("layers", value, f"the files of {artifact.name}", make)
 
 
 @dataclass
@@ -152,7 +202,9 @@ class _Over:
     replaced: dict[str, dict[str, list[str]]] = field(default_factory=dict)
 
 
-def _make(staging: Path, roots: Roots, tree: Tree, trees: Mapping[str, Path], higher: Sequence[Path]) -> None:
+def _make(
+    staging: Path, roots: Roots, tree: Tree, trees: Mapping[str, Path], packages: Mapping[str, Path]
+) -> None:
     found = _files(trees)
     over = stand_ins(tree, {path: name for path, (name, _) in found.items()}, roots.toolchain.triplet)
     upper = staging / "upper"
@@ -164,14 +216,56 @@ def _make(staging: Path, roots: Roots, tree: Tree, trees: Mapping[str, Path], hi
         _folder((upper / path).parent, upper)
         # So overlayfs marks what is not there any more; anybody may make it (mknod(2)).
         os.mknod(upper / path, stat.S_IFCHR, os.makedev(0, 0))
-    told = {name: {package: sorted(paths) for package, paths in own.items()} for name, own in over.replaced.items()}
-    (staging / _ABOUT).write_text(json.dumps(told, indent=1, sort_keys=True) + "\n")
-    libraries = any(PurePosixPath(path).match("*.so*") for path in found)
-    if libraries and tree.located("/usr/sbin/ldconfig"):
-        making = roots.making(staging, _emulated(roots))
-        making.run_over((*higher, *tree.layers), ["sh", "-euc", _LDCONFIG], "ldconfig failed")
+    script = _INSTALL if packages else ""
+    if any(PurePosixPath(path).match("*.so*") for path in found) and tree.located("/usr/sbin/ldconfig"):
+        script += _LDCONFIG
+    if script:
+        _run(staging, roots, (*_higher(trees), *tree.layers), script, packages)
     else:
         give_tree(0, [upper])
+    for name, paths in _installed(upper, packages).items():
+        _tell_replaced(name, paths, tree, over, found)
+    told = {name: {package: sorted(paths) for package, paths in own.items()} for name, own in over.replaced.items()}
+    (staging / _ABOUT).write_text(json.dumps(told, indent=1, sort_keys=True) + "\n")
+
+
+def _run(
+    staging: Path, roots: Roots, layers: Sequence[Path], script: str, packages: Mapping[str, Path]
+) -> None:
+    shown = [Bind(str(place), f"{_SEEN_AT}/{name}", readonly=True) for name, place in packages.items()]
+    complaint, hint = "ldconfig failed", "--verbose tells more"
+    if packages:
+        complaint, hint = f"the packages of {', '.join(packages)} could not be installed", _UNMET
+    making = roots.making(staging, _emulated(roots))
+    making.run_over(layers, ["sh", "-euc", script], complaint, hint, shown)
+
+
+def _installed(upper: Path, packages: Mapping[str, Path]) -> dict[str, list[str]]:
+    """The paths that Debian packages of each recipe brought, by dpkg's own lists. Raises UsageError for one of two."""
+    found: dict[str, list[str]] = {}
+    whose: dict[str, str] = {}
+    for name, place in packages.items():
+        for file in sorted(place.glob("*.deb")):
+            package = file.name.partition("_")[0]
+            if (other := whose.setdefault(package, name)) != name:
+                raise UsageError(f"{other} and {name} both make the package {package}")
+            for listed in (upper / "var/lib/dpkg/info").glob(f"{package}[.:]*list"):
+                if listed.name.partition(":")[0].removesuffix(".list") == package:
+                    found.setdefault(name, []).extend(map(merged, listed.read_text().splitlines()))
+    return found
+
+
+def _tell_replaced(
+    name: str, paths: Sequence[str], tree: Tree, over: _Over, found: Mapping[str, tuple[str, Node]]
+) -> None:
+    """Count what of the distribution's went. Raises UsageError where another recipe's file would lie below."""
+    for path in paths:
+        if (other := found.get(path[1:])) is not None:
+            hint = f"leave it away in {other[0]}: after-install: rm -f \"$DESTDIR\"{shown(path)}"
+            raise UsageError(f"{other[0]} and {name}, in a package, both install {shown(path[1:])}", hint=hint)
+        place = tree.find(path)
+        if place is not None and (place.is_symlink() or not place.is_dir()):
+            over.replaced.setdefault(name, {}).setdefault(tree.owners.get(path, ""), []).append(path)
 
 
 def _emulated(roots: Roots) -> Foreign | None:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from xbuild.base.digest import file_sha256
 from xbuild.build.environment import Machine
 from xbuild.build.modes.mode import Mode, Site, Thing
 from xbuild.build.modes.system.machine import EmulatedMachine
@@ -47,7 +45,7 @@ def machine(site: Site, *, keep: bool = True) -> EmulatedMachine:
     value = roots.layer_value(site.packages) if site.packages else roots.base_value()
     if site.staged:
         # What is laid over the root, and how.
-        value = {**value, "artifacts": list(site.staged), "staging": file_sha256(Path(staging.__file__))}
+        value = {**value, "artifacts": list(site.staged), "staging": staging.makers()}
     disk = parts.disk(site.layers, value)
     return EmulatedMachine(parts.system, parts.emulator(), parts.kernel(), disk, jobs=site.jobs, keep=keep)
 
