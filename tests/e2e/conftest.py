@@ -6,7 +6,6 @@ builds, and the places it builds in, are the test's.
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,21 +29,20 @@ def user_cache(runnable: None) -> Path:
 
 @pytest.fixture(scope="session")
 def cache(user_cache: Path) -> Iterator[Path]:
-    """A cache for all tests of this run, or of this worker of it, with everything shared that takes long to make.
+    """A cache for all tests of this run, with everything shared that takes long to make.
 
     It lies in the user's, so that things can be renamed from one to the other; it has a name and a lock as all scratch
     files of the store, so that `invoke clean` removes it after a killed run, and never before.
     """
     store = Store(user_cache, remove_tree)
-    for part in (*SHARED, "tmp"):
-        store.directory(part)
-    name = f"e2e-{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"
-    with store.lock(name, describe="runs end-to-end tests"):
-        path = store.scratch(name)
+    for name in (*SHARED, "tmp"):
+        store.directory(name)
+    with store.lock("e2e", describe="runs end-to-end tests"):
+        path = store.scratch("e2e")
         path.mkdir()
         path.chmod(0o755)
-        for part in SHARED:
-            (path / part).symlink_to(user_cache / part)
+        for name in SHARED:
+            (path / name).symlink_to(user_cache / name)
         yield path
         remove_tree(path)
 

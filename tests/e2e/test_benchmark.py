@@ -50,6 +50,7 @@ def of(value: Any, name: str, key: str = "runs") -> list[Any]:
     return [known for known in value[key] if known["variant"] == name]
 
 
+@pytest.mark.long
 def test_modes_are_compared(xbuild: Xbuild, tmp_path: Path) -> None:
     small(xbuild)
     text, picture = tmp_path / "bench.md", tmp_path / "bench.svg"

@@ -98,6 +98,7 @@ def test_people_get_a_table(xbuild: Xbuild) -> None:
     assert not xbuild.place().exists()
 
 
+@pytest.mark.long
 def test_trees_that_were_not_kept_are_made_anew(xbuild: Xbuild) -> None:
     library(xbuild)
     compare(xbuild)
@@ -154,6 +155,7 @@ def test_the_same_code_with_other_debug_information(xbuild: Xbuild) -> None:
     assert "≈ Same code and data" in page(result)
 
 
+@pytest.mark.long
 def test_other_code_is_different(xbuild: Xbuild) -> None:
     library(xbuild, compile=f"DEBUG= CFLAGS=; if {_EMULATED}; then CFLAGS=-mthumb; else CFLAGS=-marm; fi")
     (pair,) = compare(xbuild, code=5)["pairs"]
@@ -176,12 +178,14 @@ def test_a_recipe_that_is_not_reproducible_by_itself(xbuild: Xbuild) -> None:
     assert [run["status"] for run in compare(xbuild, code=5)["modes"]] == ["up-to-date", "up-to-date"]
 
 
+@pytest.mark.long
 def test_only_itself_is_to_blame(xbuild: Xbuild) -> None:
     """Also where the recipe has no digest of its source."""
     xbuild.recipe(build={"compile": "date +%s%N > answer"}, sources=[{"path": "sources/tiny"}])
     assert "≈ Not reproducible by itself" in page(compare(xbuild, code=5))
 
 
+@pytest.mark.long
 def test_twice_on_demand(xbuild: Xbuild) -> None:
     library(xbuild)
     result = compare(xbuild, "--twice", "--objects")

@@ -76,6 +76,7 @@ def edit(file: Path, old: str, new: str) -> None:
     file.write_text(file.read_text().replace(old, new))
 
 
+@pytest.mark.long
 def test_an_edited_file_is_compiled_and_nothing_else(xbuild: Xbuild, source: Path) -> None:
     files, log, _ = again(xbuild)
     assert set(files) >= DEBS | DEBUG | {"hail_1.0_armhf.buildinfo", "hail_1.0_armhf.changes"}

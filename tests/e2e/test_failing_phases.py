@@ -100,6 +100,7 @@ def test_a_busy_phase_is_not_ended(xbuild: Xbuild, mode: str) -> None:
     assert seconds["compile"] > 7
 
 
+@pytest.mark.long
 def test_a_talking_phase_is_not_ended(xbuild: Xbuild) -> None:
     talk = "for i in 1 2 3 4 5; do sleep 1; echo $i; done; echo 42 > answer"
     xbuild.recipe(build={"compile": talk}, idle_limit="3s")

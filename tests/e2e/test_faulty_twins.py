@@ -281,6 +281,7 @@ def test_a_patch_that_changes_nothing(planter: Planter) -> None:
     assert found["tries"] <= at_most(found["suspects"])
 
 
+@pytest.mark.long
 def test_what_emulation_itself_does_not_do_twice(planter: Planter) -> None:
     """Two substituted builds are the same here; that the emulated ones are not is only seen on the way."""
     build = {"compile": "case $(readlink /proc/$$/exe) in */dash) echo 42;; *) date +%N;; esac > odd; echo 42 > answer"}
@@ -301,6 +302,7 @@ def test_a_target_without_twins(planter: Planter) -> None:
     assert "no twins" in planter.xbuild("bisect", "tiny", "--target", "amd64", code=2).err
 
 
+@pytest.mark.long
 def test_a_killed_one_is_in_nobodys_way(planter: Planter) -> None:
     planter.xbuild.recipe("slow", build={"compile": "echo begun; sleep 1000"})
     place = planter.xbuild.cache / "work/slow-armhf-trixie-bisect"

@@ -114,6 +114,7 @@ def fetched(dsc: Path) -> Path:
     return dsc.parent / "tiny-1.0"
 
 
+@pytest.mark.long
 def test_a_debian_package_that_fills_the_disk(xbuild: Xbuild, tmp_path: Path) -> None:
     """In the middle of its build; with room, the same command goes on, and what comes out is whole."""
     source = fetched(made(tmp_path, also=f"head -c {2 * _MEBIBYTES}M /dev/zero > big && rm big"))
@@ -164,6 +165,7 @@ def test_a_machine_whose_disk_cannot_grow(xbuild: Xbuild, tmp_path: Path) -> Non
     assert "Traceback" not in said
 
 
+@pytest.mark.long
 def test_a_source_that_does_not_fit(xbuild: Xbuild, tmp_path: Path) -> None:
     xbuild.recipe(files={"big": b"\0" * (_MEBIBYTES << 20)})
     said = on_a_small_disk(xbuild, tmp_path, _BUILD)
@@ -173,6 +175,7 @@ def test_a_source_that_does_not_fit(xbuild: Xbuild, tmp_path: Path) -> None:
     assert "Traceback" not in said
 
 
+@pytest.mark.long
 def test_an_artifact_that_does_not_fit(xbuild: Xbuild, tmp_path: Path) -> None:
     install = 'install -D -m 644 answer "$DESTDIR/usr/share/answer"'
     install += f'; head -c {_MEBIBYTES * 6 // 10}M /dev/urandom > "$DESTDIR/usr/share/noise"'

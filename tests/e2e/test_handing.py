@@ -91,6 +91,7 @@ def test_debug_information_is_split_off(xbuild: Xbuild, tmp_path: Path) -> None:
     assert xbuild.build("tiny")["sha256"] == plain["sha256"]
 
 
+@pytest.mark.long
 def test_a_kept_tree_is_stripped_otherwise(xbuild: Xbuild) -> None:
     """What was stripped has no debug information to split off: it is installed anew."""
     project(xbuild)
@@ -104,6 +105,7 @@ def test_a_kept_tree_is_stripped_otherwise(xbuild: Xbuild) -> None:
     assert (again["sha256"], Path(again["debug"]).exists()) == (split["sha256"], True)
 
 
+@pytest.mark.long
 def test_a_kill_while_it_strips(xbuild: Xbuild) -> None:
     """Half of the files may be stripped: nobody goes on from there."""
     project(xbuild)

@@ -55,7 +55,8 @@ def compare(xbuild: Xbuild, recipe: str) -> tuple[Any, Any]:
     return native, emulated
 
 
-@pytest.mark.parametrize("recipe", [pytest.param("zlib", marks=pytest.mark.long), "lua"])
+@pytest.mark.long
+@pytest.mark.parametrize("recipe", ["zlib", "lua"])
 def test_a_real_project(xbuild: Xbuild, recipe: str) -> None:
     native, emulated = compare(xbuild, recipe)
     ran = set(native["ran-native"])

@@ -102,6 +102,7 @@ def test_it_answers_anywhere(program: Path, cache: Path, tmp_path: Path) -> None
     assert re.fullmatch(r"xbuild \d+\.\d+\.\d+\n", ran(program, "--version", cwd=tmp_path))
 
 
+@pytest.mark.long
 def test_a_read_only_checkout_can_be_installed(tmp_path: Path) -> None:
     source = tmp_path / "source"
     shutil.copytree(CHECKOUT, source, ignore=_IGNORED)

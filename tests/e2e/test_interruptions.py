@@ -72,7 +72,10 @@ def _moments(xbuild: Xbuild) -> dict[str, Callable[[], object]]:
     }
 
 
-@pytest.mark.parametrize("moment", ["packs the source", "unpacks", "runs a phase", "installs", "packs the artifact"])
+_LONG = [pytest.param(moment, marks=pytest.mark.long) for moment in ("unpacks", "installs", "packs the artifact")]
+
+
+@pytest.mark.parametrize("moment", ["packs the source", "runs a phase", *_LONG])
 def test_kill_at_a_moment(xbuild: Xbuild, moment: str) -> None:
     xbuild.recipe(files=_BULKY, build=_BULKY_BUILD)
     process = xbuild.start("build", "tiny", "--target", "armhf")
@@ -184,7 +187,13 @@ def test_a_shell_does_not_disturb_a_build(xbuild: Xbuild) -> None:
     xbuild.ended(process)
 
 
-@pytest.mark.parametrize("content", ["", "{", '{"key": "0", "value": {}}'], ids=["empty", "cut", "of another"])
+_CONTENTS = {"empty": "", "cut": "{", "of another": '{"key": "0", "value": {}}'}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [pytest.param(text, id=name, marks=() if name == "cut" else pytest.mark.long) for name, text in _CONTENTS.items()],
+)
 def test_a_corrupt_entry_of_the_cache(xbuild: Xbuild, content: str) -> None:
     xbuild.recipe()
     first = xbuild.build("tiny")

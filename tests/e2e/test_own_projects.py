@@ -66,7 +66,7 @@ def built(xbuild: Xbuild, tree: Path, *words: str) -> tuple[dict[str, tuple[str,
     return unpacked(result["artifact"]), result["status"]
 
 
-LONG = ("meson",)
+LONG = ("meson", "autotools")
 """What these are built again for, the others show too."""
 CASES = [
     pytest.param(one, id=f"{one.project}-{one.file}", marks=pytest.mark.long if one.project in LONG else ())

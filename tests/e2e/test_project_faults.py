@@ -86,6 +86,7 @@ def test_a_build_directory_of_the_machine_s_own_compiler(xbuild: Xbuild, tmp_pat
     assert "/opt/x86/cc" not in log
 
 
+@pytest.mark.long
 def test_an_edit_while_it_builds(xbuild: Xbuild, tree: Path) -> None:
     """What is built is what was there when it began; the next build has the edit."""
     # So long that the edit falls into it: no build waits for somebody outside.
@@ -98,6 +99,7 @@ def test_an_edit_while_it_builds(xbuild: Xbuild, tree: Path) -> None:
     assert xbuild("shell", str(tree), "--artifact", "--", "greeter").out == "good day, world\n"
 
 
+@pytest.mark.long
 def test_control_c_and_again(xbuild: Xbuild, tree: Path) -> None:
     makefile = (tree / "Makefile").read_text()
     waiting(tree, "main", "test -e first || { touch first; echo begun; sleep 98761; }")

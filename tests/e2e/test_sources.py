@@ -70,6 +70,7 @@ def _told(said: str) -> None:
     assert "write the found value into the recipe" in said
 
 
+@pytest.mark.long
 def test_an_edited_tree_is_told_and_never_taken_for_the_old_one(xbuild: Xbuild) -> None:
     xbuild.recipe()
     xbuild.build("tiny", "--keep")

@@ -58,6 +58,7 @@ def test_only_what_is_built_can_be_checked(xbuild: Xbuild) -> None:
     assert "amd64 is this machine itself" in said
 
 
+@pytest.mark.long
 def test_checks_run_again_in_a_sandbox(xbuild: Xbuild) -> None:
     program = "#!/bin/sh\necho 42\n"
     xbuild.recipe(

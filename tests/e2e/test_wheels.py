@@ -59,6 +59,7 @@ def project(tmp_path: Path, before_build: str) -> Path:
     return tree
 
 
+@pytest.mark.long
 def test_control_c_and_the_same_command(xbuild: Xbuild, tmp_path: Path) -> None:
     marker = "sleep 98731"
     tree = project(tmp_path, f"if [ ! -e first ]; then touch first; {marker}; fi")
@@ -76,6 +77,7 @@ def test_control_c_and_the_same_command(xbuild: Xbuild, tmp_path: Path) -> None:
     assert not {part["name"] for part in made["build"]["parts"]} & {"unpack", "prepare", "configure"}
 
 
+@pytest.mark.long
 def test_a_full_disk(xbuild: Xbuild, tmp_path: Path) -> None:
     tree = project(tmp_path, "dd if=/dev/zero of=big bs=1M count=128")
     words = f'wheel "{tree}" --target armhf --no-test --no-repair --output "{tmp_path}/out"'
