@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,11 @@ import pytest
 
 from tests.unit.commands import Run
 from tests.unit.test_repo import package as deb
+from xbuild.base import paths
 from xbuild.base.errors import UsageError
 from xbuild.graph import children
+from xbuild.graph import planned as planning
+from xbuild.graph.nodes import Node
 from xbuild.packages import Options, flat
 from xbuild.packages.order import Source, needs_of
 from xbuild.packages.tree import of_directory
@@ -194,3 +198,46 @@ def test_the_command_refuses_a_circle(xbuild: Run, tmp_path: Path) -> None:
     ended = xbuild("deb", *words, "--target", "armhf")
     assert ended.code == 2
     assert "source packages need each other: " in ended.err
+
+
+@pytest.fixture
+def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
+    """The repositories of all that is looked at, in a project of the test's own; nothing is resolved."""
+    shutil.copytree(paths.PACKAGE.parent / "toolchains", tmp_path / "project/toolchains")
+    monkeypatch.setenv("XBUILD_PROJECT", str(tmp_path / "project"))
+    seen: list[tuple[str, ...]] = []
+
+    def of(words: tuple[Node, tuple[Node, ...], bool], *_: Any) -> planning.Planned:
+        seen.append(words[0].request.repositories)
+        verdict: planning.Verdict = "up-to-date" if words[0].name == "bottom" else "build"
+        return planning.Planned(*words, verdict, "so it is", "k")
+
+    monkeypatch.setattr(planning, "_of", of)
+    return seen
+
+
+def test_the_plan_is_a_tree(xbuild: Run, tmp_path: Path, prepared: list[tuple[str, ...]]) -> None:
+    """What is needed by way of another one stands below that; what was built, but lies in no `dist/`, is to come."""
+    needs = {"top": "libmiddle-dev, libbottom-dev", "middle": "libbottom-dev", "bottom": "debhelper"}
+    trees = [str(tree(tmp_path, name, needs=f"Build-Depends: {other}")) for name, other in needs.items()]
+    words = ["deb", *trees, "--target", "armhf", "--repo", (mine := str(tmp_path / "mine")), "--plan"]
+    told = {one["recipe"]: one for one in json.loads(xbuild(*words, "--json").out)["planned"]}
+    assert list(told) == ["bottom", "middle", "top"]
+    assert {name: one["needs"] for name, one in told.items()} == {
+        "bottom": [], "middle": ["bottom for armhf"], "top": ["middle for armhf"],
+    }  # fmt: skip
+    assert told["top"]["reason"] == "known after bottom, middle"
+    assert told["middle"]["verdict"] == "later"
+    assert prepared == [(mine,)]
+    place = paths.project() / "dist/bottom_1.0-1_armhf"
+    place.mkdir(parents=True)
+    (place / "Packages").touch()
+    said = xbuild(*words).out
+    assert prepared[1:] == [(mine,), (mine, str(place))]
+    assert said.splitlines()[1:] == [
+        "bottom for armhf    up to date  so it is",
+        "middle for armhf    build       so it is",
+        "  bottom for armhf  up to date  so it is",
+        "top for armhf       perhaps     known after middle",
+        "  middle for armhf  build       see above",
+    ]

@@ -347,3 +347,37 @@ def test_a_root_of_ones_own_is_looked_for(project: Path, store: Store) -> None:
     changed(project, "lib", 'version: "1"', 'version: "1"\nroot: nowhere')
     with pytest.raises(UsageError, match="nowhere"):
         read(Request("app", "armhf"), store)
+
+
+# Debian packages of recipes, by what dpkg wrote down.
+
+
+def listed(tmp_path: Path, lists: Mapping[str, str]) -> Path:
+    """A layer in which dpkg installed packages: the lists of their files, by package."""
+    info = "var/lib/dpkg/info"
+    return written(tmp_path / "upper", {f"{info}/{name}.list": text for name, text in lists.items()})
+
+
+def test_whose_the_files_of_packages_are(tmp_path: Path) -> None:
+    lists = {"one": "/.\n/bin/x\n", "one-dev:armhf": "/usr/include/x.h\n", "two": "/usr/bin/y\n", "x": "/z\n"}
+    upper = listed(tmp_path, lists)
+    first = written(tmp_path / "first", {"one_1_all.deb": "", "one-dev_1_armhf.deb": ""})
+    second = written(tmp_path / "second", {"two_1_all.deb": ""})
+    found = staging._installed(upper, {"first": first, "second": second})
+    assert {name: set(paths) for name, paths in found.items()} == {
+        "first": {"/.", "/usr/bin/x", "/usr/include/x.h"}, "second": {"/usr/bin/y"},
+    }  # fmt: skip
+    written(second, {"one_2_all.deb": ""})
+    with pytest.raises(UsageError, match="first and second both make the package one"):
+        staging._installed(upper, {"first": first, "second": second})
+
+
+def test_a_package_in_the_place_of_the_distributions(root: Tree, tmp_path: Path) -> None:
+    one = written(tmp_path / "one", {"usr/bin/tool": "one"})
+    found, seen = staging._files({"one": one}), staging._Over()
+    header = f"/{HEADERS}/zconf.h"
+    staging._tell_replaced("packages", ["/usr", header, "/usr/bin/new"], root, seen, found)
+    assert seen.replaced == {"packages": {"zlib1g-dev": [header]}}
+    with pytest.raises(UsageError, match="one and packages, in a package, both install usr/bin/tool") as told:
+        staging._tell_replaced("packages", ["/usr/bin/tool"], root, seen, found)
+    assert told.value.hint == 'leave it away in one: after-install: rm -f "$DESTDIR"/usr/bin/tool'

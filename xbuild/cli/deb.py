@@ -18,12 +18,14 @@ from xbuild.cli.planned import looked_at
 from xbuild.cli.task import Context, task
 from xbuild.cli.together import SEVERAL, Link, several
 from xbuild.doctor import require
+from xbuild.graph.nodes import Graph, Node
+from xbuild.graph.planned import COLUMNS, planned, tree
 from xbuild.model.load import load_toolchain
 from xbuild.model.toolchain import Toolchain
 from xbuild.packages import Built, Options, SourcePackage, build_deb, find, recipe_of
 from xbuild.packages.changelog import rebuilt
 from xbuild.packages.find import is_of_archive, where
-from xbuild.packages.flat import folder_of
+from xbuild.packages.flat import INDEX, folder_of
 from xbuild.packages.order import Source, needs_of
 from xbuild.packages.recipe import kind
 from xbuild.packages.remarks import remarks
@@ -102,6 +104,43 @@ def _links(values: Mapping[str, Any], pairs: Sequence[tuple[str, str]]) -> list[
     return [found[pair] for pair in pairs]
 
 
+class _Package(Node):
+    """A source package of several; its repositories are not for its title."""
+
+    @property
+    def title(self) -> str:
+        """`less for armhf`."""
+        return f"{self.name} for {self.target}"
+
+
+def _plan_of(values: Mapping[str, Any], pairs: Sequence[tuple[str, str]], links: Sequence[Link]) -> None:
+    """Tell as a tree what building several would do; what is built against others is known after these."""
+    options = _options(**{name: values[name] for name in ("any", "all", "nocheck", "profiles", "data")})
+    store, nodes = open_store(), list[Node]()
+    for (word, target), link in zip(pairs, links, strict=True):
+        own = (*(values["repo"] or ()), *link.words[1::2])
+        more: dict[str, Any] = {"emulate": emulated(values["emulate"]), "here": Here(), "repositories": own}
+        how = (values["binnmu"], values["mode"], values["suite"], values["snapshot"], more)
+        package, request = _Asked(_source(word), options, *how, store).on(target)
+        nodes.append(_Package(request, package.name, Path(request.recipe)))
+    needs = {
+        nodes[number]: tuple(nodes[need] for need in links[number].needs if not _between(need, number, links))
+        for number in sorted(range(len(nodes)), key=lambda number: len(links[number].needs))
+    }
+    places = {
+        nodes[need]: Path(place) for link in links for need, place in zip(link.needs, link.words[1::2], strict=True)
+    }
+    found = planned(Graph(needs, tuple(nodes)), store, lambda node: (places[node] / INDEX).is_file())
+    log.result({"planned": [one.as_json() for one in found.values()]})
+    if not values["json"]:
+        log.table(COLUMNS, list(tree(found)))
+
+
+def _between(need: int, number: int, links: Sequence[Link]) -> bool:
+    """Whether `number` needs it by way of another one, below which it is shown."""
+    return any(need in links[other].needs for other in links[number].needs)
+
+
 @task(
     positional=["source"],
     help={
@@ -132,7 +171,7 @@ def _links(values: Mapping[str, Any], pairs: Sequence[tuple[str, str]]) -> list[
     iterable=["repo", "also"],
 )
 @guarded
-@several("packages", "source", "builds", _links)
+@several("packages", "source", "builds", _links, _plan_of)
 def deb(
     _c: Context,
     source: str,

@@ -18,6 +18,7 @@ from xbuild.graph.display import COLUMNS, Board, rows
 from xbuild.graph.nodes import Graph
 from xbuild.graph.outcome import as_json, fault
 from xbuild.graph.past import place_of_run, remember
+from xbuild.graph.planned import COLUMNS as PLANNED
 from xbuild.graph.planned import planned, tree
 from xbuild.graph.run import Ended, Run
 from xbuild.store.local import Store
@@ -79,7 +80,7 @@ def plan_many(requests: Sequence[Request], *, json: bool) -> None:
     found = planned(Graph.from_requests(requests), open_store())
     log.result({"planned": [one.as_json() for one in found.values()]})
     if not json:
-        log.table(("build", "", "reason"), list(tree(found)))
+        log.table(PLANNED, list(tree(found)))
 
 
 def run_all(

@@ -192,6 +192,7 @@ COMMANDS: dict[str, list[Schema]] = {
             optional={name: _a("string?") for name in ("junit", "page")},
         ),
         _of(packages=_many(_a("object"), "what --plan and --recipe tell, one a target")),
+        _of(planned=_many(_PLANNED, "--plan, where there are several")),
     ],
     "wheel": [
         _of(

@@ -96,16 +96,20 @@ class Link:
     words: tuple[str, ...] = ()
 
 
+Plan = Callable[[Mapping[str, Any], Sequence[tuple[str, str]], Sequence["Link"]], None]
+"""Tells what would be done: of the values of the command line, the pairs of word and target, and what links them."""
+
 Links = Callable[[Mapping[str, Any], Sequence[tuple[str, str]]], Sequence[Link]]
 """Gives one for each pair of a word and a target. Called with the values of the command line, and the pairs."""
 
 
 def several(
-    what: str, first: str, one: str, links: Links = lambda _, pairs: [Link()] * len(pairs)
+    what: str, first: str, one: str, links: Links = lambda _, pairs: [Link()] * len(pairs), plan: Plan | None = None
 ) -> Callable[[Callable[..., int | None]], Callable[..., int | None]]:
     """Make a command for one thing take several: there is a process for each and for each target then.
 
     what: they, in the plural. first: the parameter that names one; one: the field of the object with what came of it.
+    plan: what --plan tells of several, if it can.
     """
 
     def of(task: Callable[..., int | None]) -> Callable[..., int | None]:
@@ -119,10 +123,16 @@ def several(
             known = signature.bind(*args, **given)
             known.apply_defaults()
             values = dict(known.arguments)
-            if wrong := next((name for name in _ONE_ONLY if values.get(name)), None):
+            single = [name for name in _ONE_ONLY if name != "plan" or plan is None]
+            if wrong := next((name for name in single if values.get(name)), None):
                 raise UsageError(f"--{wrong.strip('_')} is for one of them", hint=f"name one of {what}")
-            asked = _Asked(task.__name__, what, first, one, links)
-            _run_several(asked, [values[first], *(added["also"] or ())], values, added)
+            words = [values[first], *(added["also"] or ())]
+            log.configure(json=values["json"], verbose=int(values["verbose"]))
+            if plan is not None and values.get("plan"):
+                pairs = _pairs(words, names("--target", values["target"]))
+                plan(values, pairs, links(values, pairs))
+            else:
+                _run_several(_Asked(task.__name__, what, first, one, links), words, values, added)
             return None
 
         only = inspect.Parameter.KEYWORD_ONLY
@@ -145,15 +155,18 @@ class _Asked:
     links: Links
 
 
+def _pairs(words: Sequence[str], targets: Sequence[str]) -> list[tuple[str, str]]:
+    return [(word, target) for word in dict.fromkeys(words) for target in targets]
+
+
 def _run_several(
     asked: _Asked, words: Sequence[str], values: Mapping[str, Any], added: Mapping[str, Any]
 ) -> None:
-    log.configure(json=values["json"], verbose=int(values["verbose"]))
     targets, store = names("--target", values["target"]), open_store()
     require(native=min(load_toolchain(name, paths.project()).native for name in targets), assume_yes=values["yes"])
     jobs, at_once = number("--jobs", values["jobs"]), number("--at-once", added["at_once"]) or 1
     many = Many(asked.what, jobs, at_once, True, added["junit"], added["page"])
-    pairs = [(word, target) for word in dict.fromkeys(words) for target in targets]
+    pairs = _pairs(words, targets)
     orders = _orders(asked, pairs, values, many, store)
 
     def value(run: Run) -> dict[str, Any]:

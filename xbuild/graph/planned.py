@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,6 +15,9 @@ from xbuild.graph.nodes import Graph, Node
 from xbuild.store.local import Store
 
 Verdict = Literal["up-to-date", "build", "later", "wrong"]
+COLUMNS = ("build", "", "reason")
+"""Of a plan's table."""
+
 _WORDS: Mapping[Verdict, str] = {"up-to-date": "up to date", "build": "build", "later": "perhaps", "wrong": "cannot"}
 
 
@@ -43,13 +46,17 @@ class Planned:
         }
 
 
-def planned(graph: Graph, store: Store) -> dict[Node, Planned]:
-    """The plan of each build, in an order in which they can be built; nothing is made."""
+def planned(graph: Graph, store: Store, there: Callable[[Node], bool] = lambda _: True) -> dict[Node, Planned]:
+    """The plan of each build, in an order in which they can be built; nothing is made.
+
+    there: whether what others take of an artifact is there too, where that is not the artifact in the store.
+    """
     found: dict[Node, Planned] = {}
     known: Known = {}
     for node in graph.nodes:
         words = (node, graph.needs[node], node in graph.asked)
-        open_ = [need.name for need in graph.all_needs(node) if found[need].verdict in ("build", "later")]
+        needs = graph.all_needs(node)
+        open_ = [need.name for need in needs if found[need].verdict in ("build", "later") or not there(need)]
         found[node] = Planned(*words, "later", f"known after {', '.join(open_)}") if open_ else _of(words, store, known)
     return found
 
