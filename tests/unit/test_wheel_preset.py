@@ -85,3 +85,16 @@ def test_the_backend_is_called_as_the_standard_says(tmp_path: Path, monkeypatch:
     assert (tmp_path / "x.whl").read_text() == "{'compile-args': '-j3'}"
     assert run("build", ".", "compile-args=-j1").returncode == 0
     assert (tmp_path / "x.whl").read_text() == "{'compile-args': '-j1'}"
+
+
+def test_laying_wheels_out_leaves_a_phase_s_variables_alone(tmp_path: Path) -> None:
+    """The install phase has the wheel that it repairs in one of them."""
+    (tmp_path / "wheels/tools").mkdir(parents=True)
+    (tmp_path / "wheels/tools/a.whl").touch()
+    after = "wheel=mine kind=k into=i\nlay tools there\necho $wheel $kind $into"
+    script = f'python3() {{ echo "$@"; }}\n{part("lay")}\n{after}'
+    env = {"BUILDDIR": str(tmp_path), "PATH": "/usr/bin:/bin"}
+    done = subprocess.run(["sh", "-euc", script], env=env, capture_output=True, check=True, text=True)
+    said = done.stdout.splitlines()
+    assert said[0].endswith(f"--target there {tmp_path}/wheels/tools/a.whl")
+    assert said[-1] == "mine k i"
