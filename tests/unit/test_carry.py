@@ -47,9 +47,10 @@ def packed(folder: Path, tree: Path, value: Any = VALUE) -> bytes:
 
 
 def unpacked(folder: Path, data: bytes, name: str = "new") -> dict[str, Any]:
-    into = str(folder / name)
+    into = folder / name
+    into.mkdir(exist_ok=True)
     return carry.attempted(
-        lambda: carry.unpack(io.BytesIO(data), into, LAYOUT, ["layers", "roots"], [], SELF)
+        lambda: carry.unpack(io.BytesIO(data), str(into), LAYOUT, ["layers", "roots"], [], SELF)
     )
 
 
@@ -294,6 +295,15 @@ def test_entries_that_are_there_are_passed_over(tmp_path: Path) -> None:
     words = {"into": str(tmp_path / "new"), "layout": LAYOUT, "kinds": ["layers"], "present": [NAME]}
     report, _ = job(tmp_path, "unpack", data, **words)
     assert [entry["key"] for entry in report["entries"]] == [KEY]
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_place_that_is_gone_is_not_made_again(tmp_path: Path) -> None:
+    """Whoever wanted the entries has ended, and somebody has cleaned up after him."""
+    _, data = small(tmp_path)
+    words = {"into": str(tmp_path / "new"), "layout": LAYOUT, "kinds": ["layers"], "present": []}
+    report, _ = job(tmp_path, "unpack", data, **words)
+    assert (report["error"], report["message"]) == ("os", "No such file or directory")
     assert not (tmp_path / "new").exists()
 
 

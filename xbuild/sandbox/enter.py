@@ -80,9 +80,12 @@ def _become_root() -> None:
     sys_.prctl(sys_.PR_SET_DUMPABLE, 1)
 
 
-def _die_with_parent() -> None:
+def _die_with(xbuild: int) -> None:
+    """Ask to be killed when our parent, the process `xbuild`, dies; raises OSError if it has died before we asked."""
     # To be set again after every change of credentials, which clears it (prctl(2)).
     sys_.prctl(sys_.PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != xbuild:
+        raise OSError("xbuild went away while the sandbox was made")
 
 
 def _register(registrations: list[str]) -> int:
@@ -298,13 +301,13 @@ def _enter_namespaces(spec: dict[str, Any], talk: socket.socket) -> int | None:
     if not spec["himself"]:
         _become_root()
     accounts = mounts.made_outside(spec["accounts"], 0) if spec["accounts"] else None
-    _die_with_parent()
+    _die_with(spec["xbuild"])
     sys_.unshare(flags)
     return accounts
 
 
 def _set_up_and_run(spec: dict[str, Any], talk: socket.socket) -> None:
-    _die_with_parent()
+    _die_with(spec["xbuild"])
     accounts = _enter_namespaces(spec, talk)
     alive, keeper_end = os.pipe()
     init = os.fork()
@@ -312,7 +315,7 @@ def _set_up_and_run(spec: dict[str, Any], talk: socket.socket) -> None:
         os.waitpid(init, 0)
         return
     try:
-        _die_with_parent()
+        sys_.prctl(sys_.PR_SET_PDEATHSIG, signal.SIGKILL)
         os.close(keeper_end)
         os.set_blocking(alive, False)
         with contextlib.suppress(BlockingIOError):

@@ -145,7 +145,7 @@ def started(
             _open_to_all(descriptor)
     ours, theirs = socket.socketpair()
     with ours, tempfile.TemporaryFile() as spec:
-        told = {**_spec(sandbox, command), "attached": attached, "mask": [*mask]}
+        told = {**_spec(sandbox, command), "attached": attached, "mask": [*mask], "xbuild": os.getpid()}
         spec.write(json.dumps(_as_utf8(told)).encode())
         spec.seek(0)
         fds = (spec.fileno(), theirs.fileno())

@@ -121,7 +121,9 @@ class Tree:
     """An entry that is being made in the new directory `top`."""
 
     def __init__(self, top: Path, owners: Owners) -> None:
-        top.mkdir(parents=True)
+        # Not what is above: where that is gone, nobody waits for the entry any more.
+        top.parent.mkdir(exist_ok=True)
+        top.mkdir()
         self._top = top
         self._owners = owners
         self._levels = [_Level("", os.open(top, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), None)]
