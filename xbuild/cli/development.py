@@ -23,9 +23,9 @@ _BUSY = "import os; parent = os.getppid()\nwhile os.getppid() == parent: pass"
 # The others build, which keeps all cores busy, and wait for each other's locks.
 _SUITES = {
     "unit": ["-n", "auto", "--dist", "worksteal", "tests/unit"],
-    "integration": ["tests/integration"],
+    "integration": ["-m", "not long", "tests/integration"],
     "e2e": ["-m", "not long", "tests/e2e"],
-    "long": ["-m", "long", "tests/e2e"],
+    "long": ["-m", "long", "tests/integration", "tests/e2e"],
 }
 _USUAL = ("unit", "integration", "e2e")
 
@@ -37,7 +37,7 @@ def _run(*command: str | Path) -> int:
 @task(
     name="test",
     help={
-        "suite": "unit, integration, e2e (these three by default), long, or all four: long has what takes many minutes",
+        "suite": "unit, integration, e2e (these three by default), long (what CI has no time for), or all four",
         "match": "only tests whose names match (pytest -k)",
         "repeat": "run them this many times, until one fails: for what has a race in it",
         "load": "keep all cores busy meanwhile",
