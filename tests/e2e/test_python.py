@@ -6,7 +6,8 @@ import pytest
 
 from tests.e2e.command_line import Xbuild
 
-pytestmark = pytest.mark.e2e
+# The first one may have to build it.
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(3600)]
 
 _IMPORTS = "import ssl, sqlite3, ctypes, lzma, bz2, readline, curses, uuid, zlib"
 # Python's own tests that say most about a wrong word size, a wrong float or a wrong library.

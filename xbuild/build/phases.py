@@ -8,7 +8,7 @@ import shutil
 import signal
 import stat
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -111,6 +111,11 @@ class Progress:
     def cut(self) -> bool:
         """Whether a step was begun, and nobody saw its end."""
         return any(record.status == _BEGUN for record in self.records)
+
+    def cut_in(self, steps: Iterable[Step]) -> bool:
+        """Whether it was one of these, with the same inputs."""
+        keys = {step.key for step in steps}
+        return any(record.status == _BEGUN and record.key in keys for record in self.records)
 
     def begin(self, step: Step) -> None:
         """Note that a step begins, which changes the trees as it goes."""

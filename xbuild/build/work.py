@@ -171,8 +171,9 @@ class Work:
 
         def run() -> phases.Progress:
             # xbuild may have been killed before it looked.
-            for files in recorded(self.subject.place.records) if first else ():
-                self._require_nothing_late(files.step, files, phases.Progress(self.subject.place))
+            progress = phases.Progress(self.subject.place)
+            for files in recorded(self.subject.place.records) if first or progress.cut_in(wanted) else ():
+                self._require_nothing_late(files.step, files, progress)
             return self.run_steps(wanted, first, stop)
 
         def again(error: LateError) -> None:
