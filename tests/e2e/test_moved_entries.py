@@ -38,6 +38,7 @@ def manifest(store: Path) -> Any:
     return json.loads(file.read_text())
 
 
+@pytest.mark.long
 def test_a_build_by_moved_entries_is_the_same(xbuild: Xbuild, elsewhere: Xbuild, tmp_path: Path) -> None:
     script = "cc --version > answer; pkg-config --version >> answer"
     xbuild.recipe(depends={"packages": ["pkgconf"]}, build={"compile": script})

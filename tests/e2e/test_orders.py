@@ -47,7 +47,7 @@ def here(xbuild: Xbuild, monkeypatch: pytest.MonkeyPatch) -> Xbuild:
     return xbuild
 
 
-@pytest.mark.parametrize("mode", ["substituted", "system"])
+@pytest.mark.parametrize("mode", ["substituted", pytest.param("system", marks=pytest.mark.long)])
 def test_an_order_crosses_as_json_and_gives_the_artifact(here: Xbuild, mode: str) -> None:
     here.recipe()
     request = Request("tiny", "armhf", mode)
