@@ -81,7 +81,8 @@ def test_what_cannot_be_laid_out_is_told(tmp_path: Path, files: dict[str, str], 
         lay_out(wheel(tmp_path, files), tmp_path / "root")
 
 
-def test_a_member_outside_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("way", ["..", "own_thing-1.data/purelib/{}", "own_thing-1.data/headers/{}", "own_thing//{}"])
+def test_a_member_outside_is_refused(tmp_path: Path, way: str) -> None:
     with pytest.raises(WheelError, match="where no member may be"):
-        lay_out(wheel(tmp_path, {"../outside": ""}), tmp_path / "root")
+        lay_out(wheel(tmp_path, {f"{way.format(tmp_path)}/outside": ""}), tmp_path / "root")
     assert not (tmp_path / "outside").exists()

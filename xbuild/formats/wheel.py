@@ -121,7 +121,8 @@ class Wheel:
             if info.is_dir():
                 continue
             parts = info.filename.split("/")
-            if info.filename in self._infos or info.filename.startswith("/") or ".." in parts or "\\" in info.filename:
+            # A name with nothing between two slashes is an absolute one for whoever takes the rest of it.
+            if info.filename in self._infos or {"", ".."} & set(parts) or "\\" in info.filename:
                 raise WheelError(label, f"it holds {_shown(info.filename)}, twice or where no member may be")
             total += info.file_size
             if total > _MOST:
