@@ -14,7 +14,6 @@ from tests.unit.test_twins import AS, CC1, GCC, POLICY, both_widths, kinds, path
 from xbuild.base.digest import file_sha256, write_sums
 from xbuild.base.errors import UsageError
 from xbuild.build import outputs
-from xbuild.build import prepared as preparing
 from xbuild.build.prepared import NotBuiltError, Prepared, prepared, staged
 from xbuild.build.request import Here, Request
 from xbuild.build.standing import kept, recipes, waiting_actions
@@ -319,7 +318,7 @@ def test_a_recipe_without_needs_has_nothing_of_this_in_its_key(
     assert not {"recipes", "staging"} & set(before.value["contents"])
     shutil.copy(staging.__file__, own)
     own.write_text(own.read_text() + "\n")
-    monkeypatch.setattr(preparing, "_STAGING", (str(own),))
+    monkeypatch.setattr(staging, "__file__", str(own))
     assert prepared(plain).key == before.key
     assert all_made(Request("app", "armhf"), store).key != app.key
 

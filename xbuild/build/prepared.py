@@ -15,7 +15,7 @@ from xbuild.build.kept import base_of
 from xbuild.build.plan import Step, artifact_value, steps
 from xbuild.build.request import Request
 from xbuild.build.subject import Subject, read
-from xbuild.roots import partners
+from xbuild.roots import partners, staging
 from xbuild.sources.local import is_whole
 from xbuild.store.local import Store
 
@@ -27,7 +27,6 @@ MAKERS: Mapping[str, tuple[str, ...]] = {
 into the source directory before the first phase, or chooses a time there, is of the layout; what changes installed
 files, or writes the archive, is of the packing. What only fetches (a digest says what has to come), only looks (checks)
 or only carries bytes for these (base, sandbox) is neither."""
-_STAGING = ("roots/staging.py", "roots/wheelfiles.py")
 
 
 @dataclass(frozen=True)
@@ -154,8 +153,7 @@ def _staged_contents(found: Sequence[Staged]) -> dict[str, Any]:
     """What the recipes that it needs can put into an artifact: bytes, not how they came about."""
     if not found:
         return {}
-    makers = [_sha256(paths.PACKAGE / name) for name in _STAGING]
-    return {"recipes": {one.name: one.sha256 for one in found}, "staging": key_of(makers)}
+    return {"recipes": {one.name: one.sha256 for one in found}, "staging": staging.makers()}
 
 
 def _contents(subject: Subject) -> dict[str, Any]:
