@@ -120,13 +120,16 @@ def of_archive(word: str, where: Where) -> SourcePackage | None:
 
 
 def _of_index(word: str, name: str, version: str, place: Path, where: Where) -> SourcePackage:
-    fields = _chosen(list(sourceindex.named(place, name)), name, version, place, where)
+    known = list(sourceindex.named(place, name))
+    fields = _chosen(known, name, version, place, where)
     named = {name: (size, sha256) for name, size, sha256 in _sums(fields, word)}
     order = sorted(named, key=lambda name: not name.endswith(".dsc"))
     sources = {name: _of_pool(fields, name, named[name][1]) for name in order}
     addresses = mirror.of_sources((place / SOURCES).read_text())
     snapshot = where.archive.snapshot
-    found = _fetched(sources, lambda: [snapshot] if snapshot else addresses, where.store, lost=not snapshot)
+    others = sorted({f"{name}={one['Version']}" for one in known} - {f"{name}={fields['Version']}"})
+    hint = "is it the right day?" if snapshot else _instead(others)
+    found = _fetched(sources, lambda: [snapshot] if snapshot else addresses, where.store, hint)
     checked = f"by the signed index of {where.archive.suite}"
     return _package(word, fields, sources, {name: size for name, (size, _) in named.items()}, checked, found)
 
@@ -196,9 +199,9 @@ def _sums(fields: Fields, word: str) -> Iterator[tuple[str, int, str]]:
 
 
 def _fetched(
-    sources: Mapping[str, Source], mirrors: Callable[[], Sequence[str]], store: Store, *, lost: bool = False
+    sources: Mapping[str, Source], mirrors: Callable[[], Sequence[str]], store: Store, hint: str = ""
 ) -> dict[str, Path]:
-    """The files in the store, by name. lost: a snapshot may have what is not there. Raises SourceError, for all."""
+    """The files in the store, by name. hint: for what a mirror no longer has. Raises SourceError, for all."""
     context = FetchContext(store, mirrors, Path("/"))
     found, faults = dict[str, Path](), dict[str, XbuildError]()
     for name, source in sources.items():
@@ -207,17 +210,22 @@ def _fetched(
         except (SourceError, MachineError) as error:
             faults[name] = error
     if faults:
-        raise _missing(faults, lost=lost)
+        raise _missing(faults, hint)
     return found
 
 
-def _missing(faults: Mapping[str, XbuildError], *, lost: bool) -> XbuildError:
+def _instead(others: Sequence[str]) -> str:
+    """What to do where the mirror has lost files. others: further versions that its index has, as NAME=VERSION."""
+    day = "--snapshot DATE takes source and packages of a day that it was there"
+    return f"the mirror may still have {' or '.join(others)}; {day}" if others else day
+
+
+def _missing(faults: Mapping[str, XbuildError], hint: str) -> XbuildError:
     first = next(iter(faults.values()))
     gone = [name for name, error in faults.items() if any(map(_GONE.search, error.details))]
     if not gone:
         return first
     details = [line for error in faults.values() for line in error.details]
-    hint = "--snapshot DATE takes source and packages of a day that it was there" if lost else "is it the right day?"
     return SourceError(f"the mirror no longer has {', '.join(gone)}", details=details, hint=hint)
 
 
