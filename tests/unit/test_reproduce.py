@@ -66,6 +66,14 @@ def changed(data: bytes) -> bytes:
     return data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
 
 
+def otherwise_debugged(data: bytes) -> bytes:
+    """`data` with another build id."""
+    section = ELFFile(io.BytesIO(data)).get_section_by_name(".note.gnu.build-id")
+    assert section
+    end = section["sh_offset"] + section["sh_size"]
+    return data[: end - 1] + bytes([data[end - 1] ^ 1]) + data[end:]
+
+
 def held(
     tmp_path: Path,
     theirs: Mapping[str, bytes | Node],
@@ -150,6 +158,20 @@ def test_another_linker(tmp_path: Path) -> None:
     assert held(tmp_path, *both, Known(tools=MADE)).word is Word.UNEXPLAINED
     assert held(tmp_path, *both, Known(tools=OLDER, control=frozenset())).word is Word.UNEXPLAINED
     assert only(held(tmp_path, *both, Known(tools=OLDER, control=frozenset({"usr/bin/x"})))).kind == "linker"
+
+
+def test_other_debug_symbols(tmp_path: Path) -> None:
+    plain = (DATA / "armhf-pie").read_bytes()
+    both = {"usr/bin/x": plain}, {"usr/bin/x": otherwise_debugged(plain)}
+    native = frozenset({"usr/bin/x"})
+    cause = only(held(tmp_path, *both, Known(tools=MADE, control=native)))
+    assert cause.kind == "debug symbols"
+    assert "usr/bin/x: the native build differs from the archive's in the same file" in cause.evidence
+    # Without that a twin may have written them.
+    assert held(tmp_path, *both, Known(tools=MADE)).word is Word.UNEXPLAINED
+    assert held(tmp_path, *both, Known(tools=MADE, control=frozenset())).word is Word.UNEXPLAINED
+    more = both[0], {"usr/bin/x": changed(otherwise_debugged(plain))}
+    assert held(tmp_path, *more, Known(tools=MADE, control=native)).word is Word.UNEXPLAINED
 
 
 def test_code_needs_a_native_build_that_differs_too(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from xbuild.proof.compare.contents import is_text, readable
 from xbuild.proof.compare.debs import CONTROL, SUMS
 from xbuild.proof.compare.verdict import Found, printable
 from xbuild.proof.reproduce.documents import left_out
-from xbuild.proof.reproduce.layout import differences, layout, same_contents
+from xbuild.proof.reproduce.layout import differences, layout, only_debug_symbols, same_contents
 from xbuild.proof.reproduce.symbols import libraries_of
 from xbuild.proof.reproduce.verdict import Cause, Explained
 
@@ -349,7 +349,10 @@ def _by_date(pair: Pair) -> Iterator[Piece]:
         return
     native = ("the native build differs from the archive's in the same file",) if pair.known.control else ()
     native = native or (("no tool had another in its place",) if pair.known.native else ())
-    if one and other and laid and (tools := list(newer(pair.known, _LINKED))):
+    if native and only_debug_symbols(pair.found):
+        text = "other debug symbols, which the build id is a sum of, too"
+        yield "debug symbols", text, ("all other sections are the same", *native)
+    elif one and other and laid and (tools := list(newer(pair.known, _LINKED))):
         same = same_contents(one, other)
         yield "linker", f"another linker: {'; '.join(tools)}", (*laid, *([same] if same else []), *native)
     elif native and (tools := list(newer(pair.known, _COMPILED))):

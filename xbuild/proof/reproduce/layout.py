@@ -1,4 +1,4 @@
-"""How a linker has laid out an ELF file: what tells one linker from another, where the same code went in. Pure."""
+"""How a linker has laid out an ELF file, and whether it is the same one but for its debug symbols. Pure."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from xbuild.formats.elf import ELF_MAGIC, elf_file, parse_errors
+from xbuild.proof.compare.verdict import Found, Verdict
 
 # <elf.h>
 _SHF_ALLOC: Final = 0x2
 
 _CONTENTS: Final = (".text", ".rodata", ".data", ".bss", ".tdata", ".tbss", ".init_array", ".fini_array")
 """Sections whose sizes are what compilers gave, not the linker."""
+
+_OF_DEBUGGING: Final = {".note.gnu.build-id", ".gnu_debuglink"}
+"""Sections that say which debug symbols belong to a file (ld(1) --build-id, objcopy(1) --add-gnu-debuglink)."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,11 @@ def same_contents(theirs: Layout, ours: Layout) -> str:
         return ""
     sizes = ", ".join(f"{name} {size}" for name, size in list(ours.contents.items())[:4])
     return f"as much code and data in both: {sizes} bytes"
+
+
+def only_debug_symbols(found: Found) -> bool:
+    """Whether two files only differ in the build id, a sum over the debug symbols too, and in what names these."""
+    return found.verdict is Verdict.SAME and set(found.sections) <= _OF_DEBUGGING
 
 
 def _loads(known: Layout) -> str:
