@@ -72,7 +72,7 @@ def _modules(one: Wheel, other: Wheel, policy: Policy, toolchain: Toolchain) -> 
     if not mine:
         return []
     if _abis(one) != _abis(other):
-        raise RefusedError(Refusal.VERSION, "the wheel for this machine is for another python, or another ABI of it")
+        raise RefusedError(Refusal.UNFIT, "the wheel for this machine is for another python, or another ABI of it")
     found = list(_known(other, policy, toolchain, mine))
     if lacking := mine.keys() - {module.path for module in found}:
         text = "is no module that may be native, or the wheel for this machine lacks it"
