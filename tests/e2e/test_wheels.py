@@ -51,6 +51,38 @@ def test_a_wheel_for_armhf(xbuild: Xbuild, tmp_path: Path) -> None:
     assert not {part["name"] for part in again["build"]["parts"]} & {"compile", "install"}
 
 
+MODULES = """\
+import importlib.metadata, markupsafe, os
+import markupsafe._speedups as fast
+from setuptools import Extension, setup
+
+known = importlib.metadata.distribution("markupsafe")
+said = [str(markupsafe.escape("<\u20ac '>")), fast.__file__, fast.__spec__.origin, known.version,
+        known.read_text("RECORD"), *sorted(os.listdir(os.path.dirname(fast.__file__))),
+        open(fast.__file__, "rb").read().hex()]
+print("SAID =", ascii(said), file=open("adder/said.py", "w"))
+setup(packages=["adder"], ext_modules=[Extension("adder._fast", ["adder/fast.c", "adder/add.c"])])
+"""
+"""What it sees of a compiled build requirement goes into the wheel."""
+
+
+@pytest.mark.long
+def test_modules_of_build_requirements(xbuild: Xbuild, tmp_path: Path) -> None:
+    """Native python loads this machine's, and what a build sees of them is the target's own all the same."""
+    tree = Path(shutil.copytree(Path(__file__).parent / "projects" / "pyproject", tmp_path / "adder"))
+    (tree / "setup.py").write_text(MODULES)
+    text = (tree / "pyproject.toml").read_text()
+    (tree / "pyproject.toml").write_text(text.replace('["setuptools"]', '["setuptools", "markupsafe==3.0.4"]'))
+    words = ["wheel", str(tree), "--target", "armhf", "--no-test", "--json", "--output", str(tmp_path / "out")]
+    (made,) = xbuild(*words).json["wheels"]
+    ran = json.loads(Path(made["build"]["manifest"]).read_text())
+    assert ran["ran-native"]["/usr/bin/python3.13"] > 0
+    assert "/usr/bin/python3.13" not in ran["ran-emulated"]
+    (emulated,) = xbuild(*words, "--mode", "emulated").json["wheels"]
+    assert "/usr/bin/python3.13" in json.loads(Path(emulated["build"]["manifest"]).read_text())["ran-emulated"]
+    assert emulated["sha256"] == made["sha256"]
+
+
 def project(tmp_path: Path, before_build: str) -> Path:
     """The project, with shell text that runs before its backend does."""
     tree = Path(shutil.copytree(Path(__file__).parent / "projects" / "pyproject", tmp_path / "adder"))

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -19,9 +20,12 @@ from tests.unit.wheelfiles import wheel
 from xbuild.base import process
 from xbuild.base.errors import MachineError, PhaseError, SourceError, UsageError
 from xbuild.formats.wheel import name_of
+from xbuild.model.load import load_policy, load_toolchain
+from xbuild.model.native import here
 from xbuild.sources.index import IndexFile
 from xbuild.store.local import Store
 from xbuild.store.moment import for_a_moment
+from xbuild.wheels import beside
 from xbuild.wheels.ahead import Ahead
 from xbuild.wheels.build import Made, _replaced
 from xbuild.wheels.closure import Line, close, lines_of
@@ -31,6 +35,7 @@ from xbuild.wheels.python import Python
 from xbuild.wheels.require import Finder, Found, UnmetError, split, until_met
 
 PROJECT = Path(__file__).parents[2]
+DATA = Path(__file__).parent / "data"
 PYTHON = Python("3.13.5", 41, "armv7l", {"ninja-build": "1.12.1", "cmake": "3.31.6", "patchelf": "0.18.0"})
 SHA = "ab" * 32
 
@@ -122,8 +127,10 @@ class Index(Finder):
     all: ClassVar[dict[str, list[Found]]] = {}
     asked: ClassVar[list[list[str]]] = []
 
-    def _ask(self, requirements: Sequence[str], platforms: Sequence[str], *more: str) -> list[Found]:
-        self.asked.append([*requirements, *more])
+    def _ask(
+        self, requirements: Sequence[str], platforms: Sequence[str], *more: str, abi: str = ""
+    ) -> list[Found]:
+        self.asked.append([*requirements, *more, *filter(None, [abi])])
         known = self.pure if platforms == ["any"] else self.all
         for text in requirements:
             if text not in known:
@@ -277,3 +284,85 @@ def test_this_machines_wheel_of_a_program(tmp_path: Path) -> None:
     assert finder.native(Found("cffi", "1", f"cffi{file}", SHA)) is None
     assert finder.native(Found("cmake", "2", "cmake-2-py3-none-any.whl", SHA)) is None
     assert finder.asked == asked
+
+
+OWN = f"manylinux_2_17_{here().uname_machine}"
+
+
+def test_this_machines_wheel_of_modules(tmp_path: Path) -> None:
+    """For the same ABI: the limited one is asked for by name, since there may be one for just this python as well."""
+    known_names = {"any": "markupsafe", "same": "cython"}
+    assert {known().modules[name] for name in known_names.values()} == {*known_names}
+    limited = Found("cython", "3", f"cython-3-cp39-abi3-{OWN}.whl", SHA)
+    own = Found("markupsafe", "3", f"markupsafe-3-cp313-cp313-{OWN}.whl", SHA)
+    finder = an_index(tmp_path, {}, {"cython==3": [limited], "markupsafe==3": [own]})
+    assert finder.native(Found("cython", "3", "cython-3-cp39-abi3-manylinux_2_31_armv7l.whl", SHA)) == limited
+    assert finder.native(Found("markupsafe", "3", "markupsafe-3-cp313-cp313-manylinux_2_31_armv7l.whl", SHA)) == own
+    assert finder.asked == [["cython==3", "--no-deps", "abi3"], ["markupsafe==3", "--no-deps"]]
+
+
+def test_the_compiled_wheel_in_the_place_of_one_for_any_machine(tmp_path: Path) -> None:
+    pure = Found("cython", "3", "cython-3-py3-none-any.whl", SHA)
+    compiled = Found("cython", "3", "cython-3-cp313-cp313-manylinux_2_31_armv7l.whl", SHA)
+    finder = an_index(tmp_path, {}, {"cython==3": [compiled], "cython==4": [replace(pure, version="4")]})
+    assert finder.compiled(pure) == compiled
+    assert finder.compiled(replace(pure, version="4")) is None
+    assert finder.compiled(replace(pure, version="5")) is None
+    count = len(finder.asked)
+    # Known from now on, and nothing is asked of one that is compiled.
+    assert (finder.compiled(pure), finder.compiled(compiled)) == (compiled, compiled)
+    assert len(finder.asked) == count == 3
+
+
+class Beside:
+    """Of cython, in the toolchains' own words; the wheels lie in a directory."""
+
+    def __init__(self, place: Path, target: str, native: Mapping[str, bytes]) -> None:
+        toolchain = load_toolchain(target, PROJECT)
+        tag = f"cp313-cp313-manylinux_2_17_{toolchain.uname_machine}"
+        elf = {f"x.cpython-313-{toolchain.triplet}.so": (DATA / f"{target}-static").read_bytes()}
+        files = (wheel(place, f"cython-3-{tag}.whl", elf), wheel(place, f"cython-3-cp313-cp313-{OWN}.whl", native))
+        self.compiled, self.native = (Found("cython", "3", file.name, SHA, str(file)) for file in files)
+        self.pure = Found("cython", "3", "cython-3-py3-none-any.whl", SHA)
+        index: Any = SimpleNamespace(store=Store(place), compiled=lambda _: self.compiled, native=lambda _: self.native)
+        roots: Any = SimpleNamespace(toolchain=toolchain, policy=load_policy(toolchain))
+        self.beside = beside.Beside(index, roots)
+
+
+NATIVE = {f"x.cpython-313-{here().triplet}.so": b"\x7fELF"}
+
+
+@pytest.mark.parametrize(
+    ("target", "native", "fits"),
+    [
+        ("arm64", NATIVE, True),
+        ("arm64", {**NATIVE, "other.py": b""}, False),
+        ("armhf", NATIVE, False),
+        (here().name, NATIVE, False),
+    ],
+)
+def test_modules_are_faster_where_all_of_them_are_native(
+    tmp_path: Path, target: str, native: Mapping[str, bytes], fits: bool
+) -> None:
+    """Else the wheel for any machine is what native interpreters can run, here as where words have another width."""
+    if target == "arm64" == here().name:
+        pytest.skip("it is this machine")
+    both = Beside(tmp_path, target, native)
+    assert both.beside.of(both.pure) == ((both.compiled, both.native) if fits else (both.pure, None))
+    other = replace(both.pure, name="numpy")
+    assert both.beside.of(other) == (other, None)
+
+
+def test_a_wheel_that_cannot_be_had_or_read_is_no_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    both = Beside(tmp_path, "arm64", NATIVE)
+    Path(both.native.path).write_bytes(b"no wheel")
+    assert both.beside.of(both.pure) == (both.pure, None)
+
+    def silent(_: Found) -> Found:
+        raise MachineError("no package index answers")
+
+    monkeypatch.setattr(both.beside.finder, "native", silent)
+    assert both.beside.of(both.pure) == (both.pure, None)
+    # Programs are waited for, as ever: nobody knows how long emulated ones take.
+    with pytest.raises(MachineError):
+        both.beside.of(replace(both.compiled, name="ninja"))

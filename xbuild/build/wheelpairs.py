@@ -1,7 +1,7 @@
 """Twins from wheels: native programs for those that a build's Python requirements bring.
 
 Where a target's wheel has /.../bin/ninja, the native wheel of that name and version has one too: what the policy knows
-as a tool may run natively, as if a package had brought it.
+as a tool may run natively, as if a package had brought it. Modules: wheelmodules.py.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _SCHEMES = {"scripts": "bin/", "purelib": "", "platlib": "", "data": ""}
 
 @dataclass(frozen=True)
 class Stand:
-    """A twin, its entry, and what of it lies in the layer, by name below that."""
+    """A twin, its entry, and what of it lies in the layer, by name below that. It is a program, or a module."""
 
     twin: Twin
     entry: Entry
@@ -44,10 +44,12 @@ class Wheels:
 
     def together(self, pairs: Pairs) -> Pairs:
         """`pairs`, and these."""
+        programs = [one for one in self.stands if not one.entry.module]
         return replace(
             pairs,
-            twins=(*pairs.twins, *(one.twin for one in self.stands)),
-            entries=(*pairs.entries, *(one.entry for one in self.stands)),
+            twins=(*pairs.twins, *(one.twin for one in programs)),
+            entries=(*pairs.entries, *(one.entry for one in programs)),
+            modules=(*pairs.modules, *(one.entry for one in self.stands if one.entry.module)),
             refused=(*pairs.refused, *self.refused),
         )
 
@@ -92,33 +94,36 @@ def pair(target: Path, native: Path, folder: str, sides: Sides) -> Wheels:
     """
     stands, refused = list[Stand](), list[Refused]()
     with opened(target, label=target.name) as one, opened(native, label=native.name) as other:
-        theirs = dict(_placed(other))
-        for path, member in _placed(one):
+        theirs = dict(placed(other))
+        for path, member in placed(one):
             tool = _tool_of(path, sides)
             if tool is None or not (data := one.read(member)).startswith(b"\x7fELF"):
                 continue
-            inside = f"{folder}/{path}"
-            name = (one.field("Name") or [""])[0]
-            version = (one.field("Version") or [""])[0]
-            twin = Twin(tool, inside, here().name, name, version, inside, layer=True)
+            twin = twin_of(tool, f"{folder}/{path}", one)
             try:
                 if path not in theirs:
-                    raise ElfError(f"the wheel for this machine has no {path}")
-                stands.append(_stand(twin, data, other.read(theirs[path]), sides))
-            except _RefusedError as error:
-                refused.append(Refused(inside, error.cause.kind, error.cause.text))
-            except (ElfError, ValueError) as error:
-                refused.append(Refused(inside, Refusal.UNFIT, str(error)))
+                    raise RefusedError(Refusal.UNFIT, f"the wheel for this machine has no {path}")
+                stands.append(stand(twin, data, other.read(theirs[path]), sides))
+            except RefusedError as error:
+                refused.append(Refused(twin.target_path, error.cause.kind, error.cause.text))
     return Wheels(tuple(stands), tuple(refused))
 
 
-class _RefusedError(Exception):
+class RefusedError(Exception):
+    """A program or a module has no twin."""
+
     def __init__(self, kind: Refusal, text: str) -> None:
         super().__init__(text)
         self.cause = Cause(kind, text)
 
 
-def _placed(wheel: Wheel) -> Iterator[tuple[str, str]]:
+def twin_of(tool: str, inside: str, wheel: Wheel) -> Twin:
+    """The twin that the file `inside`, which the target's `wheel` brings, may have."""
+    name, version = ((wheel.field(field) or [""])[0] for field in ("Name", "Version"))
+    return Twin(tool, inside, here().name, name, version, inside, layer=True)
+
+
+def placed(wheel: Wheel) -> Iterator[tuple[str, str]]:
     """Where each member goes to below the directory that it is installed to, and its name."""
     data = f"{wheel.information.removesuffix('.dist-info')}.data/"
     for member in wheel.paths():
@@ -139,12 +144,20 @@ def _tool_of(path: str, sides: Sides) -> str | None:
     return None if tool.group or tool.library or tool.optional or tool.width == "target" else usual.tool
 
 
+def stand(twin: Twin, target: bytes, native: bytes, sides: Sides) -> Stand:
+    """The twin that the file `native` makes, for the file `target`. Raises RefusedError if it may not be."""
+    try:
+        return _stand(twin, target, native, sides)
+    except (ElfError, ValueError) as error:
+        raise RefusedError(Refusal.UNFIT, str(error)) from error
+
+
 def _stand(twin: Twin, target: bytes, native: bytes, sides: Sides) -> Stand:
-    """Raises ElfError, ValueError or _RefusedError if it may not be."""
+    """Raises ElfError, ValueError or RefusedError if it may not be."""
     policy, toolchain = sides.policy, sides.toolchain
     tool = policy.tools[twin.tool]
     if {twin.tool, PurePosixPath(twin.target_path).name, twin.target_path} & {*sides.removed}:
-        raise _RefusedError(Refusal.REMOVED, "taken away by the recipe, or switched off")
+        raise RefusedError(Refusal.REMOVED, "taken away by the recipe, or switched off")
     _require(read_elf(target), (toolchain.elf.machine, toolchain.elf.elf_class), "the target's wheel")
     info = read_elf(native)
     _require(info, (here().elf_machine, here().elf_class), "the wheel for this machine")
@@ -157,13 +170,14 @@ def _stand(twin: Twin, target: bytes, native: bytes, sides: Sides) -> Stand:
     odd = twin.computes and not here().computes_as(toolchain.traits)
     # Those of the native root are tools that were tried (tests/e2e/probes/arithmetic.yml).
     if odd or (tool.layer_packages and "fused" in toolchain.traits and fuses(target)):
-        raise _RefusedError(Refusal.ARITHMETIC, "its own code rounds as no code of this machine does")
+        raise RefusedError(Refusal.ARITHMETIC, "its own code rounds as no code of this machine does")
     entry = Entry(
         twin.target_path,
         twin.program,
         rules_of(policy, tool, twin, toolchain),
         size=len(target),
         digest=content_digest(target),
+        module=tool.module,
     )
     found = closure(tree, twin.source, here().triplet)
     # The others are in the private tree, which is made from the same root.

@@ -1,11 +1,11 @@
-"""Twins of programs that come to a build in wheels: which wheels of a recipe are a pair, and where they are laid."""
+"""Twins of what comes to a build in wheels: which wheels of a recipe are a pair, and where their files are laid."""
 
 from __future__ import annotations
 
 import shutil
 from pathlib import Path, PurePosixPath
 
-from xbuild.build import wheelpairs
+from xbuild.build import wheelmodules, wheelpairs
 from xbuild.build.environment import WorkPlace, build_directory
 from xbuild.build.subject import Subject
 from xbuild.build.wheelpairs import Sides, Wheels
@@ -17,7 +17,7 @@ from xbuild.store.moment import for_a_moment
 
 PRESET = "wheel"
 FOR_BUILDS, FOR_TOOLS, FOR_NATIVES = ".wheels/build", ".wheels/tools", ".wheels/native"
-"""Where, in the source tree, wheels lie that the preset installs, and those whose programs stand in for theirs."""
+"""Where, in the source tree, wheels lie that the preset installs, and those of which something stands in for theirs."""
 _INSTALLED = {FOR_BUILDS: "env", FOR_TOOLS: "tools"}
 """Where, in the build directory, the preset installs them."""
 
@@ -36,8 +36,9 @@ def of(subject: Subject, natives: Natives) -> Wheels:
         for source in (one for one in recipe.sources if one.into in _INSTALLED):
             native = next((one for one in there if wheelpairs.same_version(_name(source), _name(one))), None)
             if native is not None:
+                both = (_file(source, subject), _file(native, subject))
                 folder = f"{build_directory(recipe)}/{_INSTALLED[source.into]}"
-                found.append(wheelpairs.pair(_file(source, subject), _file(native, subject), folder, sides))
+                found += [one.pair(*both, folder, sides) for one in (wheelpairs, wheelmodules)]
     stands = tuple(one for each in found for one in each.stands)
     return Wheels(stands, tuple(one for each in found for one in each.refused))
 

@@ -25,6 +25,7 @@ from xbuild.roots.distribution import Roots
 from xbuild.sources import unpack
 from xbuild.store.local import Store, writing_below
 from xbuild.store.moment import for_a_moment
+from xbuild.wheels.beside import Beside
 from xbuild.wheels.find import Project, find, requirement_of
 from xbuild.wheels.known import known
 from xbuild.wheels.python import Python, python_of
@@ -150,18 +151,19 @@ class Maker:
         fetched, packages = split(own, python)
         backend = re.split(r"[.:]", project.backend)[0]
         programs = [known().programs[name] for name in known().backends.get(backend, ())]
-        build_wheels = until_met(self.finder, fetched, self.make_needed)
+        beside = Beside(self.finder, self.roots)
+        build_wheels = [beside.of(one) for one in until_met(self.finder, fetched, self.make_needed)]
         # The distribution's patchelf comes with the preset.
-        tools = self.finder.resolved(split(_REPAIR, python)[0]) if options.repair else []
-        found = map(self.finder.native, [*build_wheels, *tools])
-        natives = {f"{one.name} {one.version}": one for one in found if one is not None}
-        for one in build_wheels:
-            if native := natives.get(f"{one.name} {one.version}"):
-                log.info(f"{one.file} is compiled: its programs run natively, from {native.file}")
+        tools = [beside.of(one) for one in self.finder.resolved(split(_REPAIR, python)[0])] if options.repair else []
+        for one, native in build_wheels:
+            if native is not None:
+                log.info(f"{one.file} is compiled: it runs natively, from {native.file}")
             elif not one.pure:
                 log.info(f"{one.file} is compiled: what imports or runs it is emulated")
         known_packages = tuple(sorted({*packages, *programs}))
-        return Needs(tuple(build_wheels), tuple(tools), known_packages, tuple(answered), tuple(natives.values()))
+        natives = {native.file: native for _, native in [*build_wheels, *tools] if native is not None}
+        wheels = [tuple(one for one, _ in both) for both in (build_wheels, tools)]
+        return Needs(wheels[0], wheels[1], known_packages, tuple(answered), tuple(natives.values()))
 
     def make_needed(self, requirement: str) -> Path:
         """Build what another wheel needs, and leave it where the next search finds it; its file."""

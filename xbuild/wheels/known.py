@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
@@ -28,6 +29,7 @@ class Known(Model):
     schema_version: SchemaVersion = Field(alias="schema")
     pythons: dict[str, str]
     programs: dict[str, Package]
+    modules: dict[str, Literal["any", "same"]]
     backends: dict[str, NonEmpty[str]]
     languages: dict[str, NonEmpty[str]]
     libraries: dict[str, NonEmpty[Package]]
@@ -44,6 +46,10 @@ class Known(Model):
         """The language without twins that one of these requirements, or the backend, stands for."""
         asked = {*names, re.split(r"[.:]", backend)[0].replace("_", "-")}
         return next((language for language, words in self.languages.items() if asked & set(words)), None)
+
+    def modules_of(self, project: str, *, same_width: bool) -> bool:
+        """Whether compiled modules of a project may be this machine's. same_width: words are as wide on the target."""
+        return project in self.modules and (same_width or self.modules[project] == "any")
 
     def hint(self, said: str) -> str | None:
         """What to do about what a log says, if anything is known."""

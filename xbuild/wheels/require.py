@@ -100,25 +100,42 @@ class Finder:
         with log.step(f"pip: {' '.join(asked)[:60]}"):
             return self._remembered(value, lambda: list(map(self._pure, self._ask(asked, self.python.platforms))))
 
+    def compiled(self, found: Found) -> Found | None:
+        """The compiled wheel of the same version for the target, None if no index has one.
+
+        Raises MachineError if no index answers.
+        """
+        if not found.pure:
+            return found
+        asked = f"{found.name}=={found.version}"
+        value = {"compiled": asked, "python": asdict(self.python) | {"packages": None}}
+        answer = self._remembered(value, lambda: self._compiled(asked, self.python.platforms))
+        return next(iter(answer), None)
+
     def native(self, found: Found) -> Found | None:
-        """This machine's wheel of the same version, of what is known to bring programs; None if no index has one.
+        """This machine's wheel of the same version, for the same ABI, of what is known to bring programs or modules;
+        None if no index has one.
 
         Raises MachineError if no index answers.
         """
         native = replace(self.python, machine=here().uname_machine)
-        if found.pure or found.name not in known().programs or native == self.python:
+        brings = found.name in known().programs or found.name in known().modules
+        if found.pure or not brings or native == self.python:
             return None
         asked = f"{found.name}=={found.version}"
         # Wheels for x86-64 there were before ARM had any (PEP 513, PEP 571).
         older = [f"manylinux_2_{minor}_{native.machine}" for minor in range(OLDEST - 1, 4, -1)]
+        abis = name_of(found.file).abis
+        value = {"native": asked, "abis": abis, "python": asdict(native) | {"packages": None}}
+        # What is for all pythons from one on would not be taken where there is one for just this python.
+        abi = "abi3" if abis == ("abi3",) else ""
+        answer = self._remembered(value, lambda: self._compiled(asked, [*native.platforms, *older], abi))
+        return next(iter(answer), None)
 
-        def ask() -> list[Found]:
-            with contextlib.suppress(UnmetError):
-                return [one for one in self._ask([asked], [*native.platforms, *older], "--no-deps") if not one.pure]
-            return []
-
-        value = {"native": asked, "python": asdict(native) | {"packages": None}}
-        return next(iter(self._remembered(value, ask)), None)
+    def _compiled(self, requirement: str, platforms: Sequence[str], abi: str = "") -> list[Found]:
+        with contextlib.suppress(UnmetError):
+            return [one for one in self._ask([requirement], platforms, "--no-deps", abi=abi) if not one.pure]
+        return []
 
     def _remembered(self, value: dict[str, Any], ask: Callable[[], list[Found]]) -> list[Found]:
         """What was found by the question `value` before, if that still holds; else what `ask` finds."""
@@ -147,11 +164,13 @@ class Finder:
         except UnmetError:
             return found
 
-    def _ask(self, requirements: Sequence[str], platforms: Sequence[str], *more: str) -> list[Found]:
+    def _ask(
+        self, requirements: Sequence[str], platforms: Sequence[str], *more: str, abi: str = ""
+    ) -> list[Found]:
         with for_a_moment(self.store, "pip") as folder:
             report = folder / "report.json"
             python = ["--python-version", self.python.short, "--implementation", "cp"]
-            python += ["--abi", f"cp{self.python.short.replace('.', '')}"]
+            python += ["--abi", abi or f"cp{self.python.short.replace('.', '')}"]
             wanted = ["--dry-run", "--ignore-installed", "--report", str(report), "--only-binary", ":all:"]
             wanted += ["--target", str(folder / "none"), "--find-links", str(self.links), *more]
             wanted += [word for name in platforms for word in ("--platform", name)]
