@@ -174,6 +174,36 @@ def test_what_a_changed_mirror_says() -> None:
     assert not mirror_changed(MachineError("x", details=["dpkg: error processing package x"]))
 
 
+NO_RELEASE = [
+    "  404  Not Found [IP: 127.0.0.1 80]",
+    "E: The repository 'http://a.example x Release' does not have a Release file.",
+]
+NO_ANSWER = ["  Could not resolve 'a.example'", NO_RELEASE[1]]
+
+
+@pytest.mark.parametrize(
+    ("said", "lines", "message"),
+    [
+        (NO_RELEASE, (), "there is no release nonsense at http://a.example"),
+        (NO_ANSWER, (), "not be had"),
+        (NO_RELEASE, ("deb http://a.example x main",), "not be had"),
+    ],
+)
+def test_a_release_that_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: list[str], lines: tuple[str, ...], message: str
+) -> None:
+    def run_logged(*_: object) -> None:
+        raise MachineError("not be had", details=said, hint="is the network there?")
+
+    monkeypatch.setattr(apt, "run_logged", run_logged)
+    monkeypatch.setattr(index.idmap, "own", lambda *_: None)
+    archive = Archive("nonsense", ("main",), None, lambda: "http://a.example")
+    with pytest.raises(MachineError) as caught:
+        index.fetch(tmp_path, archive, "armhf", lines)
+    assert caught.value.message == message
+    assert (caught.value.hint == "is the network there?") == (message == "not be had")
+
+
 def package(name: str, version: str, number: int, *, depends: str = "", architecture: str = NATIVE) -> str:
     lines = [f"Package: {name}", f"Version: {version}", f"Architecture: {architecture}", "Size: 1"]
     lines += [f"Depends: {depends}"] if depends else []
