@@ -118,7 +118,10 @@ def cache_of(text: str, mode: str, *, own: bool = False) -> int | None:
     word = word or ("on" if own else "off")
     if word in ("on", "off"):
         return 0 if word == "on" else None
-    return size_of(word, option)
+    try:
+        return size_of(word, option)
+    except UsageError as error:
+        raise UsageError(f"{option} must be on, off or an amount such as 10G, not {word!r}", hint=error.hint) from error
 
 
 def number(option: str, text: str) -> int:
