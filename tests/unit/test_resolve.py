@@ -13,9 +13,11 @@ from pydantic import TypeAdapter
 from xbuild.base.digest import key_of
 from xbuild.base.errors import EXIT_MACHINE, EXIT_USAGE, MachineError, UsageError
 from xbuild.formats.debian import Package, Tree
+from xbuild.model.load import load_toolchain
 from xbuild.model.native import here
 from xbuild.model.relation import Relation
 from xbuild.roots import apt, index, repository
+from xbuild.roots.distribution import Roots
 from xbuild.roots.index import Archive, Stanza, read_answer, with_sums
 from xbuild.roots.resolve import Locked, MirrorChanged, Question, Resolver, mirror_changed, require_same
 from xbuild.store.local import Store
@@ -202,6 +204,14 @@ def test_a_release_that_is_not_there(
         index.fetch(tmp_path, archive, "armhf", lines)
     assert caught.value.message == message
     assert (caught.value.hint == "is the network there?") == (message == "not be had")
+
+
+@pytest.mark.parametrize("suite", ["", "-x", "--setup-hook=x", "../../x", "a b", "Trixie", "trixie\n", "{x}"])
+def test_what_can_be_no_suite(suite: str) -> None:
+    toolchain = load_toolchain("armhf", INDEX).with_suite(suite)
+    with pytest.raises(UsageError, match="can be no release's name") as caught:
+        Roots(Store(INDEX / "none"), toolchain, None)
+    assert caught.value.exit_code == EXIT_USAGE
 
 
 def package(name: str, version: str, number: int, *, depends: str = "", architecture: str = NATIVE) -> str:

@@ -12,6 +12,7 @@ import yaml
 from xbuild.base import log
 from xbuild.base.digest import key_of
 from xbuild.base.errors import UsageError
+from xbuild.base.paths import definitions
 from xbuild.base.walk import shown
 from xbuild.model.load import SUFFIX, recipe_names
 from xbuild.projects.brought import PLACE, brought, is_archive, is_repository, named_as_archive
@@ -45,7 +46,7 @@ def recipe_word(word: str, project: Path, store: Callable[[], Store], preset: st
             raise UsageError(f"--preset is for a project without a recipe, and {word} names a recipe", hint=_OWN_PRESET)
         return word
     _require_readable(top)
-    own = sorted((top / "recipes").glob(f"*{SUFFIX}")) if preset is None else []
+    own = definitions(top / "recipes") if preset is None else []
     if len(own) == 1:
         return str(own[0])
     if own:

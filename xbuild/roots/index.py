@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from xbuild.base import log, process
-from xbuild.base.errors import MachineError
+from xbuild.base.errors import MachineError, UsageError
 from xbuild.roots import apt, enclosed, mirror
 from xbuild.sandbox import idmap
 from xbuild.sandbox.run import take_back
@@ -51,6 +51,7 @@ _NOTHING = "does not have a Release file"
 """What apt says of a suite that an archive does not have."""
 _NOT_FOUND = "404 "
 """What apt says of a file that a machine of the network does not have. Where none answers, it says `_NOTHING` too."""
+_SUITE = re.compile(r"[a-z][a-z0-9.-]*")
 _REMOVED = re.compile(r"^The following packages will be REMOVED:\n((?:  .*\n)+)", re.MULTILINE)
 
 
@@ -63,12 +64,18 @@ class Archive:
     """Where packages come from. snapshot: the address of a past state.
 
     mirror: gives the mirror to ask, None for mmdebstrap's own. What was resolved by one stays valid for another.
+    Raises UsageError for what can be no suite.
     """
 
     suite: str
     components: tuple[str, ...]
     snapshot: str | None
     mirror: Callable[[], str | None]
+
+    def __post_init__(self) -> None:
+        # Of a toolchain's file its model has seen to it; it becomes a part of addresses, and a word for mmdebstrap.
+        if _SUITE.fullmatch(self.suite) is None:
+            raise UsageError(f"{self.suite!r} can be no release's name", hint="for example --suite bookworm")
 
     def value(self, architecture: str) -> dict[str, Any]:
         """What is asked for, as JSON."""
