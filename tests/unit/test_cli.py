@@ -134,6 +134,9 @@ def test_nothing_is_installed_for_what_cannot_be_done(
         (["--hlp"], "unknown option '--hlp'; did you mean '--help'?"),
         (["help", "buidl"], "unknown command 'buidl'; did you mean 'build'?"),
         (["zzz"], "unknown command 'zzz'\n"),
+        ([""], "the name of the command is empty"),
+        (["", "build"], "the name of the command is empty"),
+        (["build", "zlib", "--repo", ""], "--repo wants a directory"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
