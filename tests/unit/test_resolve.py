@@ -20,6 +20,7 @@ from xbuild.roots import apt, index, repository
 from xbuild.roots.distribution import Roots
 from xbuild.roots.index import Archive, Stanza, read_answer, with_sums
 from xbuild.roots.resolve import Locked, MirrorChanged, Question, Resolver, mirror_changed, require_same
+from xbuild.sandbox import idmap
 from xbuild.store.local import Store
 
 INDEX = Path(__file__).with_name("data") / "index"
@@ -198,7 +199,7 @@ def test_a_release_that_is_not_there(
         raise MachineError("not be had", details=said, hint="is the network there?")
 
     monkeypatch.setattr(apt, "run_logged", run_logged)
-    monkeypatch.setattr(index.idmap, "own", lambda *_: None)
+    monkeypatch.setattr(idmap, "own", lambda *_: None)
     archive = Archive("nonsense", ("main",), None, lambda: "http://a.example")
     with pytest.raises(MachineError) as caught:
         index.fetch(tmp_path, archive, "armhf", lines)
