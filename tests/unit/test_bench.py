@@ -280,7 +280,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
         (["--recipes", "zlib,"], "--recipes wants names, separated by commas, not 'zlib,'"),
         (["--recipes", "zlb"], "unknown recipe 'zlb'; did you mean 'zlib'?"),
         (["--targets", "amd64,armfh"], "unknown target 'armfh'; did you mean 'armhf'?"),
-        (["--svg", "/nowhere/x.svg"], "cannot write /nowhere/x.svg"),
+        (["--svg", "/dev/null/x.svg"], "cannot write /dev/null/x.svg"),
         (["--markdown", "/"], "cannot write /"),
         (["--exec", "--targets", "amd64"], "there is no dispatcher for a native target"),
         (["--ablation", "--targets", "amd64"], "an ablation takes twins away, and no target has any"),
@@ -339,8 +339,9 @@ def test_files_that_cannot_be_written_in_the_end_lose_nothing(
     real = stand.build
 
     def build(variant: Variant, turn: int) -> Run:
-        if folder.exists():
+        if folder.is_dir():
             folder.rmdir()
+            folder.touch()
         return real(variant, turn)
 
     monkeypatch.setattr(stand, "build", build)

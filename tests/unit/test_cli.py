@@ -90,6 +90,19 @@ def test_wrong_words(
     assert ended.out == "" or "--json" in words
 
 
+def test_no_certificates_are_made_for_wrong_words(xbuild: Run, tmp_path: Path) -> None:
+    for words in (("--workers", "x"), ("--port", "x")):
+        ended = xbuild("cluster.start", "--certificates", str(tmp_path / "c"), *words)
+        assert (ended.code, f"{words[0]} must be a number" in ended.err) == (2, True)
+    assert not (tmp_path / "c").exists()
+
+
+def test_an_empty_word_is_no_program(xbuild: Run) -> None:
+    ended = xbuild("run", "--", "")
+    assert (ended.code, ended.out) == (2, "")
+    assert "there is no program to run" in ended.err
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -134,6 +147,9 @@ def test_nothing_is_installed_for_what_cannot_be_done(
         (["--hlp"], "unknown option '--hlp'; did you mean '--help'?"),
         (["help", "buidl"], "unknown command 'buidl'; did you mean 'build'?"),
         (["zzz"], "unknown command 'zzz'\n"),
+        ([""], "the name of the command is empty"),
+        (["", "build"], "the name of the command is empty"),
+        (["build", "zlib", "--repo", ""], "--repo wants a directory"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -12,7 +12,7 @@ import pytest
 
 from tests.unit.test_trees import context, downloads, git, needs_git, save
 from xbuild import sources
-from xbuild.base.errors import SourceError
+from xbuild.base.errors import ProjectSourceError, SourceError
 from xbuild.model.source import Source
 from xbuild.sources import ChangingError, FetchContext, examine, fetch, lay_out, tree_digest, trees
 from xbuild.sources.local import listed, look, state_in_git
@@ -182,6 +182,53 @@ def test_a_work_tree_that_git_cannot_read_is_taken_whole(
     assert "git does not tell which files it ignores" in capsys.readouterr().err
 
 
+@needs_git
+@pytest.mark.parametrize("place", ["store", "ci/a [b]*/store"])
+@pytest.mark.parametrize("versioned", [False, True])
+def test_a_store_inside_a_project_is_no_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, versioned: bool
+) -> None:
+    top, link = tmp_path / "top", tmp_path / "link"
+    store = top / place
+    monkeypatch.setenv("XBUILD_CACHE", str(link / place))
+    link.symlink_to(top)
+    (top / "sub").mkdir(parents=True)
+    for name in ("a.c", "sub/store"):
+        (top / name).touch()
+    if versioned:
+        git(top, "init", "--quiet")
+        save(top, "one")
+    for folder in ("roots/x", "work"):
+        (store / folder).mkdir(parents=True)
+    (store / "roots" / "x" / "file").touch()
+    (store.parent / "beside").touch()
+    # As what belongs to users of a root.
+    (store / "roots" / "closed").mkdir(mode=0)
+    try:
+        beside = str((store.parent / "beside").relative_to(top))
+        assert {file.name for file in listed(top)} == {"a.c", "sub/store", beside}
+        assert [file.name for file in listed(top / "sub")] == ["store"]
+        assert set(look(link).records) == {b"a.c", b"sub/store", os.fsencode(beside)}
+        (store.parent / "beside").unlink()
+        assert not versioned or (state_in_git(top) or {})["dirty"] is False
+    finally:
+        (store / "roots" / "closed").chmod(0o700)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read all")
+def test_what_cannot_be_taken_is_the_user_s_to_mend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "closed").mkdir(mode=0)
+    try:
+        for store in (tmp_path / "elsewhere", tmp_path / "top" / "store", tmp_path / "closed" / "store"):
+            monkeypatch.setenv("XBUILD_CACHE", str(store))
+            with pytest.raises(ProjectSourceError, match="closed: Permission denied") as caught:
+                look(tmp_path)
+            assert caught.value.hint is not None
+            assert "make it readable" in caught.value.hint
+    finally:
+        (tmp_path / "closed").chmod(0o700)
+
+
 def test_tree_digest_sees_what_counts(tmp_path: Path) -> None:
     file = tmp_path / "a"
     file.write_text("1")
@@ -218,7 +265,7 @@ def test_tree_digest_is_stable(tmp_path: Path) -> None:
 
 def test_special_files_are_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(SourceError, match="pipe"):
+    with pytest.raises(ProjectSourceError, match="pipe"):
         tree_digest(tmp_path)
 
 
@@ -236,6 +283,18 @@ def test_what_builds_on_this_machine_have_left(tmp_path: Path) -> None:
     assert [file.name for file in listed(tmp_path)] == belongs
     left = ("CMakeCache.txt", "CMakeFiles/", "build/", "cmake_install.cmake", "deep/b m/", "main.o")
     assert look(tmp_path).left == left
+
+
+def test_wheels_and_packages_of_a_build_are_no_sources_of_the_next(tmp_path: Path) -> None:
+    ours = [
+        "dist/x-1.0-cp313-cp313-linux_armv7l.whl", "dist/arm64/x-1.0-cp313-cp313-linux_aarch64.whl",
+        "dist/x_1.0_armhf/x_1.0_armhf.build", "dist/x_1.0_armhf/x_1.0_armhf.deb", "dist/x_1.0_armhf/Packages",
+    ]  # fmt: skip
+    others = ["dist/x_1.0_amd64/mine", "dist/x_1.0_amd64/x_1.0_armhf.build", "sub/dist/x.whl", "x.whl"]
+    for name in (*ours, *others):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert [file.name for file in listed(tmp_path)] == others
 
 
 @needs_git

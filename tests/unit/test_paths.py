@@ -7,6 +7,7 @@ import pytest
 
 from xbuild.base import paths
 from xbuild.base.errors import UsageError
+from xbuild.model.load import names
 
 
 def test_the_cache_is_where_it_is_said_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,6 +60,25 @@ def test_a_project_of_a_third_person_is_not_taken(tmp_path: Path, monkeypatch: p
     assert paths.project() == tmp_path.resolve() / "mine"
     owner = 0
     assert paths.project() == tmp_path.resolve()
+
+
+@pytest.mark.parametrize("kind", ["recipes", "toolchains"])
+def test_what_editors_keep_beside_a_recipe_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.delenv("XBUILD_PROJECT", raising=False)
+    inner = tmp_path / "top" / "inner"
+    for place in (tmp_path / "top", inner):
+        (place / kind).mkdir(parents=True)
+        # Emacs's mark of a file that it has open, and what macOS writes beside one on other file systems.
+        (place / kind / ".#mine.yml").symlink_to("me@machine.1:1")
+        (place / kind / "._mine.yml").touch()
+    own = tmp_path / "top" / kind / "mine.yml"
+    own.touch()
+    monkeypatch.chdir(inner)
+    assert paths.project() == tmp_path / "top"
+    assert names(own.parent) == ["mine"]
+    assert names(inner / kind) == []
 
 
 @pytest.mark.parametrize("named", ["absent", "file"])

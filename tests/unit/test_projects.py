@@ -107,6 +107,40 @@ def test_files_that_cannot_be_built(
     assert "an archive" in str(caught.value.hint)
 
 
+def test_a_preset_is_for_what_has_no_recipe(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "zlib").mkdir()
+    for word in ("zlib", "own.yml", "./own.yml"):
+        with pytest.raises(UsageError, match="names a recipe"):
+            recipe_word(word, tmp_path, lambda: store, "make")
+        assert recipe_word(word, tmp_path, lambda: store) == word
+    assert is_own(recipe_word("./zlib", tmp_path, lambda: store, "make"), store)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read all")
+@pytest.mark.parametrize("mode", [0o600, 0o300, 0])
+def test_a_directory_that_cannot_be_read(tmp_path: Path, store: Store, mode: int) -> None:
+    top = tmp_path / "closed"
+    top.mkdir(mode=mode)
+    for ask in (lambda: recipe_word(str(top), tmp_path, lambda: store), lambda: write_recipe(top, store)):
+        with pytest.raises(UsageError, match="closed: the directory cannot be read"):
+            ask()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read all")
+def test_a_directory_without_a_build_file_is_not_read_through(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "Makefile").touch()
+    (tmp_path / "closed").mkdir(mode=0)
+    with pytest.raises(UsageError, match="no build system"):
+        recognise(tmp_path)
+    (tmp_path / "Makefile").touch()
+    with pytest.raises(SourceError, match="closed: Permission denied"):
+        recognise(tmp_path)
+
+
 def test_what_has_no_build_system(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no build system is recognised") as caught:
         recognise(tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -9,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from xbuild.base.errors import UsageError
 from xbuild.build.modes.distcc import Summary
+from xbuild.cli.many import Many
+from xbuild.cli.pages import require_writable, written
 from xbuild.proof import report
 from xbuild.proof.compare.files import Counts, Difference
 from xbuild.proof.compare.outcome import Again, Comparison, Cpu, ModeRun, Pair, with_own
@@ -232,7 +236,31 @@ def test_the_step_that_failed_is_marked() -> None:
 
 def test_a_page_is_written_whole(tmp_path: Path) -> None:
     file = tmp_path / "new" / "page.html"
-    report.write(file, "one ✓")
-    report.write(file, "two \udcff")
+    require_writable(str(file), "")
+    assert not file.parent.exists()
+    written(file, "one ✓")
+    assert written(str(file), "two \udcff") == str(file)
     assert file.read_text() == "two \\udcff"
     assert list(file.parent.iterdir()) == [file]
+
+
+def test_a_page_that_cannot_be_written_is_refused_before(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "dangling").symlink_to("none")
+    names = [str(tmp_path), *(str(tmp_path / name / "deep" / "x.html") for name in ("file", "dangling"))]
+    for name in names:
+        with pytest.raises(UsageError, match="cannot write"):
+            require_writable("", name)
+        with pytest.raises(UsageError, match="cannot write"):
+            Many("builds", 1, junit=name)
+        # What was done is told all the same.
+        assert written(name, "") is None
+        assert f"warning: cannot write {name}: " in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write all")
+def test_a_page_where_one_may_not_write_is_refused_before(tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir(mode=0o500)
+    with pytest.raises(UsageError, match=r"cannot write .*own/deep/x.html") as caught:
+        require_writable(str(tmp_path / "own" / "deep" / "x.html"))
+    assert caught.value.hint == f"is {tmp_path / 'own'} a directory that you can write to?"

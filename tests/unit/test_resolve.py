@@ -13,11 +13,14 @@ from pydantic import TypeAdapter
 from xbuild.base.digest import key_of
 from xbuild.base.errors import EXIT_MACHINE, EXIT_USAGE, MachineError, UsageError
 from xbuild.formats.debian import Package, Tree
+from xbuild.model.load import load_toolchain
 from xbuild.model.native import here
 from xbuild.model.relation import Relation
 from xbuild.roots import apt, index, repository
+from xbuild.roots.distribution import Roots
 from xbuild.roots.index import Archive, Stanza, read_answer, with_sums
 from xbuild.roots.resolve import Locked, MirrorChanged, Question, Resolver, mirror_changed, require_same
+from xbuild.sandbox import idmap
 from xbuild.store.local import Store
 
 INDEX = Path(__file__).with_name("data") / "index"
@@ -172,6 +175,44 @@ def test_what_a_changed_mirror_says() -> None:
     line = "E: Failed to fetch http://a.example/pool/x.deb  404  Not Found [IP: 127.0.0.1 80]"
     assert mirror_changed(MachineError("x", details=["a", line]))
     assert not mirror_changed(MachineError("x", details=["dpkg: error processing package x"]))
+
+
+NO_RELEASE = [
+    "  404  Not Found [IP: 127.0.0.1 80]",
+    "E: The repository 'http://a.example x Release' does not have a Release file.",
+]
+NO_ANSWER = ["  Could not resolve 'a.example'", NO_RELEASE[1]]
+
+
+@pytest.mark.parametrize(
+    ("said", "lines", "message"),
+    [
+        (NO_RELEASE, (), "there is no release nonsense at http://a.example"),
+        (NO_ANSWER, (), "not be had"),
+        (NO_RELEASE, ("deb http://a.example x main",), "not be had"),
+    ],
+)
+def test_a_release_that_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: list[str], lines: tuple[str, ...], message: str
+) -> None:
+    def run_logged(*_: object) -> None:
+        raise MachineError("not be had", details=said, hint="is the network there?")
+
+    monkeypatch.setattr(apt, "run_logged", run_logged)
+    monkeypatch.setattr(idmap, "own", lambda *_: None)
+    archive = Archive("nonsense", ("main",), None, lambda: "http://a.example")
+    with pytest.raises(MachineError) as caught:
+        index.fetch(tmp_path, archive, "armhf", lines)
+    assert caught.value.message == message
+    assert (caught.value.hint == "is the network there?") == (message == "not be had")
+
+
+@pytest.mark.parametrize("suite", ["", "-x", "--setup-hook=x", "../../x", "a b", "Trixie", "trixie\n", "{x}"])
+def test_what_can_be_no_suite(suite: str) -> None:
+    toolchain = load_toolchain("armhf", INDEX).with_suite(suite)
+    with pytest.raises(UsageError, match="can be no release's name") as caught:
+        Roots(Store(INDEX / "none"), toolchain, None)
+    assert caught.value.exit_code == EXIT_USAGE
 
 
 def package(name: str, version: str, number: int, *, depends: str = "", architecture: str = NATIVE) -> str:

@@ -350,6 +350,21 @@ def test_addresses() -> None:
         Place("gopher://me:secret@x")
 
 
+@pytest.mark.parametrize("address", ["http://[bad", "sftp://me:secret@x:99999", "https://x:secret/a", "http://\u2100/"])
+def test_addresses_that_cannot_be_read(address: str) -> None:
+    with pytest.raises(UsageError, match=r"is no address of a shared store$"):
+        Place(address)
+
+
+@pytest.mark.parametrize("name", ["a#b", "a?b", "a%41", "a b", "\udcff", "ü"])
+def test_a_directory_is_the_one_that_is_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "x").write_bytes(b"1")
+    place = Place(str(tmp_path / name))
+    assert place.read("x", 10) == b"1"
+    assert place.shown == str(tmp_path / name)
+
+
 def test_files_are_read_whole_or_refused(tmp_path: Path) -> None:
     place = Place(str(tmp_path))
     (tmp_path / "x").write_bytes(bytes(10))

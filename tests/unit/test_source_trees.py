@@ -87,6 +87,18 @@ def test_what_is_no_source_package_is_told(hail: Path, file: str, text: str | No
         of_directory("./hail")
 
 
+def test_a_file_of_debian_that_is_none_is_not_waited_for(hail: Path) -> None:
+    place = hail / "debian" / "control"
+    place.unlink()
+    os.mkfifo(place)
+    with pytest.raises(UsageError, match="control: cannot be read: it is a fifo, not a file"):
+        of_directory("./hail")
+    place.unlink()
+    place.symlink_to("rules")
+    with pytest.raises(UsageError, match="debian/control"):
+        of_directory("./hail")
+
+
 def test_a_repository_is_fetched_as_it_is_now(hail: Path, tmp_path: Path) -> None:
     store, address = Store(tmp_path / "store"), f"file://{hail}"
     git(hail, "init", "--quiet", "--initial-branch=main")

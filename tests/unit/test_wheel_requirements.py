@@ -220,8 +220,11 @@ def test_a_requirements_file(tmp_path: Path) -> None:
         file.write_text(text)
         with pytest.raises(UsageError, match=what):
             lines_of(file)
-    with pytest.raises(UsageError, match="cannot be read"):
+    with pytest.raises(UsageError, match=r"none: cannot be read: No such file or directory$"):
         lines_of(tmp_path / "none")
+    file.write_bytes(b"\xff")
+    with pytest.raises(UsageError, match="cannot be read: it is not UTF-8"):
+        lines_of(file)
 
 
 @pytest.mark.parametrize(("jobs", "at_once", "count"), [(2, 1, 2), (1, 2, 2), (4, 4, 1)])

@@ -113,6 +113,18 @@ def test_words_that_mean_nothing(tmp_path: Path, word: str, text: str) -> None:
         _ = find(word.format(here=tmp_path), PYTHON, Store(tmp_path / "s")).requires
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("name", "../x"), ("name", "x y"), ("name", "-"), ("version", "not a version"), ("version", "1/../../x")],
+)
+def test_a_name_or_version_that_can_be_none(tmp_path: Path, field: str, value: str) -> None:
+    words = {"name": "x", "version": "1", field: value}
+    (tmp_path / "pyproject.toml").write_text(f"[project]\nname='{words['name']}'\nversion='{words['version']}'\n")
+    with pytest.raises(UsageError, match=rf"pyproject.toml: project.{field} can be none") as caught:
+        find(f"{tmp_path}/", PYTHON, Store(tmp_path / "s"))
+    assert repr(value) in caught.value.message
+
+
 def test_a_damaged_sdist(tmp_path: Path) -> None:
     file = sdist(tmp_path)
     file.write_bytes(file.read_bytes()[:60])
@@ -167,6 +179,15 @@ def test_indexes_that_do_not_have_it(tmp_path: Path, monkeypatch: pytest.MonkeyP
         files("my-thing")
     with pytest.raises(SourceError, match="is not known"):
         files("other")
+    # A directory has what it has, of all projects.
+    (tmp_path / "links").mkdir()
+    for name in ("third-1-py3-none-any.whl", "notes", "third.whl"):
+        (tmp_path / "links" / name).touch()
+    monkeypatch.setattr("xbuild.wheels.find.configured_directories", lambda: [tmp_path / "links"])
+    with pytest.raises(SourceError, match="is not known"):
+        files("other")
+    with pytest.raises(SourceError, match="third has wheels, but no sdist"):
+        files("third")
 
 
 def test_pages_in_json(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,7 +85,12 @@ def _owner(path: Path) -> int:
 
 
 def _has_own(place: Path) -> bool:
-    return any(any((place / kind).glob("*.yml")) for kind in ("recipes", "toolchains"))
+    return any(definitions(place / kind) for kind in ("recipes", "toolchains"))
+
+
+def definitions(directory: Path) -> list[Path]:
+    """The files of recipes or toolchains in `directory`, sorted; not what editors keep beside one: `.#zlib.yml`."""
+    return sorted(file for file in directory.glob("*.yml") if not file.name.startswith("."))
 
 
 def cache() -> Path:

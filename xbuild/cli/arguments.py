@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from xbuild.base import paths
-from xbuild.base.errors import UsageError
+from xbuild.base.errors import UsageError, called
 from xbuild.cli.line import Remainder
 
 if TYPE_CHECKING:
@@ -82,7 +82,9 @@ def recipe_named(word: str, preset: str = "") -> str:
 
 
 def directories(words: Sequence[str] | None) -> tuple[str, ...]:
-    """The directories of --repo, as they are called from anywhere. Raises UsageError for an address elsewhere."""
+    """The directories of --repo, as they are called from anywhere. Raises UsageError for what is none here."""
+    if "" in (words or ()):
+        raise UsageError("--repo wants a directory", hint=called("`invoke repo DIRECTORY` makes one"))
     return tuple(os.path.abspath(_directory(word)) for word in words or ())  # noqa: PTH100 - links stay as named
 
 
@@ -118,7 +120,10 @@ def cache_of(text: str, mode: str, *, own: bool = False) -> int | None:
     word = word or ("on" if own else "off")
     if word in ("on", "off"):
         return 0 if word == "on" else None
-    return size_of(word, option)
+    try:
+        return size_of(word, option)
+    except UsageError as error:
+        raise UsageError(f"{option} must be on, off or an amount such as 10G, not {word!r}", hint=error.hint) from error
 
 
 def number(option: str, text: str) -> int:

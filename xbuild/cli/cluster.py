@@ -61,14 +61,14 @@ def start(
 
     require()
     require_closed(listen, encrypted=tls)
+    count, at, page_at = _whole("--workers", workers), _whole("--port", port), _whole("--dashboard", dashboard)
+    # Together they have the cores of the machine.
+    shared = jobs or str(max(1, len(os.sched_getaffinity(0)) // max(1, count)))
+    words = _offer({"targets": targets, "slots": slots, "jobs": shared, "memory": memory})
     place = authority.folder(certificates) if tls else None
     if place is not None and not authority.Files(place, "scheduler").authority.exists():
         authority.make(place)
         log.info(f"made certificates in {place}")
-    count = _whole("--workers", workers)
-    # Together they have the cores of the machine.
-    shared = jobs or str(max(1, len(os.sched_getaffinity(0)) // max(1, count)))
-    words = _offer({"targets": targets, "slots": slots, "jobs": shared, "memory": memory})
 
     def ready(address: str, page: str) -> None:
         log.info(f"cluster: {address}")
@@ -76,7 +76,7 @@ def start(
             log.info(f"dashboard: {page}")
         log.info(called(f"to build there: `invoke build RECIPE... --cluster {address}`"))
 
-    serve(Serving(listen, _whole("--port", port), place, count, words, _whole("--dashboard", dashboard)), ready)
+    serve(Serving(listen, at, place, count, words, page_at), ready)
 
 
 @task(

@@ -13,6 +13,7 @@ from xbuild.build.request import Here, Request
 from xbuild.build.subject import read
 from xbuild.cli.arguments import COMMON, REPO, directories, mode_words, number, recipe_named, require_servers
 from xbuild.cli.guard import guarded
+from xbuild.cli.pages import require_writable, written
 from xbuild.cli.task import Context, task
 from xbuild.doctor import require
 from xbuild.proof import report
@@ -77,22 +78,27 @@ def compare(
     asked = Request(recipe_named(recipe), target, repositories=directories(repo), **more)
     # Before anything is installed for a recipe that is not there.
     read(asked)
+    require_writable(html)
     require()
     comparison = compare_modes(asked, chosen, twice=twice)
-    _tell(comparison, Path(html).absolute() if html else None, json=json)
+    _tell(comparison, html or _page_of(comparison), json=json)
     if fault := comparison.fault():
         raise fault
 
 
-def _tell(comparison: Comparison, html: Path | None, *, json: bool) -> None:
-    file = html or paths.project() / "dist" / f"compare-{comparison.name}.html"
-    report.write(file, report.compare_page(comparison))
+def _page_of(comparison: Comparison) -> Path:
+    return paths.project() / "dist" / f"compare-{comparison.name}.html"
+
+
+def _tell(comparison: Comparison, html: str | Path, *, json: bool) -> None:
+    file = written(html, report.compare_page(comparison))
     if not json:
         log.table(text.COLUMNS, text.mode_rows(comparison.modes))
         for line in text.lines(comparison):
             log.output(line)
-        log.output(f"report: {file}")
-    log.result(comparison.as_json(file))
+        if file:
+            log.output(f"report: {file}")
+    log.result(comparison.as_json(Path(file) if file else None))
 
 
 def _files(one: str, other: str, *, json: bool) -> None:

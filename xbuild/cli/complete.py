@@ -134,7 +134,7 @@ def _looked_up(kind: str) -> Iterable[str]:
         if kind in ("recipe", "target"):
             part = {"recipe": "recipes", "target": "toolchains"}[kind]
             folders = (paths.project() / part, paths.shipped(part))
-            return sorted({file.stem for folder in folders for file in folder.glob("*.yml")})
+            return sorted({file.stem for folder in folders for file in paths.definitions(folder)})
         if kind in ("kept", "root"):
             # As xbuild.session.kept and xbuild.roots.imported lay them out.
             folder = paths.named_cache() / {"kept": "kept", "root": "names"}[kind]

@@ -6,12 +6,12 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from xbuild.base import log, process
 from xbuild.base.errors import XbuildError
 from xbuild.build.request import Here, Request
+from xbuild.cli.pages import require_writable, written
 from xbuild.graph.builds import Asked, orders
 from xbuild.graph.crew import Crew, Order
 from xbuild.graph.display import COLUMNS, Board, rows
@@ -31,6 +31,7 @@ class Many:
 
     at_once: so many commands at most; 0: as many as there are jobs.
     junit, page: files to write. cluster: address of one that does it; "": this machine.
+    Raises UsageError if a file cannot be written.
     """
 
     what: str
@@ -40,6 +41,9 @@ class Many:
     junit: str = ""
     page: str = ""
     cluster: str = ""
+
+    def __post_init__(self) -> None:
+        require_writable(self.junit, self.page)
 
     @property
     def budget(self) -> int:
@@ -123,10 +127,7 @@ def _files(many: Many, run: Run) -> dict[str, str | None]:
     }
 
 
-def _written(name: str, text: str) -> str:
-    from xbuild.proof import report
-
-    file = Path(name).absolute()
-    report.write(file, text)
-    log.info(f"report: {file}")
-    return str(file)
+def _written(name: str, text: str) -> str | None:
+    if file := written(name, text):
+        log.info(f"report: {file}")
+    return file

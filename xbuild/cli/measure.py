@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 from xbuild.base import log, paths, process
 from xbuild.base.errors import EXIT_PHASE, UsageError
 from xbuild.cli.arguments import mode_words, names, number, recipe_word
 from xbuild.cli.guard import guarded
+from xbuild.cli.pages import require_writable, written
 from xbuild.cli.task import Context, task
 from xbuild.doctor import require
 from xbuild.model.load import load_toolchain
@@ -63,7 +62,7 @@ def bench(
         return _exec_cost(names("--targets", targets), conditions.suite)
     rounds = number("--repeat", repeat) or (1 if ablation else 3)
     files = {file: render for file, render in ((markdown, show.markdown), (svg, plot.picture)) if file}
-    _require_writable(files)
+    require_writable(*files)
     chosen = _recipes([recipe, *(also or ())], recipes), names("--targets", targets), mode_words(modes)
     command = _command(*chosen, rounds, conditions, ablation=ablation)
     series = measure.plan(*chosen, rounds, conditions, command=command, ablation=ablation)
@@ -122,21 +121,6 @@ Files = Mapping[str, Callable[[Series], str]]
 """Names of files, and what makes their contents."""
 
 
-def _require_writable(files: Files) -> None:
-    """Raises UsageError now, not after hours."""
-    for name in files:
-        folder = Path(name).absolute().parent
-        if not os.access(folder, os.W_OK | os.X_OK) or Path(name).is_dir():
-            raise UsageError(f"cannot write {name}", hint=f"is {folder} a directory that you can write to?")
-
-
 def _write(series: Series, files: Files) -> None:
     for name, render in files.items():
-        path = Path(name).absolute()
-        beside = path.with_name(f".{path.name}.new")
-        try:
-            beside.write_text(render(series), encoding="utf-8")
-            beside.replace(path)
-        except OSError as error:
-            # What has been measured is worth more than the file, and is shown in the end.
-            log.warn(f"cannot write {name}: {error.strerror}")
+        written(name, render(series))

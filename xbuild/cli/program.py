@@ -73,6 +73,8 @@ def _do(words: Sequence[str], own: Sequence[str]) -> int:
         return _help(known, [word for word in own if not word.startswith("-")][1:])
     if name is None or set(line.HELP) & set(before):
         return _screen(known, name, before)
+    if name == "":
+        raise UsageError("the name of the command is empty", hint=called("`invoke --help` shows the commands"))
     if before:
         raise UsageError(f"{before[0]!r} stands before the command", hint=called(f"`invoke {name} {before[0]}`"))
     return _perform(known, name, list(words)[list(words).index(name) + 1 :])

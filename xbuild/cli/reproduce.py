@@ -12,6 +12,7 @@ from xbuild.build.modes.table import DEFAULT, mode_of
 from xbuild.cli.arguments import COMMON, names, number
 from xbuild.cli.guard import guarded
 from xbuild.cli.many import Many
+from xbuild.cli.pages import require_writable, written
 from xbuild.cli.several import JUNIT, PAGE
 from xbuild.cli.task import Context, task
 from xbuild.cli.together import reproduce_together
@@ -64,6 +65,7 @@ def reproduce(
     more = (emulated, native, suite or None, snapshot or None, options, number("--jobs", jobs))
     wanted = Wanted("", "", mode_of(mode).name, *more)
     words = _words(source, file)
+    require_writable(html, markdown, junit, page)
     require()
 
     def told(rows: Sequence[Row]) -> dict[str, Any]:
@@ -103,13 +105,12 @@ def _targets(words: str) -> list[str]:
 
 
 def _written(name: str, page: Callable[[Sequence[Row]], str], rows: Sequence[Row]) -> str | None:
-    """The file `name`, which has the page of the rows then; None if there is no name."""
+    """The file `name`, which has the page of the rows then; None if there is no name, or it cannot be written."""
     if not name:
         return None
-    file = Path(name).absolute()
-    report.write(file, page(rows))
-    log.info(f"report: {file}")
-    return str(file)
+    if file := written(name, page(rows)):
+        log.info(f"report: {file}")
+    return file
 
 
 def _words(source: str, file: str) -> list[str]:

@@ -60,7 +60,7 @@ def run(
     """Run one program that was built for another machine, with your files; end with its exit code."""
     log.configure(theirs=True, verbose=int(verbose))
     words = words_after(c.remainder)
-    if not words:
+    if not words or not words[0]:
         raise UsageError("there is no program to run", hint="invoke run --target armhf -- ./program its arguments")
     if sysroot and keep:
         raise UsageError("--sysroot and --keep both say what / is", hint="leave one away")

@@ -24,5 +24,5 @@ def recipes_of(word: str, also: Sequence[str] | None, *, every: bool) -> list[st
     if words != [""]:
         raise UsageError(f"--all is all recipes, and so is {words[0]!r}", hint="leave one of them away")
     project = paths.project()
-    own = sorted(file.stem for file in (project / "recipes").glob("*.yml"))
+    own = [file.stem for file in paths.definitions(project / "recipes")]
     return own or recipe_names(project)

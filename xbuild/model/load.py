@@ -43,7 +43,7 @@ TEMPLATED: tuple[tuple[str, ...], ...] = (
 
 def names(*directories: Path) -> list[str]:
     """Names, sorted, of the recipes, presets or toolchains in `directories`."""
-    return sorted({path.stem for directory in directories for path in directory.glob(f"*{SUFFIX}")})
+    return sorted({path.stem for directory in directories for path in paths.definitions(directory)})
 
 
 def _places(kind: str, project: Path) -> tuple[Path, ...]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from xbuild.base import log
 from xbuild.base.digest import key_of
 from xbuild.base.errors import UsageError
+from xbuild.base.walk import open_file
 from xbuild.formats.deb822 import Fields, paragraphs
 from xbuild.packages.source import SourceFile, SourcePackage
 from xbuild.sources.download import shown
@@ -64,7 +65,8 @@ def _package(word: str, top: Path, checked: str) -> SourcePackage:
 
 def _text(file: Path, word: str) -> str:
     try:
-        return file.read_text(encoding="utf-8", errors="replace")
+        with open_file(file, follow=True) as stream:
+            return stream.read().decode(errors="replace")
     except FileNotFoundError:
         hint = "a source package has debian/changelog, debian/control and debian/rules (Debian Policy, 4)"
         raise UsageError(f"{word}: no source package: it has no debian/{file.name}", hint=hint) from None

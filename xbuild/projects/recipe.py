@@ -12,6 +12,7 @@ import yaml
 from xbuild.base import log
 from xbuild.base.digest import key_of
 from xbuild.base.errors import UsageError
+from xbuild.base.paths import definitions
 from xbuild.base.walk import shown
 from xbuild.model.load import SUFFIX, recipe_names
 from xbuild.projects.brought import PLACE, brought, is_archive, is_repository, named_as_archive
@@ -19,6 +20,7 @@ from xbuild.projects.recognise import Recognised, recognise
 from xbuild.store.local import Store, writing_below
 
 _DIGITS = 8
+_OWN_PRESET = "the recipe's own build.preset counts; a directory that is called as a recipe is: ./NAME"
 _PACKAGES = "packages"
 """The file beside a recipe with the packages that the project was found to need."""
 
@@ -40,14 +42,23 @@ def recipe_word(word: str, project: Path, store: Callable[[], Store], preset: st
     top = Path(word or ".")
     if word and (not top.is_dir() or word in recipe_names(project)):
         _require_recipe(word)
+        if preset is not None:
+            raise UsageError(f"--preset is for a project without a recipe, and {word} names a recipe", hint=_OWN_PRESET)
         return word
-    own = sorted((top / "recipes").glob(f"*{SUFFIX}")) if preset is None else []
+    _require_readable(top)
+    own = definitions(top / "recipes") if preset is None else []
     if len(own) == 1:
         return str(own[0])
     if own:
         known = ", ".join(file.stem for file in own)
         raise UsageError(f"{shown(str(top.absolute()))} has several recipes", hint=f"name one of {known}")
     return str(recipe_of(top, store(), preset))
+
+
+def _require_readable(top: Path) -> None:
+    """Raise UsageError for a directory that cannot be looked into."""
+    if not os.access(top, os.R_OK | os.X_OK):
+        raise UsageError(f"{shown(str(top.absolute()))}: the directory cannot be read", hint="is it yours?")
 
 
 def _require_recipe(word: str) -> None:
@@ -157,6 +168,7 @@ def write_recipe(top: Path, store: Store, preset: str | None = None) -> Path:
     The packages that builds without a recipe were found to need are in it. Raises UsageError if there is one, or if the
     build system is not known.
     """
+    _require_readable(top)
     known = recognise(top, preset)
     file = top / "recipes" / f"{known.name}{SUFFIX}"
     others = f"{' ' * max(1, 18 - len(known.preset))}# there is also: {', '.join(known.others)}" if known.others else ""

@@ -45,13 +45,20 @@ def recognise(top: Path, chosen: str | None = None) -> Recognised:
     if chosen is not None and chosen not in presets:
         text = f"unknown preset {chosen!r}{did_you_mean(chosen, presets)}"
         raise UsageError(text, hint=f"known: {', '.join(presets)}")
-    names = [file.name for file in listed(top)]
-    found = _found(presets, names)
+    if chosen is None and not _possible(presets, (path.name for path in top.iterdir())):
+        # All that lies there is not even listed: it may be a home directory.
+        raise _unknown(top, presets)
+    found = _found(presets, [file.name for file in listed(top)])
     preset = chosen or next(iter(found), None)
     if preset is None:
-        raise _unknown(top, presets, names)
+        raise _unknown(top, presets)
     others = tuple(name for name in found if name != preset)
     return Recognised(_name(top), _version(top, presets[preset].recognised), preset, others)
+
+
+def _possible(presets: Mapping[str, Preset], names: Iterable[str]) -> bool:
+    patterns = [pattern for preset in presets.values() if (how := preset.recognised) for pattern in how.files]
+    return any(fnmatchcase(name, pattern) for name in names for pattern in patterns)
 
 
 def _found(presets: Mapping[str, Preset], names: Iterable[str]) -> list[str]:
@@ -66,10 +73,10 @@ def _found(presets: Mapping[str, Preset], names: Iterable[str]) -> list[str]:
     return [name for _, name, how in ranked if there(how.files) and not there(how.without)]
 
 
-def _unknown(top: Path, presets: Mapping[str, Preset], names: Iterable[str]) -> UsageError:
+def _unknown(top: Path, presets: Mapping[str, Preset]) -> UsageError:
     files = [f"{name}: {' or '.join(how.files)}" for name, preset in presets.items() if (how := preset.recognised)]
     message = f"{shown(str(top))}: no build system is recognised there"
-    if any(name == "debian/control" for name in names):
+    if (top / "debian" / "control").is_file():
         return UsageError(message, details=files, hint="it is a Debian source package: invoke deb DIRECTORY")
     return UsageError(message, details=files, hint="name one by --preset, or write a recipe: docs/recipes.md")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from xbuild.base import log, process
-from xbuild.base.errors import MachineError
+from xbuild.base.errors import MachineError, UsageError
 from xbuild.roots import apt, enclosed, mirror
 from xbuild.sandbox import idmap
 from xbuild.sandbox.run import take_back
@@ -49,6 +49,9 @@ Debug::NoLocking "true";
 _ADDRESS = re.compile(r"^'[^']+' \S+ [0-9]+ SHA256:([0-9a-f]{64})$", re.MULTILINE)
 _NOTHING = "does not have a Release file"
 """What apt says of a suite that an archive does not have."""
+_NOT_FOUND = "404 "
+"""What apt says of a file that a machine of the network does not have. Where none answers, it says `_NOTHING` too."""
+_SUITE = re.compile(r"[a-z][a-z0-9.-]*")
 _REMOVED = re.compile(r"^The following packages will be REMOVED:\n((?:  .*\n)+)", re.MULTILINE)
 
 
@@ -61,12 +64,18 @@ class Archive:
     """Where packages come from. snapshot: the address of a past state.
 
     mirror: gives the mirror to ask, None for mmdebstrap's own. What was resolved by one stays valid for another.
+    Raises UsageError for what can be no suite.
     """
 
     suite: str
     components: tuple[str, ...]
     snapshot: str | None
     mirror: Callable[[], str | None]
+
+    def __post_init__(self) -> None:
+        # Of a toolchain's file its model has seen to it; it becomes a part of addresses, and a word for mmdebstrap.
+        if _SUITE.fullmatch(self.suite) is None:
+            raise UsageError(f"{self.suite!r} can be no release's name", hint="for example --suite bookworm")
 
     def value(self, architecture: str) -> dict[str, Any]:
         """What is asked for, as JSON."""
@@ -152,9 +161,11 @@ def fetch(
     try:
         apt.run_logged(staging, sandbox, command, "the index of packages could not be had")
     except MachineError as error:
-        if not archive.snapshot:
-            raise
-        raise _no_snapshot(archive, error) from error
+        if archive.snapshot:
+            raise _no_snapshot(archive, error) from error
+        if not lines and all(any(text in line for line in error.details) for text in (_NOTHING, _NOT_FOUND)):
+            raise _no_release(archive.suite, address, error) from error
+        raise
     take_back(staging)
     root = staging / "root"
     (staging / SOURCES).write_bytes((root / "etc/apt/sources.list").read_bytes())
@@ -162,6 +173,13 @@ def fetch(
     for file in sorted((root / "var/lib/apt/lists").iterdir()):
         if file.is_file() and file.name != "lock":
             shutil.copyfile(file, staging / LISTS / file.name)
+
+
+def _no_release(suite: str, address: str | None, error: MachineError) -> MachineError:
+    """What to say where the archive was asked and has no such release."""
+    where = f" at {address}" if address else " in the distribution's archive"
+    hint = "is its name right? old releases have moved to archives of their own, which XBUILD_MIRROR can name"
+    return MachineError(f"there is no release {suite}{where}", details=error.details, hint=hint)
 
 
 def _no_snapshot(archive: Archive, error: MachineError) -> MachineError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 import shutil
 import stat
 from collections.abc import Mapping, Sequence
@@ -12,14 +13,23 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from xbuild.base import log, process
+from xbuild.base import log, paths, process
 from xbuild.base.digest import file_sha256, json_contents
-from xbuild.base.errors import ProjectSourceError
+from xbuild.base.errors import ProjectSourceError, SourceError
 from xbuild.base.walk import shown
 from xbuild.sources.git import REPOSITORY
 from xbuild.sources.leftovers import leftovers
 from xbuild.sources.seen import Seen
-from xbuild.sources.trees import File, Record, content_of, digest_of, files_below, in_order, tree_records
+from xbuild.sources.trees import (
+    VERSION_CONTROL,
+    File,
+    Record,
+    content_of,
+    digest_of,
+    files_below,
+    in_order,
+    tree_records,
+)
 from xbuild.store.local import Store
 
 # Whose the work tree is does not matter for what is only listed; and nothing that its owner set is to be started.
@@ -28,11 +38,16 @@ _LISTING = ("-c", "safe.directory=*", "-c", "core.fsmonitor=false")
 
 _PUBLISHED = (
     "dist/*.tar.zst", "dist/*.manifest.json", "dist/compare-*.html", "dist/bench-*", "dist/.*.new", "dist/.*.new/*",
-    "dist/.*.dir",
+    "dist/.*.dir", "dist/*.whl",
 )  # fmt: skip
 _MANIFEST = ".manifest.json"
 _BESIDE = ("{}/*", "{}-debug/*", "{}.tar.gz", "{}-debug.tar.gz", "{}.spdx.json", "{}.intoto.json")
 """What can lie beside a manifest and may be somebody else's elsewhere, by the name before `_MANIFEST`."""
+
+_READABLE = "make it readable; what .gitignore names in a git work tree is no source"
+
+_PACKAGES = re.compile(r"dist/([^/]+)/\1\.build")
+"""The log of a build of Debian packages, which lies beside them in a directory of its own."""
 
 WHOLE = ".whole"
 """The file beside a directory that came from another machine: it was sorted out there. It has git's word, as JSON."""
@@ -64,7 +79,10 @@ def look(origin: Path, hint: str | None = None, store: Store | None = None) -> L
         raise ProjectSourceError(f"{origin}: neither a file nor a directory", hint=hint)
     files, left = _sorted_out(origin)
     seen = Seen(store, origin) if store else None
-    records = {record.name: record for record in tree_records(files, seen.sha256 if seen else content_of)}
+    try:
+        records = {record.name: record for record in tree_records(files, seen.sha256 if seen else content_of)}
+    except SourceError as error:
+        raise ProjectSourceError(error.message, hint=error.hint) from error
     if seen:
         seen.keep()
     return Local(origin, digest_of(records.values()), records, left)
@@ -81,7 +99,7 @@ def listed(top: Path) -> list[File]:
     In a git work tree what git has or would add: nothing that it is told to ignore, and of submodules the same. Else
     all but what version control keeps. A directory that git ignores itself was named on purpose: all of it counts. Of
     what git does not have, neither counts what xbuild itself has put into `dist/`, nor what builds on this machine have
-    left (`leftovers` of presets).
+    left (`leftovers` of presets). The store, where it lies in there, is never a part of it.
     """
     return _sorted_out(top)[0]
 
@@ -109,16 +127,17 @@ def _published(names: Sequence[str]) -> set[str]:
     inside = [name for name in names if name.startswith("dist/")]
     titles = [glob.escape(name.removesuffix(_MANIFEST)) for name in inside if name.endswith(_MANIFEST)]
     patterns = [*_PUBLISHED, *(pattern.format(title) for title in titles for pattern in _BESIDE)]
+    patterns += [f"dist/{glob.escape(found[1])}/*" for name in inside if (found := _PACKAGES.fullmatch(name))]
     return {name for name in inside if any(fnmatchcase(name, pattern) for pattern in patterns)}
 
 
 def _list(top: Path, below: str, known: list[File], others: list[File]) -> None:
     """Add what git has of `top` to `known`, and what it would add, or all where it has no say, to `others`."""
     if not _is_work_tree(top):
-        others += [File(f"{below}{file.name}", file.place) for file in files_below(top)]
+        others += [File(f"{below}{file.name}", file.place) for file in _all(top, _store_in(top))]
         return
     for found, kind in ((known, "--cached"), (others, "--others")):
-        said = _git(top, "ls-files", "-z", kind, "--exclude-standard") or b""
+        said = _git(top, "ls-files", "-z", kind, "--exclude-standard", "--", *_pathspec(top)) or b""
         for name in map(os.fsdecode, filter(None, dict.fromkeys(said.split(b"\0")))):
             place = os.path.join(top, name)  # noqa: PTH118
             try:
@@ -130,6 +149,41 @@ def _list(top: Path, below: str, known: list[File], others: list[File]) -> None:
             # A submodule, which is empty until it is fetched, or a repository that lies in another one.
             elif os.path.lexists(os.path.join(place, ".git")):  # noqa: PTH118
                 _list(Path(place), f"{below}{name.rstrip('/')}/", known, others)
+
+
+def _store_in(top: Path) -> str | None:
+    """Where in `top` the store lies, relative to it; None if it lies elsewhere."""
+    top, store = top.resolve(), paths.cache()
+    return str(store.relative_to(top)) if top in store.parents else None
+
+
+def _pathspec(top: Path) -> list[str]:
+    """All of `top` but the store, as git has it (gitglossary(7))."""
+    store = _store_in(top)
+    return [".", *([f":(exclude,literal){store}"] if store else [])]
+
+
+def _all(top: Path, without: str | None) -> list[File]:
+    """As `files_below`, but nothing of the directory `without`: much of the store even its owner may not read."""
+    try:
+        if without is None:
+            return files_below(top)
+        first, _, rest = without.partition("/")
+        found: list[File] = []
+        with os.scandir(top) as entries:
+            ours = [entry for entry in entries if entry.name not in VERSION_CONTROL]
+        for entry in ours:
+            place = Path(entry.path)
+            if not entry.is_dir(follow_symlinks=False):
+                found.append(File(entry.name, entry.path))
+            elif entry.name != first or rest:
+                inside = _all(place, rest if entry.name == first else None)
+                found += [File(f"{entry.name}/{file.name}", file.place) for file in inside]
+        return found
+    except SourceError as error:
+        raise ProjectSourceError(error.message, hint=_READABLE) from error
+    except OSError as error:
+        raise ProjectSourceError(f"{error.filename}: {error.strerror}", hint=_READABLE) from error
 
 
 def _is_work_tree(top: Path) -> bool:
@@ -155,7 +209,7 @@ def state_in_git(origin: Path) -> dict[str, Any] | None:
         return None
     commit = _git(top, "rev-parse", "--verify", "HEAD", words=())
     # It may start what the repository's owner has set, so git is to ask whose it is.
-    changed = _git(top, "status", "--porcelain", "--", ".", words=())
+    changed = _git(top, "status", "--porcelain", "--", *_pathspec(top), words=())
     if commit is None or changed is None:
         return None
     return {"commit": commit.decode().strip(), "dirty": bool(changed.strip())}

@@ -42,8 +42,10 @@ def lines_of(file: Path) -> list[Line]:
     """The requirements of a requirements file (pip's format). Raises UsageError for what is none."""
     try:
         text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{file}: cannot be read: {error}") from error
+    except OSError as error:
+        raise UsageError(f"{file}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{file}: cannot be read: it is not UTF-8: {error.reason}") from error
     found = []
     joined = re.sub(r"\\\n", " ", text)
     for number, written in enumerate(joined.splitlines(), 1):

@@ -37,6 +37,7 @@ _MOST_SDIST = 4 << 30
 _DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, ValueError, LookupError, OSError)
 _SUFFIXES = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip")
 _BACKEND = "setuptools.build_meta:__legacy__"
+_SPECIFICATIONS = "packaging.python.org, PyPA specifications: Names and normalization, Version specifiers"
 _NETWORK = "check the network; `pip config list` shows the index that pip is set to use"
 
 
@@ -136,8 +137,15 @@ def files(project: str) -> list[IndexFile]:
     broken = [failure for failure in failures if "not a page" in failure.reason or failure.passing]
     if broken:
         raise SourceError(f"{project}: an index gave no page that can be read", details=details, hint=_NETWORK)
-    has = "has wheels, but no sdist" if found else "is not known"
+    has = "has wheels, but no sdist" if any(_is_wheel(file, project) for file in found) else "is not known"
     raise SourceError(f"{project} {has} in the index that pip is set to use", details=details)
+
+
+def _is_wheel(file: IndexFile, project: str) -> bool:
+    """Whether it is a wheel of `project`: a directory has those of others too."""
+    with suppress(WheelError):
+        return name_of(file.name).project == canonicalize_name(project)
+    return False
 
 
 def has_pure(files: Iterable[IndexFile], project: str, version: str) -> bool:
@@ -210,14 +218,29 @@ def _of_directory(top: Path) -> Project:
         raise UsageError(message, hint="a recipe for another build system: docs/recipes.md")
     file = top / "pyproject.toml"
     table = _parsed(file.read_bytes(), str(file)) if file.is_file() else {}
-    name, version = _named(table)
+    name, version = _named(table, file)
     return Project(name or _allowed(top.name), version, {"path": str(top)}, table)
 
 
-def _named(table: Mapping[str, Any]) -> tuple[str, str]:
+def _named(table: Mapping[str, Any], file: Path) -> tuple[str, str]:
+    """Name, "" if there is none, and version of a project. Raises UsageError for what can be none: both name files."""
     project = table.get("project")
     project = project if isinstance(project, dict) else {}
-    return canonicalize_name(str(project.get("name") or "")), str(project.get("version") or "0")
+    name, version = (str(project.get(word) or "") for word in ("name", "version"))
+    for word, value, sound in (("name", name, _is_name(name)), ("version", version, _is_version(version))):
+        if value and not sound:
+            raise UsageError(f"{file}: project.{word} can be none of a Python project: {value!r}", hint=_SPECIFICATIONS)
+    return canonicalize_name(name), version or "0"
+
+
+def _is_name(text: str) -> bool:
+    return re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", text) is not None
+
+
+def _is_version(text: str) -> bool:
+    with suppress(InvalidVersion):
+        return bool(Version(text))
+    return False
 
 
 def _allowed(name: str) -> str:

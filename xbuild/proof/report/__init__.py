@@ -36,12 +36,3 @@ def compare_page(comparison: Comparison) -> str:
 def reproduce_page(rows: Sequence[Row]) -> str:
     """The page of packages that were held against the archive's own."""
     return render("reproduce.html.j2", view=reproduce.View(rows))
-
-
-def write(file: Path, page: str) -> None:
-    """Write `page` to `file`, which appears only when complete; its directory is made if it is missing."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    beside = file.with_name(f".{file.name}.new")
-    # A name of a file in a build tree may hold any bytes.
-    beside.write_text(page, encoding="utf-8", errors="backslashreplace")
-    beside.replace(file)

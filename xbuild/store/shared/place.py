@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import queue
 import re
 import secrets
@@ -16,7 +17,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, Final, TypeVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from xbuild.base.errors import UsageError
 from xbuild.store.shared.records import Blob
@@ -74,11 +75,18 @@ class Place:
     """The store at `url`. Nothing is asked before it must be."""
 
     def __init__(self, url: str) -> None:
-        parts = urlsplit(url if "://" in url or url.startswith("file:") else f"file://{Path(url).absolute()}")
+        address = "://" in url or url.startswith("file:")
+        self.shown = shown(url) if address else url
+        hint = f"a directory, or an address that begins with {', '.join(SCHEMES[:-1])}"
+        try:
+            # In the path of a directory nothing has a meaning of its own.
+            parts = urlsplit(url if address else f"file://{quote(os.fsencode(Path(url).absolute()))}")
+            _ = parts.port
+        except ValueError:
+            # Its words may have a part of a password.
+            raise UsageError(f"{self.shown} is no address of a shared store", hint=hint) from None
         if parts.scheme not in SCHEMES:
-            hint = f"a directory, or an address that begins with {', '.join(SCHEMES[:-1])}"
-            raise UsageError(f"{shown(url)} is no address of a shared store", hint=hint)
-        self.shown = shown(url)
+            raise UsageError(f"{self.shown} is no address of a shared store", hint=hint)
         self.writable = parts.scheme not in READ_ONLY
         self._parts = parts
         self._known: tuple[Any, str] | None = None

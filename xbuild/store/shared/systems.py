@@ -23,7 +23,9 @@ def opened(parts: SplitResult) -> tuple[Any, str]:
         return _s3(parts), f"{parts.netloc}{unquote(parts.path)}".rstrip("/")
     if scheme in ("https", "http"):
         return _http(), parts._replace(query="", fragment="").geturl().rstrip("/")
-    return fsspec.filesystem(scheme, skip_instance_cache=True), f"{parts.netloc}{unquote(parts.path)}".rstrip("/")
+    # A directory may have a name that is no text.
+    place = f"{parts.netloc}{unquote(parts.path, errors='surrogateescape')}"
+    return fsspec.filesystem(scheme, skip_instance_cache=True), place.rstrip("/")
 
 
 def _sftp(parts: SplitResult) -> Any:
