@@ -91,10 +91,17 @@ def test_wrong_words(
 
 
 def test_no_certificates_are_made_for_wrong_words(xbuild: Run, tmp_path: Path) -> None:
-    for words in (("--workers", "x"), ("--port", "x")):
+    for words in (("--workers", "x"), ("--port", "x"), ("--slots", "x"), ("--jobs", "0"), ("--memory", "2G")):
         ended = xbuild("cluster.start", "--certificates", str(tmp_path / "c"), *words)
         assert (ended.code, f"{words[0]} must be a number" in ended.err) == (2, True)
+    ended = xbuild("cluster.start", "--certificates", str(tmp_path / "c"), "--port", "65536")
+    assert (ended.code, "ports end at 65535" in ended.err) == (2, True)
     assert not (tmp_path / "c").exists()
+
+
+def test_a_number_that_no_program_can_have(xbuild: Run) -> None:
+    ended = xbuild("build", "zlib", "--plan", "--jobs", "9" * 20)
+    assert (ended.code, f"--jobs {'9' * 20} is too large" in ended.err) == (2, True)
 
 
 def test_an_empty_word_is_no_program(xbuild: Run) -> None:

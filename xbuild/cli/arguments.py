@@ -127,7 +127,9 @@ def cache_of(text: str, mode: str, *, own: bool = False) -> int | None:
 
 
 def number(option: str, text: str) -> int:
-    """A number from 1 on; 0 for no text. Raises UsageError."""
+    """A number from 1 on, of nine digits at most; 0 for no text. Raises UsageError."""
+    if len(text) > 9 and text.isascii() and text.isdigit():
+        raise UsageError(f"{option} {text} is too large", hint=f"for example {option} 3")
     if text and not (text.isascii() and text.isdigit() and int(text)):
         raise UsageError(f"{option} must be a number from 1 on, not {text!r}", hint=f"for example {option} 3")
     return int(text or 0)

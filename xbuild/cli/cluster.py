@@ -24,12 +24,22 @@ _NO_TLS = "without encryption: on loopback only, where every user of the machine
 
 
 def _offer(values: dict[str, str]) -> list[str]:
+    """The words of a worker that offers this. Raises UsageError: there nobody would see what is wrong with them."""
+    for name in ("slots", "jobs", "memory"):
+        number(f"--{name}", values[name])
     return [word for name, value in values.items() if value for word in (f"--{name}", value)]
 
 
 def _whole(option: str, word: str) -> int:
     """A number from 0 on. Raises UsageError."""
     return 0 if word.strip("0") == "" != word else number(option, word)
+
+
+def _port(option: str, word: str) -> int:
+    """Raises UsageError for what can be no port (ip(7))."""
+    if (port := _whole(option, word)) > 65535:
+        raise UsageError(f"{option} {word}: ports end at 65535", hint=f"{option} 0 takes a free one")
+    return port
 
 
 @task(
@@ -61,7 +71,7 @@ def start(
 
     require()
     require_closed(listen, encrypted=tls)
-    count, at, page_at = _whole("--workers", workers), _whole("--port", port), _whole("--dashboard", dashboard)
+    count, at, page_at = _whole("--workers", workers), _port("--port", port), _port("--dashboard", dashboard)
     # Together they have the cores of the machine.
     shared = jobs or str(max(1, len(os.sched_getaffinity(0)) // max(1, count)))
     words = _offer({"targets": targets, "slots": slots, "jobs": shared, "memory": memory})
