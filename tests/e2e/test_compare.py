@@ -220,7 +220,7 @@ def test_all_modes_fail(xbuild: Xbuild) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--modes", "substituted"), "one mode alone is compared to nothing"),
+        (("--modes", "substituted"), "compare needs two modes"),
         (("--modes", "substituted,emulate"), "unknown mode 'emulate'; did you mean 'emulated'?"),
         (("--target", "amd64"), "amd64 is the machine itself"),
         (("--jobs", "x"), "--jobs must be a number"),

@@ -182,5 +182,5 @@ def test_why_in_a_store_without_roots(xbuild: Xbuild, tmp_path: Path) -> None:
     xbuild.recipe()
     empty = {"XBUILD_CACHE": str(tmp_path / "empty")}
     said = xbuild("why", "tiny", "--exec", "sed", env=empty, code=2).err
-    assert "has not been made, so nothing is decided yet" in said
+    assert "is not made yet, so xbuild cannot tell how a program would run" in said
     assert " -m invoke build tiny --target armhf" in said

@@ -80,7 +80,8 @@ def install_and_remove(machine: Machine, entry: Entry, program: Path) -> None:
     Installer(machine).install(entry).carry_out()
     assert subprocess.run([program], check=False).returncode == programs.EXIT
     other = for_architecture("arm", interpreter=entry.interpreter, flags="F")
-    expect(UsageError, "xbuild has installed qemu-arm already, otherwise", lambda: Installer(machine).install(other))
+    said = "xbuild has installed qemu-arm already, with other settings"
+    expect(UsageError, said, lambda: Installer(machine).install(other))
     Installer(machine).remove("qemu-arm").carry_out()
     assert snapshot(machine) == before, (snapshot(machine), before)
 

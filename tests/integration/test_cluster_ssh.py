@@ -117,8 +117,8 @@ def test_a_connection_that_ends_ends_the_worker_and_is_told(cluster: Cluster, bo
                 os.kill(process, signal.SIGKILL)
     said = ssh.communicate(timeout=120)[1]
     assert ssh.returncode == 4
-    assert "closed works no more (exit code 255)" in said
+    assert "closed has stopped working (exit code 255)" in said
     assert "Permission denied (publickey" in said
-    assert "board works no more" in said
-    assert "error: no machine works any more" in said
+    assert "board has stopped working" in said
+    assert "error: all machines have stopped working" in said
     until(lambda: not others(cluster) and not certificates_left())

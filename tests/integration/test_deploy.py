@@ -260,7 +260,7 @@ def test_directories_of_any_kind(
 @needs_sshd
 def test_what_the_board_refuses(deploy: Deploy, board: Machine) -> None:
     board.top.chmod(0o555)
-    with pytest.raises(MachineError, match=r"board could not do it \(exit code") as caught:
+    with pytest.raises(MachineError, match=r"a command on board failed \(exit code") as caught:
         deploy()
     assert "Permission denied" in "\n".join(caught.value.details)
     assert caught.value.exit_code == 4
@@ -268,7 +268,7 @@ def test_what_the_board_refuses(deploy: Deploy, board: Machine) -> None:
     board.top.chmod(0o755)
     (board.bin / "stat").unlink()
     deploy()
-    with pytest.raises(MachineError, match=r"could not do it|makes no sense"):
+    with pytest.raises(MachineError, match=r"a command on .* failed|cannot be read"):
         deploy()
 
 

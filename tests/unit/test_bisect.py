@@ -256,7 +256,7 @@ def test_noise_of_emulation_alone_is_found_on_the_way() -> None:
 def test_a_recipe_that_fails_emulated() -> None:
     with pytest.raises(PhaseError, match="'configure' fails emulated too, so no twin is to blame"):
         Model(nothing, fails_if(lambda *_: True)).find()
-    with pytest.raises(PhaseError, match="'configure' fails emulated, and only so"):
+    with pytest.raises(PhaseError, match="'configure' fails in the emulated build only"):
         Model(nothing, fails_if(lambda _, twins: not twins)).find()
 
 

@@ -85,7 +85,7 @@ def test_a_failure_is_not_remembered(tmp_path: Path, cages: Cages) -> None:
     with pytest.raises(MachineError) as caught:
         run(tmp_path)
     assert caught.value.exit_code == EXIT_MACHINE
-    assert caught.value.message == "programs for armhf do not run right here: canary fork: fork went wrong"
+    assert caught.value.message == "programs for armhf do not run correctly here: canary fork: fork went wrong"
     assert caught.value.details == ("canary locks: locks went wrong; mend locks",)
     assert caught.value.hint == "mend fork"
     assert not cages.places[0].exists()

@@ -11,6 +11,7 @@ import pytest
 from tests.unit.commands import Run
 from xbuild.base import paths
 from xbuild.base.errors import UsageError, called
+from xbuild.cli import screens, table
 from xbuild.cli.namespace import namespace
 from xbuild.cli.program import own_version
 
@@ -26,7 +27,9 @@ OPTIONS = """
 from xbuild.cli.namespace import namespace
 for command in namespace.to_contexts():
     for option in command.args.values():
-        print(command.name, option.name, bool(option.help))
+        # Of what is on by default, the text tells what its opposite does, and says so.
+        whose = f"--no-{option.name}: " if option.default is True else ""
+        print(command.name, option.name, len(option.help or "") > len(whose) and option.help.startswith(whose))
 """
 
 
@@ -65,7 +68,7 @@ def test_every_command_and_option_is_described() -> None:
         (["binfmt.remove", "armhf"], "binfmt.remove changes the whole machine: say --system"),
         (["root.import", "board", ""], "a name and a source are needed"),
         (["store.ls", "--kind", "root"], "unknown kind 'root'; did you mean 'roots'?"),
-        (["store.gc"], "what is to go?"),
+        (["store.gc"], "nothing says what to remove"),
         (["store.gc", "--size", "20X"], "--size must be an amount such as 20G, not '20X'"),
         (["store.gc", "--older", "soon"], "--older must be a number from 1 on, not 'soon'"),
         (["store.pack", "roots"], "an entry and a file are needed"),
@@ -180,18 +183,34 @@ def test_help_of_a_command(xbuild: Run, words: list[str]) -> None:
     assert all(len(line) < 80 for line in ended.out.splitlines())
 
 
+def test_help_names_what_an_option_takes_and_what_no_option_does(xbuild: Run) -> None:
+    said = " ".join(xbuild("build", "--help").out.split())
+    assert "--no-publish put no copy of the artifact into dist/" in said
+    assert "... one more recipe" in said
+    assert "--also" not in said
+    assert "--output FILE " in xbuild("store.pack", "--help").out
+    assert "--output DIR " in xbuild("deb", "--help").out
+
+
+@pytest.mark.parametrize("command", table.load().commands.values(), ids=lambda command: command.name)
+def test_each_option_has_a_word_for_its_value_and_a_text(command: table.Command) -> None:
+    for option in command.options:
+        assert option.help, option.name
+        assert option.kind == "flag" or option.positional or option.further or screens.value_word(command, option)
+
+
 def test_the_first_screen(xbuild: Run) -> None:
-    screens = [xbuild(*words) for words in ([], ["--help"], ["-h"], ["help"], ["--list"])]
-    assert {(ended.code, ended.err) for ended in screens} == {(0, "")}
-    assert len({ended.out for ended in screens}) == 1
-    lines = screens[0].out.splitlines()
+    seen = [xbuild(*words) for words in ([], ["--help"], ["-h"], ["help"], ["--list"])]
+    assert {(ended.code, ended.err) for ended in seen} == {(0, "")}
+    assert len({ended.out for ended in seen}) == 1
+    lines = seen[0].out.splitlines()
     shown = [line.split()[0] for line in lines if re.match(r"  (?!invoke)[a-z]", line)]
     (own,) = [line for line in lines if line.startswith("For work on xbuild itself: ")]
     maintainers = own.partition(": ")[2].split(", ")
     assert sorted([*shown, *maintainers]) == sorted(namespace.task_names)
     assert set(maintainers) == {"test", "lint", "reference"}
     # None of invoke's, which would say nothing to us.
-    assert "--dry" not in screens[0].out
+    assert "--dry" not in seen[0].out
     # One line each.
     assert all(len(line) < 80 for line in lines)
 
@@ -203,7 +222,7 @@ def test_what_invoke_takes_and_we_ignore_is_refused(
     monkeypatch.setattr("sys.argv", ["invoke", option, "list"])
     ended = invoke(option, "list")
     assert (ended.code, ended.out) == (2, "")
-    assert f"invoke's {option} is none of ours" in ended.err
+    assert f"{option} is an option of invoke; xbuild's commands do not have it" in ended.err
 
 
 def test_list(xbuild: Run, invoke: Run, no_process: None, cache: Path) -> None:

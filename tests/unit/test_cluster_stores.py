@@ -65,7 +65,7 @@ def test_one_that_does_not_is_told(
         parcels.patiently(shared, fetch(shared, closed[0], tmp_path / "out"))
     assert told.value.details == ("it is not there",)
     # While it rests, it is said what is wrong, and not that there is none.
-    for said in ("Permission denied", "has not answered before"):
+    for said in ("Permission denied", "did not answer earlier"):
         time.sleep(0.25 if said.startswith("P") else 0)
         with pytest.raises(SharedError, match=said):
             shared.put_blob(tmp_path / "in")

@@ -67,7 +67,7 @@ class Loop:
         (IsADirectoryError(errno.EISDIR, "Is a directory", str(Path.cwd() / "list")), 2, "list: Is a directory"),
         (MemoryError(), 4, "not enough memory"),
         (RecursionError("maximum"), 2, "nested too deeply"),
-        (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"), 2, "not in the encoding"),
+        (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"), 2, "has the wrong encoding"),
         (RuntimeError("Symlink loop from '/x'"), 2, "Symlink loop from '/x'"),
         (OSError(errno.EBADF, "Bad file descriptor"), 1, "this is a bug in xbuild"),
         (OSError("of no number"), 1, "this is a bug in xbuild"),

@@ -265,7 +265,7 @@ def test_what_differs_elsewhere_is_told(
     request = unpacked(parcel, place, sender.blobs)
     (tree,) = place.glob("trees/*/src")
     (tree / "README").write_text("something else\n")
-    with pytest.raises(UsageError, match="comes to other inputs here") as caught:
+    with pytest.raises(UsageError, match="has other inputs here") as caught:
         require_same(replace(parcel, xbuild="0.0.1"), request, place, sender.blobs, store)
     assert caught.value.details[0].startswith("xbuild: 0.0.1 -> ")
     assert any("recipe.sources[0].sha256" in line for line in caught.value.details)

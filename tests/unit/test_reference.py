@@ -27,8 +27,10 @@ def test_options_and_defaults() -> None:
     page = PAGES["commands.md"]
     what = "name of a file in recipes/, the path of one, or the directory of a project"
     assert f"| `recipe` | {what} | required |" in page
-    assert "| `--from` | begin with this phase, in the tree that is there |  |" in page
-    assert "| `--target` | name of a file in toolchains/: armhf, arm64, amd64 ... | `armhf` |" in page
+    assert "| `--from` | begin with this phase, in the build tree as it is |  |" in page
+    assert "| `--target` | target, such as armhf, arm64, amd64 (a file in toolchains/) | `armhf` |" in page
+    assert "\n    invoke build [RECIPE]\n" in page
+    assert "| `--no-publish` | put no copy of the artifact into dist/ |  |" in page
 
 
 def test_keys_kinds_and_marks() -> None:

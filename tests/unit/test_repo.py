@@ -183,7 +183,7 @@ def test_signed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         line = f"deb [signed-by={tmp_path}/key.gpg] file:{place} local main"
         assert made.signed
         assert seen(place, tmp_path / "apt", line) == {"one": "1"}
-        with pytest.raises(UsageError, match="is signed, and would not be any more"):
+        with pytest.raises(UsageError, match="is signed, and would lose its signature"):
             publish(place, [package(tmp_path, "two")])
         with pytest.raises(UsageError, match="gpg could not sign"):
             publish(place, [package(tmp_path, "two")], key="nobody@b.example")

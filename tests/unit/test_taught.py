@@ -97,7 +97,7 @@ def test_what_is_damaged_is_told_and_goes(
         file = store.entry(taught.KIND, one.key) / name
         file.write_text(file.read_text()[:-9])
         assert taught.heeded(subject, root) == frozenset()
-        assert "is damaged, and not heeded" in capsys.readouterr().err
+        assert "is damaged and was ignored" in capsys.readouterr().err
         assert not file.parent.exists()
     (store.root / taught.KIND / "stray").write_text("")
     assert taught.of(subject) == []
@@ -118,7 +118,7 @@ def test_a_store_that_takes_nothing_costs_time_only(
     root = tree(tmp_path / "root")
     monkeypatch.setattr(Path, "write_text", full)
     taught.remember(subject, root, late("/usr/bin/perl"))
-    assert "it cannot be kept that /usr/bin/perl has to be emulated (disk full" in capsys.readouterr().err
+    assert "cannot remember that /usr/bin/perl must run emulated (disk full" in capsys.readouterr().err
     monkeypatch.undo()
     assert list((subject.store.root / "tmp").iterdir()) == []
 

@@ -97,7 +97,7 @@ def test_a_command_for_several_is_one_for_each(
 
 def test_what_is_about_one_is_refused_for_several(xbuild: Run) -> None:
     ended = xbuild("deb", "less", "gzip", "--recipe")
-    assert (ended.code, "--recipe is for one of them" in ended.err) == (2, True)
+    assert (ended.code, "--recipe is not for several packages" in ended.err) == (2, True)
 
 
 def test_words_of_values() -> None:

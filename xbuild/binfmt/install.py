@@ -117,7 +117,8 @@ class Installer:
     def _again(self, known: Installed, entry: Entry, change: Change) -> None:
         if known.state == "installed" and not known.entry.same_effect(entry):
             hint = f"`invoke binfmt.remove {entry.name} --system`, then install it anew"
-            raise UsageError(f"xbuild has installed {entry.name} already, otherwise: {_short(known.entry)}", hint=hint)
+            message = f"xbuild has installed {entry.name} already, with other settings: {_short(known.entry)}"
+            raise UsageError(message, hint=hint)
         if known.state != "installed":
             change.notes.append(f"an earlier command was interrupted while {known.state} it: that is finished now")
         there = self.current(entry.name)

@@ -50,7 +50,7 @@ def questions(subject: Subject) -> list[Question]:
 def locked_target(subject: Subject, *, update: bool = False) -> LockedTarget:
     """All packages that `subject` is built with. update: resolved now. Raises as `lock`."""
     if subject.imported is not None:
-        raise UsageError("an imported root is fixed by its own digest, and has no lock", hint="leave --root away")
+        raise UsageError("an imported root is fixed by its own digest, and has no lock", hint="leave out --root")
     resolver, roots = subject.roots.resolver, dict[str, LockedRoot]()
     asked = questions(subject)
     for question in asked if update else ():

@@ -153,7 +153,7 @@ def first_step(wanted: Sequence[Step], done: Sequence[Done], start: str | None) 
         if names.index(start) > matching:
             raise UsageError(
                 f"cannot start from {start!r}: {names[matching]!r} has not been done yet, or its inputs changed",
-                hint="leave --from away, or name an earlier phase",
+                hint="leave out --from, or name an earlier phase",
             )
         return names.index(start), f"--from {start}"
     if not done:

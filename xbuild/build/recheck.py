@@ -74,7 +74,7 @@ class Checked:
 def require_possible(subject: Subject, *, system: bool) -> None:
     """Raise UsageError if there is nothing to check yet, or no machine to emulate. system: as of `recheck`."""
     if system and subject.toolchain.native:
-        raise UsageError(f"{subject.toolchain.name} is this machine itself: there is none to emulate")
+        raise UsageError(f"{subject.toolchain.name} is this machine itself: --system is for emulated targets")
     if not built(subject):
         raise not_built(subject)
 

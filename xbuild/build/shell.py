@@ -98,12 +98,12 @@ def _tell_changed(subject: Subject, progress: phases.Progress) -> None:
         unpacked = prepared(subject).steps[0]
     except SourceError as fault:
         # No reason not to look at the tree that is there.
-        log.warn(f"{fault.message}; the tree here is of the older ones")
+        log.warn(f"{fault.message}; the tree here was made of an older source")
     except MachineError:
         return
     else:
         if progress.records[0].key != unpacked.key and any(source.path for source in subject.recipe.sources):
-            log.warn(f"{subject.title}: its inputs changed; the tree here is of the older ones")
+            log.warn(f"{subject.title}: its inputs changed; the tree here was made of the old ones")
 
 
 def _tell_gone(subject: Subject) -> None:

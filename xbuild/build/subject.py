@@ -175,7 +175,7 @@ def read(request: Request, store: Store | None = None, project: Path | None = No
     for other in found.values():
         if (other.imported and other.imported.sha256) != (subject.imported and subject.imported.sha256):
             where = f"in the root {other.root_name}" if other.imported else "in the distribution's root"
-            message = f"{subject.title} needs {other.recipe.name}, which is built {where}: both want one root"
+            message = f"{subject.title} needs {other.recipe.name}, which is built {where}: both need the same root"
             raise UsageError(message, hint="name it by --root, or in both recipes by `root`")
     return subject
 

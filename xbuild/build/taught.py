@@ -67,7 +67,7 @@ def remember(subject: Subject, tree: Tree, error: LateError) -> None:
         try:
             subject.store.ensure(KIND, value, f"what is known of {subject.recipe.name}", make)
         except (XbuildError, OSError) as fault:
-            log.warn(f"it cannot be kept that {program} has to be emulated ({fault}): the next build loses time too")
+            log.warn(f"cannot remember that {program} must run emulated ({fault}): the next build loses the time again")
 
 
 def heeded(subject: Subject, tree: Tree) -> frozenset[str]:
@@ -140,6 +140,6 @@ def _remove_damaged(store: Store) -> None:
     whole = {path for path, _, _ in store.finished(KIND) if damaged(path) is None}
     for path in there:
         if path not in whole and path.exists():
-            log.warn(f"{path} is damaged, and not heeded: a build may lose the time once more that it would have saved")
+            log.warn(f"{path} is damaged and was ignored: the next build may lose time again")
             with contextlib.suppress(MachineError, OSError):
                 store.clear_one(KIND, path.name)

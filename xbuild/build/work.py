@@ -301,8 +301,8 @@ def tell_refused(subject: Subject, ground: Ground) -> None:
         log.warn(risk)
     if subject.lacking:
         log.warn(
-            f"imported root {subject.root_name} has no apt, so nothing is installed into it; the build wants "
-            f"{' '.join(subject.lacking)} of Debian, by whatever name the root has them"
+            f"imported root {subject.root_name} has no apt, so nothing is installed into it; the build needs what "
+            f"{' '.join(subject.lacking)} brings in Debian"
         )
     if subject.imported is not None:
         for refused in pairs.refused:

@@ -16,16 +16,20 @@ if TYPE_CHECKING:
 
 COMMON = {
     "recipe": "name of a file in recipes/, the path of one, or the directory of a project",
-    "target": "name of a file in toolchains/: armhf, arm64, amd64 ...",
+    "target": "target, such as armhf, arm64, amd64 (a file in toolchains/)",
     "suite": "another release of the distribution, e.g. bookworm",
-    "snapshot": "a day (2026-01-31): packages as the distribution's archive had them then",
-    "root": "name of an imported root, or a path with a slash, in the place of the distribution's",
+    "snapshot": "take packages as the distribution's archive had them on this day: 2026-01-31",
+    "root": "an imported root, by name or by a path with a slash, instead of the distribution's",
 }
 """Help of the options that many tasks have; that of `mode` stands in `xbuild.cli.words`."""
 CCACHE = "XBUILD_CCACHE"
 """Says what --ccache does not."""
-REPO = "a directory with packages of your own (`repo` makes one) for build dependencies too; once for each"
-EMULATE = "names of tools or programs that are to run emulated, separated by commas: perl,python3.13"
+REPO = "take build dependencies also from this directory of packages, which `repo` makes; once for each"
+FOREIGN = "target, such as armhf, arm64 (a file in toolchains/)"
+"""Of commands that are about other machines."""
+TARGETS = "targets, separated by commas, such as armhf, arm64, amd64 (files in toolchains/)"
+DISTCC = "mode distcc: compile on machines of your own, named as in DISTCC_HOSTS; phases then have the network"
+EMULATE = "run these tools or programs emulated: names, separated by commas, such as perl,python3.13"
 
 
 def request_of(

@@ -25,7 +25,7 @@ from xbuild.cli.task import Context, task
 from xbuild.dispatcher.preamble import compiled, prefixed
 from xbuild.doctor.install import confirm, own_command
 
-_JSON = {"json": "one JSON object on stdout, nothing else there"}
+_JSON = {"json": "write one JSON object to stdout, and nothing else"}
 
 
 def _rows(entries: tuple[Entry, ...] | list[Entry]) -> list[tuple[object, ...]]:
@@ -96,11 +96,11 @@ def _no_option(what: str, word: str) -> None:
 
 _ENTRY = {
     "arch": "an architecture (arm, armhf, riscv64 ...); with --magic or --extension any name",
-    "interpreter": "the program that runs the files; by default the machine's qemu for the architecture",
-    "flags": "letters of POCF instead of FPO",
-    "name": "name of the entry, by default qemu-ARCH",
+    "interpreter": "the program that runs the files (default: the machine's qemu for the architecture)",
+    "flags": "flags of the entry, letters of POCF (default: FPO)",
+    "name": "name of the entry (default: qemu-ARCH)",
     "magic": "type M: the first bytes, in hex or with \\xHH",
-    "mask": "which bits of them count; by default all",
+    "mask": "which bits of them count (default: all)",
     "offset": "where the magic stands in a file",
     "extension": "type E: what the files' names end in, without the dot",
 }
@@ -116,7 +116,7 @@ def entry_of(arch: str, **given: str) -> Entry:
     if given["magic"] and given["extension"]:
         raise UsageError("an entry has either a --magic or an --extension")
     if not given["interpreter"]:
-        raise UsageError("an entry of one's own needs an --interpreter")
+        raise UsageError("an entry with --magic or --extension needs an --interpreter")
     name = given["name"] or arch
     common: dict[str, Any] = {"interpreter": given["interpreter"], "flags": flags or ""}
     if given["extension"]:
@@ -207,7 +207,7 @@ def _with_preamble(qemu: Path) -> bytes:
 
 
 _SYSTEM = {
-    "system": "for the whole machine, as root; without it nothing is changed",
+    "system": "change the whole machine, as root; without this, nothing is changed",
     "yes": "do it without asking",
     "plan": "only show what would be done",
 }

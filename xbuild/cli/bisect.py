@@ -9,7 +9,7 @@ from xbuild.base.errors import EXIT_CHECK, EXIT_OK
 from xbuild.build.modes.table import DEFAULT
 from xbuild.build.request import Here
 from xbuild.build.subject import read
-from xbuild.cli.arguments import COMMON, REPO, number, request_of
+from xbuild.cli.arguments import COMMON, FOREIGN, REPO, number, request_of
 from xbuild.cli.guard import guarded
 from xbuild.cli.task import Context, task
 from xbuild.doctor import require
@@ -20,14 +20,14 @@ from xbuild.proof.bisect import bisect as find_culprits
     positional=["recipe"],
     help={
         "recipe": COMMON["recipe"],
-        "target": "name of a file in toolchains/: armhf, arm64 ...",
+        "target": FOREIGN,
         "suite": COMMON["suite"],
         "root": COMMON["root"],
         "jobs": "compilers at once (default: as many as there are cores)",
-        "objects": "compare the whole tree after each phase (the default; --no-objects: what is installed)",
+        "objects": "--no-objects: compare only what is installed, not the whole tree after each phase",
         "keep": "keep the right and the wrong tree",
         "repo": REPO,
-        "json": "one JSON object on stdout, nothing else there",
+        "json": "write one JSON object to stdout, and nothing else",
         "verbose": "tell more",
     },
     iterable=["repo"],

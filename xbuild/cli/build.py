@@ -17,7 +17,7 @@ from xbuild.build.modes.table import mode_of
 from xbuild.build.prepared import NotBuiltError, prepared
 from xbuild.build.request import Here, Request
 from xbuild.build.subject import Subject, read
-from xbuild.cli.arguments import COMMON, EMULATE, REPO, cache_of, emulated, names, number, request_of
+from xbuild.cli.arguments import COMMON, DISTCC, EMULATE, REPO, cache_of, emulated, names, number, request_of
 from xbuild.cli.guard import guarded
 from xbuild.cli.handing import NOTHING, Handover, handing_over
 from xbuild.cli.several import ALL, AT_ONCE, JUNIT, KEEP_GOING, PAGE, recipes_of
@@ -76,30 +76,30 @@ def _summary(result: Result, word: str, options: str) -> None:
     help={
         **COMMON,
         "recipe": f"{COMMON['recipe']}; none: the working directory",
-        "target": f"{COMMON['target']} several separated by commas",
-        "also": "a further recipe: each word after the first is one",
+        "target": f"{COMMON['target']}; several separated by commas",
+        "also": "one more recipe",
         "all": ALL,
         "keep-going": KEEP_GOING,
-        "at-once": f"builds: {AT_ONCE}",
+        "at-once": AT_ONCE,
         "junit": JUNIT,
         "page": PAGE,
-        "preset": "build system of a project without a recipe, where it has several",
-        "pack": "of a project without a recipe: put a copy of the artifact into dist/",
+        "preset": "use this build system, for a project without a recipe that has several",
+        "pack": "put a copy of the artifact into dist/, of a project without a recipe too",
         "jobs": "compilers at once, of all builds together (default: as many as there are cores)",
-        "from": "begin with this phase, in the tree that is there",
+        "from": "begin with this phase, in the build tree as it is",
         "keep": "keep the build tree after success",
-        "publish": "put a copy of the artifact into dist/ (the default; --no-publish: not)",
+        "publish": "--no-publish: put no copy of the artifact into dist/",
         "plan": "print what would be done and why; do nothing",
-        "json": "one JSON object on stdout, nothing else there",
+        "json": "write one JSON object to stdout, and nothing else",
         "verbose": "tell more",
         "yes": "install what the machine lacks without asking",
-        "fallback": "when the build fails, build again in this mode: emulated or distcc",
-        "distcc-hosts": "mode distcc: machines of your own, as in DISTCC_HOSTS; the phases then have the network",
-        "without": "real paths of programs that are to run emulated, separated by commas",
+        "fallback": "if the build fails, build again in this mode: emulated or distcc",
+        "distcc-hosts": DISTCC,
+        "without": "run these programs emulated: real paths, separated by commas",
         "emulate": EMULATE,
-        "ccache": "keep what compilers give for later builds: on, off, or on with this amount at most, such as 10G",
+        "ccache": "keep what compilers give for later builds: on, off, or the size that it may have, such as 10G",
         "repo": REPO,
-        "cluster": "address of a cluster that builds (tls://MACHINE:PORT), instead of this machine",
+        "cluster": "build on the cluster at this address (tls://MACHINE:PORT), not on this machine",
     },
     iterable=["repo", "also"],
 )
@@ -189,9 +189,9 @@ def _built(subject: Subject, fallback: str, *, pack: bool, yes: bool) -> Result:
     positional=["recipe"],
     help={
         **COMMON,
-        "exec": "a path or name: tell how this program would run, and why",
+        "exec": "tell how this program (a path or a name) would run, and why",
         "repo": REPO,
-        "json": "one JSON object on stdout",
+        "json": "write one JSON object to stdout, and nothing else",
     },
     iterable=["repo"],
 )
@@ -225,7 +225,7 @@ def why(
 @task(
     name="log",
     positional=["recipe"],
-    help={**COMMON, "phase": "only the log of this phase", "repo": REPO},
+    help={**COMMON, "phase": "print only the log of this phase", "repo": REPO},
     iterable=["repo"],
 )
 @guarded

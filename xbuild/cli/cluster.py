@@ -16,11 +16,11 @@ from xbuild.cli.task import Context, task
 # Modules of `xbuild.cluster` are imported in each function: Dask takes long to load, and need not be installed.
 
 _CERTIFICATES = "directory of certificates (default: $XBUILD_CLUSTER, else xbuild/cluster in your configuration)"
-_TARGETS = "targets that it builds for, separated by commas (default: all that xbuild brings along)"
+_TARGETS = "build for these targets, separated by commas (default: all that come with xbuild)"
 _SLOTS = "builds at once (default: as many as jobs)"
 _JOBS = "compilers at once, of all builds together (default: as many as there are cores)"
 _MEMORY = "MiB for builds (default: what is available now)"
-_NO_TLS = "without encryption: on loopback only, where every user of the machine could then run programs as you"
+_NO_TLS = "--no-tls: without encryption: on loopback only, where every user of the machine can then run programs as you"
 
 
 def _offer(values: dict[str, str]) -> list[str]:
@@ -44,12 +44,12 @@ def _port(option: str, word: str) -> int:
 
 @task(
     help={
-        "workers": "how many on this machine (default: one; 0: none)",
-        "listen": "the address of this machine to listen on (default: 127.0.0.1, so only this machine)",
-        "port": "its port (default: 8786; 0: any)",
+        "workers": "workers on this machine (default: one; 0: none)",
+        "listen": "listen on this address of the machine (default: 127.0.0.1, so only for the machine itself)",
+        "port": "listen on this port (default: 8786; 0: any)",
         "dashboard": "port of the dashboard, on loopback (default: 8787)",
         "certificates": _CERTIFICATES,
-        "tls": f"the default; --no-tls: {_NO_TLS}",
+        "tls": _NO_TLS,
         "targets": _TARGETS,
         "slots": _SLOTS,
         "jobs": f"of each worker: {_JOBS}",
@@ -94,8 +94,8 @@ def start(
     help={
         "address": "of the scheduler, as `cluster.start` told it: tls://MACHINE:PORT",
         "certificates": f"{_CERTIFICATES}; -: read from stdin",
-        "tls": f"the default; --no-tls: {_NO_TLS}",
-        "name": "what it is called (default: the machine's name)",
+        "tls": _NO_TLS,
+        "name": "name of the worker (default: the machine's name)",
         "number": "its number among several of one machine",
         "targets": _TARGETS,
         "slots": _SLOTS,
@@ -138,9 +138,9 @@ def worker(
     help={
         "address": "of the scheduler, as the machines reach it: tls://MACHINE:PORT",
         "machine": "as ssh has it: [USER@]NAME",
-        "also": "a further machine: each word after the first is one",
+        "also": "one more machine",
         "certificates": _CERTIFICATES,
-        "program": "what xbuild is called there",
+        "program": "the name or path of xbuild there",
         "targets": _TARGETS,
         "slots": _SLOTS,
         "jobs": _JOBS,
@@ -171,9 +171,9 @@ def ssh(
     positional=["directory"],
     help={
         "directory": _CERTIFICATES,
-        "days": "how long they count (default: 365)",
-        "again": "a new authority: what the old one has signed opens nothing any more",
-        "json": "one JSON object on stdout",
+        "days": "valid for this many DAYS (default: 365)",
+        "again": "make a new authority; what the old one has signed is then refused",
+        "json": "write one JSON object to stdout, and nothing else",
     },
 )
 @guarded
@@ -194,10 +194,10 @@ def certificates(_c: Context, directory: str, days: str = "", again: bool = Fals
 @task(
     positional=["address"],
     help={
-        "address": "of the scheduler",
+        "address": "of the scheduler, as `cluster.start` told it: tls://MACHINE:PORT",
         "certificates": _CERTIFICATES,
-        "tls": f"the default; --no-tls: {_NO_TLS}",
-        "json": "one JSON object on stdout",
+        "tls": _NO_TLS,
+        "json": "write one JSON object to stdout, and nothing else",
     },
 )
 @guarded

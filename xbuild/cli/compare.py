@@ -11,7 +11,17 @@ from xbuild.base.errors import CheckError, UsageError
 from xbuild.build.modes.table import MODES
 from xbuild.build.request import Here, Request
 from xbuild.build.subject import read
-from xbuild.cli.arguments import COMMON, REPO, directories, mode_words, number, recipe_named, require_servers
+from xbuild.cli.arguments import (
+    COMMON,
+    DISTCC,
+    FOREIGN,
+    REPO,
+    directories,
+    mode_words,
+    number,
+    recipe_named,
+    require_servers,
+)
 from xbuild.cli.guard import guarded
 from xbuild.cli.pages import require_writable, written
 from xbuild.cli.task import Context, task
@@ -31,18 +41,18 @@ _NAMED = 10
     positional=["recipe"],
     help={
         "recipe": f"{COMMON['recipe']}; with --against a file",
-        "target": "name of a file in toolchains/: armhf, arm64 ...",
-        "modes": f"modes to build in, separated by commas: {', '.join(MODES)}",
+        "target": FOREIGN,
+        "modes": f"build in these modes, separated by commas: {', '.join(MODES)}",
         "objects": "compare every ELF file and archive of the build trees too; the trees are kept",
-        "against": "build nothing: tell how this file differs from the one that is named in the place of the recipe",
+        "against": "build nothing; tell how FILE differs from the file that is named instead of the recipe",
         "twice": "build a second time in one mode, even if nothing differs, to see what differs by itself",
         "suite": COMMON["suite"],
         "root": COMMON["root"],
         "jobs": "compilers at once (default: as many as there are cores)",
-        "distcc-hosts": "mode distcc: machines of your own, in distcc's words, instead of a server of ours",
-        "html": "the report's file (default: dist/compare-NAME-VERSION-TARGET.html)",
+        "distcc-hosts": DISTCC,
+        "html": "write the report to FILE (default: dist/compare-NAME-VERSION-TARGET.html)",
         "repo": REPO,
-        "json": "one JSON object on stdout, nothing else there",
+        "json": "write one JSON object to stdout, and nothing else",
         "verbose": "tell more",
     },
     iterable=["repo"],

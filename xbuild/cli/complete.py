@@ -76,11 +76,7 @@ def _candidates(table: Table, before: Sequence[str], word: str) -> list[tuple[st
 
 
 def _flags(command: Command) -> list[tuple[str, str]]:
-    return [
-        (f"--{'no-' if option.default is True and option.kind == 'flag' else ''}{option.name}", option.help)
-        for option in command.options
-        if not option.positional
-    ]
+    return [(option.shown, option.help) for option in command.options if not option.positional]
 
 
 def _named(command: Command, flag: str) -> Option | None:

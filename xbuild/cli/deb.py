@@ -12,7 +12,7 @@ from xbuild.base import log, paths, process
 from xbuild.base.digest import file_sha256
 from xbuild.base.errors import UsageError, XbuildError
 from xbuild.build.request import Here, Request
-from xbuild.cli.arguments import COMMON, EMULATE, REPO, cache_of, emulated, names, number, request_of
+from xbuild.cli.arguments import COMMON, EMULATE, REPO, TARGETS, cache_of, emulated, names, number, request_of
 from xbuild.cli.guard import guarded
 from xbuild.cli.planned import looked_at
 from xbuild.cli.task import Context, task
@@ -74,7 +74,7 @@ class _Asked:
             return self.options
         if self.options.build != "any":
             message = "--binnmu is for packages of an architecture, not for those of Architecture: all"
-            raise UsageError(message, hint="leave --all away: no archive takes such a rebuild of them")
+            raise UsageError(message, hint="leave out --all: no archive takes such a rebuild of them")
         entry = rebuilt(package.changelog, self.binnmu, toolchain.architecture)
         return replace(self.options, binnmu=entry)
 
@@ -145,25 +145,25 @@ def _between(need: int, number: int, links: Sequence[Link]) -> bool:
     positional=["source"],
     help={
         "source": "NAME or NAME=VERSION of the archive, a .dsc file, a directory, or a git URL (URL#BRANCH)",
-        "target": "targets, separated by commas: armhf, arm64, amd64 ...",
+        "target": TARGETS,
         "suite": COMMON["suite"],
         "snapshot": COMMON["snapshot"],
-        "any": "the packages of the target's architecture: what is built if neither this nor --all is given",
-        "all": "the packages that are independent of the architecture; with --any both",
-        "nocheck": "without the package's own tests",
+        "any": "build the packages of the target's architecture (the default without --all)",
+        "all": "build the packages that are independent of the architecture; with --any both",
+        "nocheck": "skip the package's own tests",
         "profiles": "build profiles, separated by commas: nodoc,pkg.foo.bar",
-        "data": "patterns of packaged files that are data, also if they are programs for other machines",
-        "binnmu": "a rebuild without changes: its number (1), one with a reason (1: Rebuild with x2), or a whole entry",
+        "data": "patterns of files that the target never runs: firmware, samples for other machines",
+        "binnmu": "rebuild without changes: a number (1), one with a reason (1: Rebuild with x2), or a changelog entry",
         "jobs": "compilers at once (default: as many as there are cores)",
-        "from": "begin with this phase, in the tree that is there",
+        "from": "begin with this phase, in the build tree as it is",
         "keep": "keep the build tree after success",
-        "trials": "what else is asked about what was built: install, autopkgtest, lintian, lintian=fail (by commas)",
+        "trials": "further tests of the packages, separated by commas: install, autopkgtest, lintian, lintian=fail",
         "output": "directory for what is built (default: dist/NAME_VERSION_ARCHITECTURE)",
         "emulate": EMULATE,
         "repo": REPO,
         "plan": "print what would be done and why; build nothing",
-        "recipe": "print the recipe that the package comes to; build nothing",
-        "json": "one JSON object on stdout, nothing else there",
+        "recipe": "print the recipe made for the package; build nothing",
+        "json": "write one JSON object to stdout, and nothing else",
         "verbose": "tell more",
         "yes": "install what the machine lacks without asking",
         **SEVERAL,

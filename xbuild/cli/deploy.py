@@ -9,7 +9,7 @@ from xbuild.base import log
 from xbuild.base.walk import shown
 from xbuild.build.modes.table import MODES
 from xbuild.build.subject import read
-from xbuild.cli.arguments import COMMON, REPO, request_of
+from xbuild.cli.arguments import COMMON, FOREIGN, REPO, request_of
 from xbuild.cli.guard import guarded
 from xbuild.cli.handing import strip_of
 from xbuild.cli.task import Context, task
@@ -26,17 +26,17 @@ _MOST = 20
     help={
         "board": "as ssh has it: BOARD, USER@BOARD, or a name of ~/.ssh/config",
         "recipe": f"{COMMON['recipe']}; none: the working directory",
-        "prefix": "directory of the board that it goes below; a relative one is below the home of who logs in",
+        "prefix": "copy to this directory of the board; a relative one is in the home of the user who logs in",
         "dry-run": "tell what would be sent and removed; do nothing",
-        "debug": "with the debug information that was split off",
-        "target": "name of a file in toolchains/: armhf, arm64 ...",
+        "debug": "copy also the debug information that was split off",
+        "target": FOREIGN,
         "mode": f"mode of the build: {', '.join(MODES)}",
         "suite": COMMON["suite"],
         "snapshot": COMMON["snapshot"],
         "root": COMMON["root"],
-        "preset": "build system of a project without a recipe, where it has several",
+        "preset": "use this build system, for a project without a recipe that has several",
         "repo": REPO,
-        "json": "one JSON object on stdout, nothing else there",
+        "json": "write one JSON object to stdout, and nothing else",
         "verbose": "name all files",
     },
     iterable=["repo"],

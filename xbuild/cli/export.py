@@ -7,7 +7,7 @@ from pathlib import Path
 from xbuild.base import log
 from xbuild.base.errors import UsageError
 from xbuild.base.yamlfile import did_you_mean
-from xbuild.cli.arguments import names
+from xbuild.cli.arguments import FOREIGN, names
 from xbuild.cli.guard import guarded
 from xbuild.cli.task import Context, task
 from xbuild.doctor import require
@@ -30,15 +30,15 @@ def _place(oci: str, tar: str) -> Path:
 
 @task(
     help={
-        "target": "name of a file in toolchains/: armhf, arm64 ...",
+        "target": FOREIGN,
         "oci": "write an OCI image layout: a directory that is not there yet",
         "tar": "write one file for `docker load` and `podman load`; with --layer a .tar, .tar.gz or .tar.zst for ADD",
-        "layer": "only the overlay with the native tools, for an image of your own",
-        "packages": "packages of the distribution to install besides build-essential, separated by commas",
+        "layer": "write only the overlay with the native tools, for an image of your own",
+        "packages": "install also these packages of the distribution, separated by commas",
         "suite": "another release of the distribution, e.g. bookworm",
         "name": "the image's name, REPOSITORY:TAG (default: localhost/xbuild-TARGET:SUITE)",
-        "compression": "of the image's layers: gzip (the default; everything reads it) or zstd (faster, smaller)",
-        "json": "one JSON object on stdout, nothing else there",
+        "compression": "compress the layers by gzip (the default; everything reads it) or zstd (faster, smaller)",
+        "json": "write one JSON object to stdout, and nothing else",
         "verbose": "tell more",
         "yes": "install what the machine lacks without asking",
     },

@@ -16,7 +16,7 @@ from xbuild.store.own import open_store
     help={
         "recipe": COMMON["recipe"],
         "target": "only for this target (default: for all)",
-        "json": "one JSON object on stdout, nothing else there",
+        "json": "write one JSON object to stdout, and nothing else",
     },
 )
 @guarded
@@ -33,4 +33,4 @@ def forget(_c: Context, recipe: str, target: str = "", json: bool = False) -> No
     for one in gone:
         log.output(f"forgotten, for {one.target}: {one.program} ({one.package})")
     if not gone:
-        log.info(f"builds of {name}{f' for {target}' if target else ''} have taught nothing")
+        log.info(f"nothing is remembered of builds of {name}{f' for {target}' if target else ''}")

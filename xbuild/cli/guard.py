@@ -29,6 +29,7 @@ _SILENT = (
     "--prompt-for-sudo-password",
 )  # fmt: skip
 """Options of invoke's that are about commands that it runs itself."""
+_OF_INVOKE = "is an option of invoke; xbuild's commands do not have it"
 _INSTEAD = "options stand behind the command; `build --plan` tells what would be done"
 
 _FILES = ("events", "summary")
@@ -93,7 +94,7 @@ def fault_of(error: BaseException) -> XbuildError | None:
         case RecursionError():
             return UsageError("something given is nested too deeply", details=where)
         case UnicodeError():
-            return UsageError(f"a name or a text is not in the encoding it should be in: {error}", details=where)
+            return UsageError(f"a name or a text has the wrong encoding: {error}", details=where)
         case RuntimeError() if str(error).startswith(_OF_PATHLIB):
             return UsageError(str(error), details=where)
         case OSError() if error.errno is not None and error.errno not in _BUGS:
@@ -199,7 +200,7 @@ def guarded(task: Callable[P, int | None]) -> Callable[P, None]:
             def work() -> int | None:
                 try:
                     if refused:
-                        raise UsageError(f"invoke's {refused} is none of ours", hint=_INSTEAD)
+                        raise UsageError(f"{refused} {_OF_INVOKE}", hint=_INSTEAD)
                     stack.enter_context(events_to(files.get("events"), log.warn))
                     return task(*args, **kwargs)
                 finally:

@@ -22,7 +22,7 @@ from xbuild.model.recipe import Recipe
 from xbuild.model.toolchain import Toolchain
 
 
-@task(name="list", help={"json": "one JSON object on stdout"})
+@task(name="list", help={"json": "write one JSON object to stdout, and nothing else"})
 @guarded
 def list_(_c: Context, json: bool = False) -> None:
     """List recipes and targets."""

@@ -16,12 +16,12 @@ from xbuild.cli.task import Context, task
     positional=["recipe"],
     help={
         "recipe": COMMON["recipe"],
-        "target": "targets, separated by commas (default: those that the lock file has, else armhf)",
+        "target": "targets, separated by commas (default: those in the lock file, else armhf)",
         "suite": COMMON["suite"],
         "snapshot": COMMON["snapshot"],
-        "update": "packages of today, in the place of those that were resolved before",
+        "update": "resolve today's packages, instead of those that were resolved before",
         "repo": REPO,
-        "json": "one JSON object on stdout",
+        "json": "write one JSON object to stdout, and nothing else",
     },
     iterable=["repo"],
 )

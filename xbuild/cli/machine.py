@@ -19,7 +19,7 @@ _ROOTS = ("indexes", "resolved", "roots", "layers", "twins", "canaries", "sessio
 """Kinds of entries in the store that are made of the distribution's packages."""
 
 
-@task(help={"json": "one JSON object on stdout", "offline": "ask nothing of the network"})
+@task(help={"json": "write one JSON object to stdout, and nothing else", "offline": "do not use the network"})
 @guarded
 def doctor(_c: Context, json: bool = False, offline: bool = False) -> int:
     """Try on this machine what a build does; name what is missing."""
@@ -38,9 +38,9 @@ def doctor(_c: Context, json: bool = False, offline: bool = False) -> int:
 
 @task(
     help={
-        "roots": "also roots, layers, twins and machines: the next build makes them anew, of today's packages",
-        "downloads": "also downloaded sources",
-        "everything": "the whole store, imported roots and kept systems too",
+        "roots": "remove also roots, layers, twins and machines; the next build makes them anew, of today's packages",
+        "downloads": "remove also downloaded sources",
+        "everything": "remove the whole store, imported roots and kept systems too",
     },
 )
 @guarded

@@ -46,7 +46,7 @@ def completed(request: Request, subject: Subject, build: Callable[[], Result], *
     positional=["directory"],
     help={
         "directory": "of the project (default: the working directory)",
-        "preset": "its build system, where it has several",
+        "preset": "use this build system, where it has several",
     },
 )
 @guarded

@@ -9,7 +9,7 @@ from xbuild.build.modes.table import MODES
 from xbuild.build.recheck import recheck, require_possible
 from xbuild.build.request import Here
 from xbuild.build.subject import read
-from xbuild.cli.arguments import COMMON, REPO, number, request_of
+from xbuild.cli.arguments import COMMON, FOREIGN, REPO, number, request_of
 from xbuild.cli.guard import guarded
 from xbuild.cli.task import Context, task
 from xbuild.doctor import require
@@ -19,14 +19,14 @@ from xbuild.doctor import require
     positional=["recipe"],
     help={
         "recipe": COMMON["recipe"],
-        "target": "name of a file in toolchains/: armhf, arm64 ...",
+        "target": FOREIGN,
         "mode": f"mode of the build: {', '.join(MODES)}",
-        "system": "in a whole emulated machine with a kernel of the target",
+        "system": "check in a whole emulated machine with a kernel of the target",
         "suite": COMMON["suite"],
         "root": COMMON["root"],
         "jobs": "processes at once (default: as many as there are cores)",
         "repo": REPO,
-        "json": "one JSON object on stdout, nothing else there",
+        "json": "write one JSON object to stdout, and nothing else",
         "verbose": "tell more",
     },
     iterable=["repo"],

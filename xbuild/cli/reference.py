@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from invoke.collection import Collection
-from invoke.parser.argument import Argument
-from invoke.tasks import Task
 
+from xbuild.cli import screens, table
+from xbuild.cli.table import Command, Option
 from xbuild.model.base import Model
 from xbuild.model.policy import Policy
 from xbuild.model.schema import FILES
@@ -43,38 +43,31 @@ def write_reference(namespace: Collection, directory: Path) -> None:
 
 def _commands(namespace: Collection) -> str:
     lines = [_GENERATED, "", "# Commands", "", "`invoke NAME ...` in a checkout, `xbuild NAME ...` installed."]
-    for name in sorted(namespace.task_names):
-        lines += ["", *_command(name, namespace[name])]
+    for name, command in table.of(namespace).commands.items():
+        lines += ["", *_command(command, inspect.getdoc(namespace[name]) or "")]
     return "\n".join(lines) + "\n"
 
 
-def _command(name: str, task: Task[Any]) -> Iterator[str]:
-    arguments = task.get_arguments()
-    words = "".join(f" {str(argument.name).upper()}" for argument in arguments if argument.positional)
-    yield f"## {name}"
+def _command(command: Command, about: str) -> Iterator[str]:
+    yield f"## {command.name}"
     yield ""
-    yield inspect.getdoc(task) or ""
+    yield about
     yield ""
-    yield f"    invoke {name}{words}"
-    if arguments:
+    yield f"    {' '.join([f'invoke {command.name}', *map(screens.placeholder, command.words)])}"
+    if command.options:
         yield ""
         yield "| option | meaning | default |"
         yield "| --- | --- | --- |"
-    for argument in arguments:
-        flag = argument.name if argument.positional else f"--{_dashed(str(argument.name))}"
-        yield f"| `{flag}` | {_cell(argument.help or '')} | {_default(argument)} |"
+    for option in command.options:
+        flag = option.name if option.positional else option.shown
+        more = f"; for `xbuild` without `{flag}`: each word after the first is one" if option.further else ""
+        yield f"| `{flag}` | {_cell(option.help)}{more} | {_default(option)} |"
 
 
-def _default(argument: Argument) -> str:
-    if argument.positional and argument.default is None:
+def _default(option: Option) -> str:
+    if option.positional and option.default is None:
         return "required"
-    if argument.default is True:
-        return "on"
-    return f"`{argument.default}`" if argument.default else ""
-
-
-def _dashed(name: str) -> str:
-    return name.strip("_").replace("_", "-")
+    return f"`{option.default}`" if option.default and option.kind != "flag" else ""
 
 
 def _files() -> str:

@@ -19,11 +19,11 @@ from xbuild.packages import repo as repositories
     iterable=["add"],
     help={
         "directory": "the repository; it is made if it is not there",
-        "add": "a .deb file, a .changes file or a directory with packages; once for each",
-        "sign": "the key that gpg signs by: a fingerprint, or an address",
-        "suite": "the name of its release",
-        "target": "targets that it is for, besides those of its packages, separated by commas",
-        "json": "one JSON object on stdout, nothing else there",
+        "add": "a .deb file, a .changes file or a directory with packages",
+        "sign": "sign with this key of gpg: a fingerprint, or an address",
+        "suite": "the name of the repository's release",
+        "target": "make it also for these targets, separated by commas, besides those of its packages",
+        "json": "write one JSON object to stdout, and nothing else",
     },
 )
 @guarded

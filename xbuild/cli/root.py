@@ -41,12 +41,12 @@ def _as_json(root: imported_roots.Imported) -> dict[str, object]:
     name="import",
     positional=["name", "source"],
     help={
-        "name": "what the root is to be called: --root NAME, or `root: NAME` in a recipe",
+        "name": "a name for the root: for --root NAME, or `root: NAME` in a recipe",
         "source": "a directory, a tar archive, a container image (OCI layout, docker save), or a disk image",
-        "target": "which root is meant, where an image holds several: armhf, arm64 ...",
-        "partition": "number of the partition of a disk image, where several hold a root",
-        "replace": "the name may have another root already",
-        "json": "one JSON object on stdout",
+        "target": "take the root of this target, where an image holds several: armhf, arm64 ...",
+        "partition": "take the partition of this number, where several of a disk image hold a root",
+        "replace": "replace the root that has this name already",
+        "json": "write one JSON object to stdout, and nothing else",
     },
 )
 @guarded
@@ -80,7 +80,7 @@ def import_(
     log.result({**facts, "remarks": remarks})
 
 
-@task(name="list", help={"json": "one JSON object on stdout"})
+@task(name="list", help={"json": "write one JSON object to stdout, and nothing else"})
 @guarded
 def list_(_c: Context, json: bool = False) -> None:
     """List imported roots, and the systems that `shell --keep` has made."""

@@ -13,11 +13,51 @@ from xbuild.cli.table import DEBUGGER, PROGRAMS, REST, Command, Option, Table
 _MAINTAINERS = list(GROUPS)[-1]
 _NARROWEST, _WIDEST = 40, 120
 _WORDS = {
-    "target": "TARGET", "targets": "TARGET,...", "mode": "MODE", "modes": "MODE,...", "jobs": "N", "from": "PHASE",
-    "phase": "PHASE", "events": "FILE", "summary": "FILE", "html": "FILE", "suite": "SUITE", "root": "ROOT",
-    "snapshot": "DAY", "kind": "KIND", "keep": "NAME", "repeat": "N", "top": "N", "recipes": "RECIPE,...",
+    "FILE": ("against", "events", "file", "html", "interpreter", "junit", "markdown", "page", "require", "summary",
+             "svg", "tar"),
+    "DIR": ("certificates", "index", "oci", "output", "prefix", "repo", "sysroot"),
+    "DIRS": ("bind",),
+    "PATH": ("program",),
+    "PATHS": ("without",),
+    "NAME": ("keep", "name", "preset"),
+    "NAMES": ("emulate", "trials"),
+    "N": ("at-once", "jobs", "number", "partition", "repeat", "slots", "top", "workers"),
+    "PORT": ("dashboard", "port"),
+    "ADDRESS": ("listen",),
+    "MACHINES": ("distcc-hosts",),
+    "SIZE": ("ccache", "size"),
+    "MIB": ("memory",),
+    "BYTES": ("magic", "mask", "offset"),
+    "DAYS": ("days", "older"),
+    "DAY": ("snapshot",),
+    "URL": ("cluster", "store"),
+    "TARGET": ("target",),
+    "TARGET,...": ("targets",),
+    "MODE": ("fallback", "mode"),
+    "MODE,...": ("modes",),
+    "RECIPE,...": ("recipes",),
+    "PHASE": ("from", "phase"),
+    "SUITE": ("suite",),
+    "ROOT": ("root",),
+    "KIND": ("kind", "strip"),
+    "FORM": ("compression", "format"),
+    "PROGRAM": ("exec",),
+    "PACKAGES": ("depends", "packages"),
+    "PATTERNS": ("data",),
+    "PROFILES": ("profiles",),
+    "PYTHONS": ("python",),
+    "ENTRY": ("binnmu",),
+    "REQUIREMENT": ("build-requires", "test-requires"),
+    "KEY=VALUE": ("config-settings",),
+    "ARGUMENT": ("repair-args",),
+    "TEXT": ("extension", "match", "test-command"),
+    "KEY": ("sign",),
+    "FLAGS": ("flags",),
+    "on|off": ("native",),
 }  # fmt: skip
-"""What stands for the value of an option; VALUE for all others."""
+"""What stands for the value of an option, and the options that it does so for."""
+_WORD = {name: word for word, names in _WORDS.items() for name in names} | {"store.pack --output": "FILE"}
+"""The same by option; by command and option where it means something else there."""
 
 
 def first(table: Table, width: int) -> Iterator[str]:
@@ -45,21 +85,23 @@ def first(table: Table, width: int) -> Iterator[str]:
 
 def of(command: Command, width: int) -> Iterator[str]:
     """The screen of one command."""
-    words = [_placeholder(option) for option in command.words]
-    words += ["..."] if any(option.further for option in command.options) else []
+    words = [placeholder(option) for option in command.words]
+    further = [option for option in command.options if option.further]
+    words += ["..."] if further else []
     rest = " PROGRAM ..." if command.name in PROGRAMS else " [-- COMMAND ...]" if command.name in REST else ""
     rest = f" [gdb's options]{rest}" if command.name == DEBUGGER else rest
     yield f"usage: {' '.join([called(f'invoke {command.name}'), *words])} [options]{rest}"
     yield ""
     yield from textwrap.wrap(command.summary, _within(width))
-    for title, options in (
-        ("", command.words),
-        ("Options:", [option for option in command.options if not option.positional]),
-    ):
-        if options:
+    options = [option for option in command.options if not option.positional and not option.further]
+    # A further word is given as it is, so its option is for invoke alone.
+    rows = [(placeholder(option), _right(option)) for option in command.words]
+    rows += [("...", option.help) for option in further]
+    for title, shown in (("", rows), ("Options:", [(_left(command, one), _right(one)) for one in options])):
+        if shown:
             yield ""
             yield from [title] if title else ()
-            yield from _columns([(_left(option), _right(option)) for option in options], width)
+            yield from _columns(shown, width)
 
 
 def _short(command: Command, room: int) -> str:
@@ -72,18 +114,21 @@ def _short(command: Command, room: int) -> str:
     return textwrap.shorten(text, room, placeholder=" ...")
 
 
-def _placeholder(option: Option) -> str:
+def placeholder(option: Option) -> str:
+    """The positional word as a command's usage has it."""
     word = option.name.upper()
     return word if option.default is None else f"[{word}]"
 
 
-def _left(option: Option) -> str:
-    if option.positional:
-        return _placeholder(option)
+def value_word(command: Command, option: Option) -> str:
+    """What stands for the value of an option."""
+    return _WORD.get(f"{command.name} {option.shown}") or _WORD[option.name]
+
+
+def _left(command: Command, option: Option) -> str:
     letter = f"-{option.letter}, " if option.letter else "    "
-    if option.kind == "flag":
-        return f"{letter}--{'no-' if option.default is True else ''}{option.name}"
-    return f"{letter}--{option.name} {_WORDS.get(option.name, 'VALUE')}"
+    value = "" if option.kind == "flag" else f" {value_word(command, option)}"
+    return f"{letter}{option.shown}{value}"
 
 
 def _right(option: Option) -> str:

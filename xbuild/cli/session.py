@@ -33,12 +33,12 @@ def _exit_code(returncode: int) -> int:
 
 @task(
     help={
-        "target": "name of a file in toolchains/ (default: the one whose program it is, armhf for a script)",
+        "target": "target, such as armhf (default: the one whose program it is, armhf for a script)",
         "suite": COMMON["suite"],
         "snapshot": COMMON["snapshot"],
-        "sysroot": "a directory that is / instead of the target root, such as /usr/arm-linux-gnueabihf",
-        "keep": "the name of a system that `shell --keep` has made, to be / instead of the plain root",
-        "native": "on (the default) or off: programs of the root that it starts run natively where they can",
+        "sysroot": "use this directory as /, not the target root; such as /usr/arm-linux-gnueabihf",
+        "keep": "run in this system, which `shell --keep NAME` has made, not in the plain root",
+        "native": "run the root's programs that it starts natively where possible: on (the default) or off",
         "emulate": EMULATE,
         "trace": "tell afterwards, on stderr, which programs ran and how",
         "verbose": "tell more",
@@ -63,7 +63,7 @@ def run(
     if not words or not words[0]:
         raise UsageError("there is no program to run", hint="invoke run --target armhf -- ./program its arguments")
     if sysroot and keep:
-        raise UsageError("--sysroot and --keep both say what / is", hint="leave one away")
+        raise UsageError("--sysroot and --keep cannot be given together", hint="leave out one of them")
     require(native=bool(target) and load_toolchain(target, paths.project()).native)
     options = RunOptions(
         target=target or None,
@@ -80,10 +80,10 @@ def run(
 
 @task(
     help={
-        "target": "name of a file in toolchains/ (default: the one whose program it is)",
+        "target": "target, such as armhf (default: the one whose program it is)",
         "suite": COMMON["suite"],
-        "sysroot": "a directory that is / instead of the target root",
-        "keep": "the name of a system that `shell --keep` has made, to be / instead of the plain root",
+        "sysroot": "use this directory as /, not the target root",
+        "keep": "run in this system, which `shell --keep NAME` has made, not in the plain root",
         "verbose": "tell more",
     },
 )
@@ -96,7 +96,7 @@ def debug(
 
     log.configure(theirs=True, verbose=int(verbose))
     if sysroot and keep:
-        raise UsageError("--sysroot and --keep both say what / is", hint="leave one away")
+        raise UsageError("--sysroot and --keep cannot be given together", hint="leave out one of them")
     require(native=bool(target) and load_toolchain(target, paths.project()).native)
     options = RunOptions(
         target=target or None,
@@ -111,14 +111,14 @@ def debug(
     positional=["recipe"],
     help={
         **COMMON,
-        "recipe": "a recipe, for a shell as its build has it; without one the whole system",
+        "recipe": "open the shell where this recipe is built; none: in a whole system",
         "root": COMMON["root"],
         "emulate": EMULATE,
         "artifact": "lay the recipe's finished artifact over the root",
-        "as_root": "with a recipe: as a phase that runs as root",
+        "as_root": "with a recipe: open the shell as root, as a phase that runs as root",
         "repo": f"with a recipe: {REPO}",
-        "keep": "without a recipe: keep the changes by this name, to go on with them another time",
-        "bind": "without a recipe: directories to be seen inside at the same paths, separated by commas",
+        "keep": "without a recipe: keep the changes under this name, to go on with them later",
+        "bind": "without a recipe: show these directories inside, at the same paths; separated by commas",
         "verbose": "tell more",
     },
     iterable=["repo"],

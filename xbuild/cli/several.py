@@ -8,11 +8,11 @@ from xbuild.base import paths
 from xbuild.base.errors import UsageError
 from xbuild.model.load import recipe_names
 
-ALL = "all recipes of the project, or if it has none, those that xbuild brings along"
-AT_ONCE = "at most so many at once (default: as many as there are jobs)"
+ALL = "build all recipes of the project; if it has none, those that come with xbuild"
+AT_ONCE = "builds at once, at most (default: as many as there are jobs)"
 KEEP_GOING = "after a failure go on with all that does not need what failed"
-JUNIT = "write what came of each to this file, as JUnit XML"
-PAGE = "write a page about the run to this file, as HTML"
+JUNIT = "write the results to FILE, as JUnit XML"
+PAGE = "write a page about the run to FILE, as HTML"
 """Help of options that several commands have."""
 
 
@@ -22,7 +22,7 @@ def recipes_of(word: str, also: Sequence[str] | None, *, every: bool) -> list[st
     if not every:
         return words
     if words != [""]:
-        raise UsageError(f"--all is all recipes, and so is {words[0]!r}", hint="leave one of them away")
+        raise UsageError(f"--all is all recipes, and so is {words[0]!r}", hint="leave out one of them")
     project = paths.project()
     own = [file.stem for file in paths.definitions(project / "recipes")]
     return own or recipe_names(project)

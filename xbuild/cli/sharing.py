@@ -18,7 +18,8 @@ from xbuild.store.shared.place import Place
 from xbuild.store.shared.shared import Shared
 from xbuild.store.usage import shown_time
 
-ADDRESS = "a shared store: a directory, sftp://, https://, s3:// (default: those of XBUILD_STORE)"
+PLACE = "a directory, sftp://, https:// or s3://"
+ADDRESS = f"a shared store: {PLACE} (default: those of XBUILD_STORE)"
 
 
 def shared_of(word: str) -> Shared:
@@ -62,8 +63,8 @@ def verify_records(word: str, kinds: Sequence[str], *, remove: bool) -> None:
     gone = [one.name for _, one in bad] if remove else []
     log.result({"records": [one.as_json() for _, one in found], "removed": gone})
     if bad:
-        hint = None if remove else "nothing of them is used; --remove removes their records"
-        raise CheckError(f"{len(bad)} of {len(found)} records are not right", hint=hint)
+        hint = None if remove else "xbuild uses nothing of them; --remove removes them"
+        raise CheckError(f"{len(bad)} of {len(found)} records cannot be used", hint=hint)
     log.output(f"{len(found)} records are right, and so are their blobs")
 
 
@@ -90,7 +91,7 @@ def _all(store: Store) -> list[tuple[str, str]]:
     help={
         "entry": "KIND/NAME as `store.ls` shows it, or a kind; several separated by commas; none: all that travels",
         "store": ADDRESS,
-        "json": "one JSON object on stdout",
+        "json": "write one JSON object to stdout, and nothing else",
     },
 )
 @guarded
@@ -129,7 +130,7 @@ def _offered(shared: Shared, word: str) -> list[tuple[str, str]]:
     help={
         "entry": "KIND/NAME as `store.ls --store` shows it, or a kind; several separated by commas",
         "store": ADDRESS,
-        "json": "one JSON object on stdout",
+        "json": "write one JSON object to stdout, and nothing else",
     },
 )
 @guarded
@@ -146,7 +147,7 @@ def pull(_c: Context, entry: str, store: str = "", json: bool = False) -> None:
             with log.step(f"pull {kind}/{key[:20]}"):
                 done = entries.pull(own, shared, kind, key)
             if not done:
-                raise CheckError(f"{kind}/{key[:20]} could not be had", hint="what was wrong is said above")
+                raise CheckError(f"{kind}/{key[:20]} could not be fetched", hint="the reason stands above")
         log.output(f"{kind}/{key[:20]}{' was there already' if present else ''}")
         told.append({"kind": kind, "key": key, "present": present})
     log.result({"entries": told})
@@ -156,8 +157,8 @@ def pull(_c: Context, entry: str, store: str = "", json: bool = False) -> None:
     name="keys",
     help={
         "new": "make a key to sign by, which is trusted here",
-        "name": "what it is called (default: USER@MACHINE)",
-        "json": "one JSON object on stdout",
+        "name": "name of the key (default: USER@MACHINE)",
+        "json": "write one JSON object to stdout, and nothing else",
     },
 )
 @guarded
@@ -182,9 +183,9 @@ def keys_(_c: Context, new: bool = False, name: str = "", json: bool = False) ->
     positional=["key"],
     help={
         "key": "a file with a public key; with --revoke also a name; none: show who is trusted",
-        "name": "what the signer is called (default: the key's comment)",
+        "name": "name of the signer (default: the key's comment)",
         "revoke": "never again use what this key has signed",
-        "json": "one JSON object on stdout",
+        "json": "write one JSON object to stdout, and nothing else",
     },
 )
 @guarded

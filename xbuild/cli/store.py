@@ -10,7 +10,7 @@ from xbuild.cli import sharing
 from xbuild.cli.arguments import number
 from xbuild.cli.chosen import chosen_by, kinds_of
 from xbuild.cli.guard import guarded
-from xbuild.cli.sharing import ADDRESS
+from xbuild.cli.sharing import PLACE
 from xbuild.cli.task import Context, task
 from xbuild.session import kept
 from xbuild.store import carry, usage, verify
@@ -19,10 +19,10 @@ from xbuild.store.own import open_store
 _KIND = "only this kind: roots, layers, twins, artifacts ..."
 
 
-_SHARED = f"not your own store, but {ADDRESS.partition(' (')[0]}"
+_SHARED = f"a shared store instead of yours: {PLACE}"
 
 
-@task(name="ls", help={"kind": _KIND, "store": _SHARED, "json": "one JSON object on stdout"})
+@task(name="ls", help={"kind": _KIND, "store": _SHARED, "json": "write one JSON object to stdout, and nothing else"})
 @guarded
 def ls(_c: Context, kind: str = "", store: str = "", json: bool = False) -> None:
     """List what the store holds, with sizes and when each was last used; or the records of a shared one."""
@@ -55,7 +55,7 @@ def _table(entries: list[usage.Held] | tuple[usage.Held, ...]) -> None:
         "kind": _KIND,
         "remove": "remove what is damaged: it is made anew",
         "store": _SHARED,
-        "json": "one JSON object on stdout",
+        "json": "write one JSON object to stdout, and nothing else",
     },
 )
 @guarded
@@ -85,11 +85,11 @@ def verify_(_c: Context, kind: str = "", remove: bool = False, store: str = "", 
 
 @task(
     help={
-        "older": "days: remove what was not used for so long",
-        "size": "an amount such as 20G: remove what was not used longest, until the rest takes no more",
-        "dry-run": "only tell what would go",
-        "store": f"{_SHARED}: by when a record was signed",
-        "json": "one JSON object on stdout",
+        "older": "remove what was not used for this many DAYS",
+        "size": "remove what was not used longest, until the rest takes at most SIZE, such as 20G",
+        "dry-run": "only tell what would be removed",
+        "store": f"{_SHARED}; age is then that of the signature",
+        "json": "write one JSON object to stdout, and nothing else",
     },
 )
 @guarded
@@ -99,7 +99,7 @@ def gc(
     """Remove what has not been used for long; imported roots and kept systems stay, and what they stand on."""
     log.configure(json=json)
     if not older and not size:
-        raise UsageError("what is to go?", hint="--older DAYS, or --size 20G: what the store may take")
+        raise UsageError("nothing says what to remove", hint="--older DAYS, or --size 20G: what the store may take")
     days, most = number("--older", older) or None, usage.size_of(size) if size else None
     if store:
         sharing.collect_records(store, days, most, dry=dry_run)
@@ -115,15 +115,15 @@ def gc(
         _table(done.gone)
     log.output(f"{'would free' if dry_run else 'freed'} {log.human_size(done.freed)}, {log.human_size(done.left)} stay")
     if most is not None and done.left > most:
-        log.warn("what is left takes more: it is in use, or is yours (`root.list` shows imported roots)")
+        log.warn("what is left takes more than --size: it is in use, or yours (`root.list` shows imported roots)")
 
 
 @task(
     positional=["entry"],
     help={
         "entry": "KIND/NAME as `store.ls` shows it, or a kind; several separated by commas",
-        "output": "the file to write; what is there is replaced",
-        "json": "one JSON object on stdout",
+        "output": "write to FILE; if it is there, it is replaced",
+        "json": "write one JSON object to stdout, and nothing else",
     },
 )
 @guarded
@@ -148,7 +148,7 @@ def pack(_c: Context, entry: str, output: str = "", json: bool = False) -> None:
 
 @task(
     positional=["file"],
-    help={"file": "what `store.pack` has written", "json": "one JSON object on stdout"},
+    help={"file": "what `store.pack` has written", "json": "write one JSON object to stdout, and nothing else"},
 )
 @guarded
 def unpack(_c: Context, file: str, json: bool = False) -> None:

@@ -35,7 +35,8 @@ class Option:
     """A word of a command. name: as after `--`, or of a positional word. parameter: of the function.
 
     kind: text, number, flag or list (given once for each). default: None: required. letter: the short option.
-    positional: it has no `--`. further: what each word behind the positional ones is one of.
+    positional: it has no `--`. further: what each word behind the positional ones is one of. help: of a flag that is on
+    by default, what its opposite does.
     """
 
     name: str
@@ -46,6 +47,11 @@ class Option:
     letter: str = ""
     positional: bool = False
     further: bool = False
+
+    @property
+    def shown(self) -> str:
+        """The option as it is given: of a flag that is on by default, the opposite."""
+        return f"--{'no-' if self.kind == 'flag' and self.default is True else ''}{self.name}"
 
 
 @dataclass(frozen=True)
@@ -124,4 +130,13 @@ def _option(command: str, argument: Argument) -> Option:
     letter = next((word for word in argument.names if len(word) == 1), "")
     parameter = argument.attr_name or str(argument.name)
     more = further(command) == name
-    return Option(name, parameter, kind, default, argument.help or "", letter, bool(argument.positional), more)
+    return Option(name, parameter, kind, default, help_of(argument), letter, bool(argument.positional), more)
+
+
+def help_of(argument: Argument) -> str:
+    """What is told of it, where a flag that is on by default is shown by its opposite.
+
+    invoke shows both as `--[no-]NAME`, so the text says which one it is about.
+    """
+    text = argument.help or ""
+    return text.removeprefix(f"--no-{argument.name}: ") if argument.default is True else text

@@ -82,7 +82,7 @@ _ADDED: Mapping[str, Any] = {"also": None, "at_once": "", "junit": "", "page": "
 _ONE_ONLY = ("plan", "recipe", "from_", "output")
 """Options that say something about one thing only."""
 SEVERAL = {
-    "also": "one more of them: each word after the first is one", "at-once": "so many at once (default: one)",
+    "also": "one more package", "at-once": "packages at once (default: one)",
     "junit": JUNIT, "page": PAGE,
 }  # fmt: skip
 """Help of what `several` adds."""
@@ -125,7 +125,7 @@ def several(
             values = dict(known.arguments)
             single = [name for name in _ONE_ONLY if name != "plan" or plan is None]
             if wrong := next((name for name in single if values.get(name)), None):
-                raise UsageError(f"--{wrong.strip('_')} is for one of them", hint=f"name one of {what}")
+                raise UsageError(f"--{wrong.strip('_')} is not for several {what}", hint="name one of them")
             words = [values[first], *(added["also"] or ())]
             log.configure(json=values["json"], verbose=int(values["verbose"]))
             if plan is not None and values.get("plan"):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from xbuild.base import log
 from xbuild.build.modes.table import MODES
 from xbuild.build.subject import read
-from xbuild.cli.arguments import COMMON, REPO, number, request_of
+from xbuild.cli.arguments import COMMON, FOREIGN, REPO, number, request_of
 from xbuild.cli.guard import guarded
 from xbuild.cli.task import Context, task
 from xbuild.proof.trace import Trace, tables
@@ -39,14 +39,14 @@ def _show(found: Trace, top: int) -> None:
     positional=["recipe"],
     help={
         "recipe": COMMON["recipe"],
-        "target": "name of a file in toolchains/: armhf, arm64 ...",
+        "target": FOREIGN,
         "mode": f"mode of the build: {', '.join(MODES)}",
         "suite": COMMON["suite"],
         "root": COMMON["root"],
         "phase": "only this phase",
         "top": f"rows of a table (default {TOP}); the rest is summed up",
         "repo": REPO,
-        "json": "one JSON object on stdout, nothing else there",
+        "json": "write one JSON object to stdout, and nothing else",
     },
     iterable=["repo"],
 )

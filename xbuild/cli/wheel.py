@@ -13,7 +13,7 @@ from typing import Any
 from xbuild.base import log, paths, process
 from xbuild.base.errors import UsageError, XbuildError
 from xbuild.build.request import Here, Request
-from xbuild.cli.arguments import COMMON, EMULATE, REPO, emulated, names, number, request_of
+from xbuild.cli.arguments import COMMON, EMULATE, REPO, TARGETS, emulated, names, number, request_of
 from xbuild.cli.guard import guarded
 from xbuild.cli.planned import looked_at
 from xbuild.cli.task import Context, task
@@ -100,33 +100,33 @@ class _Results:
     positional=["source"],
     help={
         "source": "a requirement (numpy, numpy==2.3.1), a sdist, or a directory (./mine)",
-        "target": "targets, separated by commas: armhf, arm64, amd64 ...",
-        "require": "a requirements file: wheels of all that it needs, pure ones from the index, the others built",
+        "target": TARGETS,
+        "require": "make wheels of all that this requirements file needs: pure ones from the index, the others built",
         "suite": COMMON["suite"],
         "snapshot": COMMON["snapshot"],
-        "depends": "packages of the distribution that it is built against: libxml2-dev,libxslt1-dev",
-        "build-requires": "a build requirement in the place of the project's own: 'setuptools<81'; once for each",
+        "depends": "build against these packages of the distribution: libxml2-dev,libxslt1-dev",
+        "build-requires": "a build requirement instead of the project's own, such as 'setuptools<81'; once for each",
         "config-settings": "KEY=VALUE for the build backend; once for each",
-        "data": "patterns of files that are data, also if they are programs for other machines",
-        "python": "pythons, separated by commas, by the releases that have them: 3.13,3.11; in the place of --suite",
-        "test-command": "shell text that is run where the wheel is installed; {project} is the project's directory",
+        "data": "patterns of files that the target never runs: firmware, samples for other machines",
+        "python": "build for these pythons, each in the release that has it, instead of --suite: 3.13,3.11",
+        "test-command": "run this shell text where the wheel is installed; {project} is the project's directory",
         "test-requires": "a requirement that the test command needs; once for each",
         "no-test": "do not install and import it in a plain root",
-        "no-repair": "leave the wheel as the backend made it: nothing taken in, the tag linux_MACHINE",
+        "no-repair": "leave the wheel as the backend made it: without bundled libraries, with the tag linux_MACHINE",
         "linux-tag": "take the tag linux_MACHINE where auditwheel gives no other; no index takes such a wheel",
         "repair-args": "a further argument of auditwheel repair, such as --strip; once for each",
-        "index": "a directory for a package index (PEP 503, PEP 691) with the wheels; what is there stays",
+        "index": "add the wheels to a package index (PEP 503, PEP 691) in this directory; what is there stays",
         "output": "directory for the wheels (default: dist/); with several targets one a target below it",
-        "renew": "ask the package index anew what requirements come to",
+        "renew": "ask the package index again which versions meet the requirements",
         "jobs": "compilers at once (default: as many as there are cores)",
-        "at-once": "so many wheels at once, with --require (default: as many as there are jobs)",
-        "from": "begin with this phase, in the tree that is there",
+        "at-once": "wheels at once, with --require (default: as many as there are jobs)",
+        "from": "begin with this phase, in the build tree as it is",
         "keep": "keep the build tree after success",
         "emulate": EMULATE,
         "repo": REPO,
         "plan": "print what would be done and why; build nothing",
-        "recipe": "print the recipe that the project comes to; build nothing",
-        "json": "one JSON object on stdout, nothing else there",
+        "recipe": "print the recipe made for the project; build nothing",
+        "json": "write one JSON object to stdout, and nothing else",
         "verbose": "tell more",
         "yes": "install what the machine lacks without asking",
     },
@@ -199,7 +199,7 @@ def _require_words(source: str, require: str) -> None:
 
 def _looked_at(maker: Maker, source: str, asked: _Asked, *, recipe: bool, json: bool) -> dict[str, Any]:
     if not source:
-        raise UsageError("--plan and --recipe are of one project", hint="name it, in the place of --require")
+        raise UsageError("--plan and --recipe are for one project", hint="name it, instead of --require")
     project = maker.find(source)
     options, _ = together(project, asked.options, asked.tests)
     needs = maker.needs(project, options)

@@ -27,14 +27,14 @@ _HELP = {
     "mode": ", ".join(
         f"{mode.name} ({mode.summary}{', the default' if mode == DEFAULT else ''})" for mode in MODES.values()
     ),
-    "events": "add what happens to this file, line by line, as JSON",
-    "summary": "add what came of it to this file, as Markdown (without it: to $GITHUB_STEP_SUMMARY)",
-    "store": "shared stores that are asked before anything is made: directories, sftp://, https://, s3://; by spaces",
-    "push": "write what is made to the first of them that may be written (the default; --no-push: not)",
+    "events": "append each step to FILE, as lines of JSON",
+    "summary": "append a summary to FILE, in Markdown (default: $GITHUB_STEP_SUMMARY)",
+    "store": "shared stores to ask first, with spaces between: a directory, sftp://, https:// or s3://",
+    "push": "--no-push: do not write to a shared store",
     "strip": "debug information: true (drop it), false (keep it), debug-package (split it off by build id)",
-    "format": "of the copy in dist/: tar.zst (the default), tar.gz, or dir for a directory",
-    "sbom": "write beside it what went into it: SPDX 2.3, JSON",
-    "provenance": "write beside it how it was built: an in-toto statement, SLSA 1.0",
+    "format": "form of the copy in dist/: tar.zst (the default), tar.gz, or dir (a directory)",
+    "sbom": "write beside the artifact what went into it, as SPDX 2.3 (JSON)",
+    "provenance": "write beside the artifact how it was built, as an in-toto statement (SLSA 1.0)",
 }
 """Of options that `guarded` and `handing_over` add, and of what is long to find out."""
 

@@ -42,7 +42,7 @@ class Connection:
         try:
             self._connect()
             if found := preflight.Versions.here().differences(self.hello()["versions"]):
-                message = f"{self.address} is not of the same versions: {found[0]}"
+                message = f"{self.address} runs other versions: {found[0]}"
                 raise MachineError(message, details=found[1:], hint="install the same on all machines")
         except BaseException:
             self.close("")

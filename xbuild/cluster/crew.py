@@ -187,7 +187,7 @@ class Cluster:
             self._none_since = None
         elif self._none_since is None:
             self._none_since = self._asked
-            log.warn(f"the cluster has lost all of its workers; it is waited {GRACE:.0f} seconds for one")
+            log.warn(f"the cluster has lost all of its workers; waiting {GRACE:.0f} seconds for one")
 
     def _able(self, order: Order) -> list[Mapping[str, Any]]:
         target = order.elsewhere.target if order.elsewhere else ""
@@ -295,7 +295,7 @@ class Cluster:
 
     def _again(self) -> None:
         """The scheduler is lost, and all that it knew: wait for it, and send what was sent before."""
-        log.warn(f"the cluster's scheduler is lost; it is waited {GRACE:.0f} seconds for it")
+        log.warn(f"the cluster's scheduler is lost; waiting {GRACE:.0f} seconds for it")
         self._connection.reopen(GRACE)
         self._ask()
         log.info("the scheduler is back")
@@ -333,7 +333,7 @@ class Cluster:
             sent.faulty.append(_plain(str(found["where"])))
             if any(_plain(worker["name"]) not in sent.faulty for worker in self._able(sent.order)):
                 message = (value.get("error") or {}).get("message", "")
-                log.warn(f"{sent.order.title}: {found['where']} could not ({message}); another machine tries")
+                log.warn(f"{sent.order.title}: {found['where']} could not build it ({message}); another machine tries")
                 self._submit(sent)
                 return
         if (error := value.get("error")) and error.get("log"):

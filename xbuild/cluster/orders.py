@@ -46,7 +46,7 @@ def sent_away(order: Order, request: Request, store: Store, words: Sequence[str]
     def come(value: Mapping[str, Any]) -> dict[str, Any]:
         _fetched(request, store)
         if (here := up_to_date(request, store, {})) is None:
-            message = f"{order.title} was built, but what came of it was not found in the shared store"
+            message = f"{order.title} was built, but its result is not in the shared store"
             raise MachineError(message, hint="does it answer, and are the keys of its workers trusted here?")
         return {**here, "status": value.get("status", "built")}
 

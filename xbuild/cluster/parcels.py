@@ -151,7 +151,8 @@ def _given(found: Parcel, request: Request, place: Path, store: Store, shared: S
     build = prepared(read(request, store, place))
     if found.key not in (None, build.key):
         needs = ", ".join(one.name for one in build.staged)
-        message = f"{found.title} needs {needs}, which are others here than where it was ordered"
+        have = "has" if len(build.staged) == 1 else "have"
+        message = f"{found.title} needs {needs}, which {have} other bytes here than where the build was ordered"
         hint = called("they do not come out the same twice: `invoke clean` where it was ordered, and build again")
         raise MachineError(message, hint=hint)
     record = shared.get_record("artifacts", build.key)

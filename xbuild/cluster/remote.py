@@ -33,12 +33,12 @@ def workers(address: str, machines: Sequence[str], place: Path, program: str, wo
             for name, child in running.items():
                 if name not in codes and (code := child.wait(0)) is not None:
                     codes[name] = code
-                    log.warn(f"{name} works no more ({process.describe_exit(code)}); what it said stands above")
+                    log.warn(f"{name} has stopped working ({process.describe_exit(code)}); what it said stands above")
             time.sleep(_LOOK)
     details = [f"{name}: {process.describe_exit(code)}" for name, code in codes.items()]
     tried = process.show(["ssh", machines[0], program, "doctor"])
     hint = f"is xbuild there ({tried})? --program names another one"
-    raise MachineError("no machine works any more", details=details, hint=hint)
+    raise MachineError("all machines have stopped working", details=details, hint=hint)
 
 
 def _started(

@@ -114,7 +114,7 @@ class _Kept:
             self.block.close()
             self.child = None
             if code in (EXIT_MACHINE, EXIT_USAGE):
-                log.warn(f"worker {self.number} may not work; what it said stands above")
+                log.warn(f"worker {self.number} cannot work here, and is not started again; what it said stands above")
                 self.given_up = True
                 return
             log.warn(f"worker {self.number} ended ({process.describe_exit(code or 0)}), and is started again")

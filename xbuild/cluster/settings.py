@@ -73,7 +73,7 @@ def require() -> None:
         import distributed  # noqa: F401
     except ImportError as error:
         message = f"clusters need a package that is missing: {error.name}"
-        raise UsageError(message, hint="pip install 'xbuild[cluster]'") from error
+        raise UsageError(message, hint="in a checkout of xbuild: pip install '.[cluster]'") from error
 
 
 class _Told(logging.Handler):
@@ -142,5 +142,5 @@ def own_address(scheduler: str) -> str:
                 probe.connect(place)
                 return str(probe.getsockname()[0])
     except OSError as error:
-        raise UsageError(f"no way to {scheduler}: {error.strerror}", hint="is the address right?") from error
-    raise UsageError(f"no way to {scheduler}", hint="is the address right?")
+        raise UsageError(f"no network route to {scheduler}: {error.strerror}", hint="is the address right?") from error
+    raise UsageError(f"no network route to {scheduler}", hint="is the address right?")

@@ -94,7 +94,7 @@ class _Work:
                 if isinstance(error, preflight.RefusedError) or not self._joining.patient:
                     raise
                 if not told:
-                    log.warn(f"{error.message}; tried again until it does")
+                    log.warn(f"{error.message}; trying until it does")
                 told = True
             await self._pause(_AGAIN)
 

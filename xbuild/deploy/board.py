@@ -121,7 +121,7 @@ class Board:
                 try:
                     yield Path(member.name).name, Listed.of(json.load(stream))
                 except (ValueError, KeyError, TypeError, AttributeError):
-                    log.warn(f"{self.name}: {shown(member.name)} is damaged, or another version's; it is passed over")
+                    log.warn(f"{self.name}: {shown(member.name)} is damaged, or another version's, and was ignored")
 
     def states(self, paths: Sequence[str]) -> dict[str, State]:
         """What is at each of these paths."""
@@ -150,7 +150,7 @@ class Board:
     def _require(self, sensible: bool) -> None:
         if not sensible:
             hint = "it needs sh, xargs -0, stat, sha256sum and tar, and a login that prints nothing by itself"
-            raise MachineError(f"{self.name} makes no sense when it is asked what it has", hint=hint)
+            raise MachineError(f"the answer of {self.name} cannot be read", hint=hint)
 
     def write_list(self, name: str, listed: Listed) -> None:
         """Let the board keep the list for the artifact `name`; the directory is made if it is not there."""
@@ -204,7 +204,7 @@ class Board:
             raise MachineError(f"{self.name} cannot be reached by ssh", details=lines, hint=hint)
         hints = [hint for pattern, hint in _HINTS if any(re.search(pattern, line) for line in lines)]
         what = process.describe_exit(done.returncode)
-        raise MachineError(f"{self.name} could not do it ({what})", details=lines, hint=next(iter(hints), None))
+        raise MachineError(f"a command on {self.name} failed ({what})", details=lines, hint=next(iter(hints), None))
 
 
 def _state(kind: str) -> State:

@@ -74,7 +74,7 @@ def deploy(
         archives.append(entry / f"{subject.file_name}{DEBUG_ARCHIVE}")
         if not archives[1].exists():
             hint = f"invoke build {subject.command_line()} --strip debug-package"
-            raise UsageError(f"there is no debug information of {subject.title} apart from it", hint=hint)
+            raise UsageError(f"the build of {subject.title} has no separate debug information", hint=hint)
     return deploy_archives(subject, board, directory, archives, dry_run=dry_run)
 
 

@@ -56,7 +56,7 @@ def require_true(files: Sequence[Path], architecture: str, installed: Mapping[st
         if file.suffix == ".buildinfo":
             faults += [f"{file.name}: {text}" for text in _untrue(fields, architecture, installed)]
     if faults:
-        raise CheckError("what the build says of itself is not so", details=faults[:40])
+        raise CheckError(".buildinfo or .changes is not true", details=faults[:40])
 
 
 def _wrong_sums(field: str, folder: Path) -> list[str]:

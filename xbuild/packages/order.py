@@ -151,5 +151,5 @@ def _circle(
         f"{sources[one].package.name} needs {direct[one][other]}, which {sources[other].package.name} makes"
         for one, other in pairwise(numbers)
     ]
-    hint = "--profiles may leave a need away; or build one against the distribution's first, and name it by --repo"
+    hint = "--profiles may remove a need; or build one against the distribution's first, and name it by --repo"
     return UsageError(f"source packages need each other: {' -> '.join(names)}", details=lines, hint=hint)

@@ -150,7 +150,7 @@ def _publish(
     current = place / "dists" / suite
     if key is None and (current / "InRelease").exists():
         hint = "name the key again (--sign KEY), or another --suite"
-        raise UsageError(f"{current}: is signed, and would not be any more", hint=hint)
+        raise UsageError(f"{current}: is signed, and would lose its signature", hint=hint)
     packages = {package.identity: package for package in _present(current)}
     known = {path.name.removeprefix("binary-") for path in current.glob(f"{_COMPONENT}/binary-*")}
     for file, (sha256, text) in new.items():

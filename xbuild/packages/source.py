@@ -126,7 +126,7 @@ def require_for(
     title = f"{package.name} {package.version}"
     words = " ".join(dict.fromkeys(word for binary in made for word in binary.architectures))
     if independent:
-        raise UsageError(f"{title} makes no package of Architecture: all", hint="leave --all away")
+        raise UsageError(f"{title} makes no package of Architecture: all", hint="leave out --all")
     if all(binary.architectures == ("all",) for binary in made):
         hint = "`--all` makes them; they are the same for every architecture, so the target amd64 makes them fastest"
         raise UsageError(f"{title} makes only packages of Architecture: all, none for {architecture}", hint=hint)

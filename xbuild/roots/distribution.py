@@ -331,7 +331,7 @@ class Roots:
         folder = staging / "package"
         folder.mkdir()
         (name,) = self.resolver.packages(question)
-        complaint, hint = f"the package {name} could not be had", "is the network there?"
+        complaint, hint = f"the package {name} could not be fetched", "is the network there?"
         self.making(staging, None).unpack(apt.UNPACK, folder, self.resolver.place(question), complaint, hint)
         return folder
 

@@ -159,7 +159,7 @@ def fetch(
     addresses = [address] if address else mirror.of_sources("\n".join(lines))
     sandbox = enclosed.fetching(staging, addresses)
     try:
-        apt.run_logged(staging, sandbox, command, "the index of packages could not be had")
+        apt.run_logged(staging, sandbox, command, "the index of packages could not be fetched")
     except MachineError as error:
         if archive.snapshot:
             raise _no_snapshot(archive, error) from error

@@ -119,7 +119,7 @@ class Partners:
         folder.mkdir()
         answer = roots.resolver.place(question)
         making = replace(roots.making(staging, None), architecture=question.architecture)
-        complaint = "the native packages of the build dependencies could not be had"
+        complaint = "the native packages of the build dependencies could not be fetched"
         making.unpack(apt.UNPACK_ALL, folder, answer, complaint, apt.NETWORK)
         take_back(staging, tree=folder)
         shutil.copyfile(answer / STATUS, folder / _STATUS)

@@ -163,7 +163,7 @@ def _foreign(found: Found, info: ElfInfo, toolchains: Sequence[Toolchain], targe
     own = f", not for {target}" if target else ""
     if info.machine in own_kinds:
         name = found.path.name if found.path else ""
-        hint = f"run it as it is; for the program {name!r} of the target root leave its directory away: -- {name}"
+        hint = f"run it as it is; for the program {name!r} of the target root leave out its directory: -- {name}"
         return UsageError(f"{what}, as this machine is{own}", hint=hint)
     others = [toolchain.name for toolchain in toolchains if fits(info, toolchain.elf)]
     if others:

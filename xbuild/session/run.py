@@ -138,7 +138,7 @@ def _check_reachable(paths_: Sequence[Path]) -> None:
         for part in (path.resolve(), *path.resolve().parents):
             if not part.stat().st_mode & stat.S_IXOTH:
                 raise UsageError(
-                    f"{part} is closed to others than its owner, and root is nobody of this machine's inside",
+                    f"{part} is closed to other users, and root of the sandbox is another user",
                     hint="run it as an ordinary user, or let all read and search it",
                 )
 

@@ -214,7 +214,7 @@ def verified(file: Path, machine: str, *, tagged: bool) -> Iterator[Wheel]:
             faults.append(f"WHEEL has the tags {' '.join(sorted(wheel.tags))}")
         faults += [f"its tag {tag} is for another machine" for tag in name.platforms if wrong_platform(tag, machine)]
         if faults:
-            raise CheckError(f"{file.name}: the wheel is not what it says", details=faults[:40])
+            raise CheckError(f"{file.name}: the wheel's own files or tags are wrong", details=faults[:40])
         if any(tag.startswith("linux_") for tag in name.platforms):
             text = f"{file.name}: no index takes the tag linux_{machine}: it says nothing of the C library"
             if tagged:

@@ -90,7 +90,7 @@ def require(findings: Sequence[Examined], toolchain: Toolchain) -> None:
     if failed:
         first, *others = failed
         raise MachineError(
-            f"programs for {toolchain.name} do not run right here: canary {first.name}: {first.detail}",
+            f"programs for {toolchain.name} do not run correctly here: canary {first.name}: {first.detail}",
             details=[f"canary {other.name}: {other.detail}; {other.remedy}" for other in others],
             hint=first.remedy,
         )

@@ -58,7 +58,7 @@ def pack(request: Request, blobs: Blobs, store: Store | None = None) -> Parcel:
 
 def _require_possible(request: Request) -> None:
     if request.here.start is not None:
-        raise UsageError("--from goes on in a tree that is here: such a build cannot travel", hint="leave it away")
+        raise UsageError("--from goes on in a tree that is here: such a build cannot travel", hint="leave out --from")
     if request.root is not None and "/" in request.root:
         hint = "`invoke root.import NAME SOURCE` on both machines, and --root NAME"
         raise UsageError(f"the root {request.root} is a path of this machine", hint=hint)

@@ -74,7 +74,7 @@ def require_same(
     own = own_version()
     lines = [*([f"xbuild: {parcel.xbuild} -> {own}"] if parcel.xbuild != own else []), *lines]
     more = [f"and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
-    message = f"{subject.title} comes to other inputs here than where it was packed"
+    message = f"{subject.title} has other inputs here than where it was packed"
     hint = "use one version of xbuild on both machines"
     raise UsageError(message, details=[*lines[:_SHOWN], *more], hint=hint)
 

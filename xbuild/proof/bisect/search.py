@@ -125,7 +125,7 @@ class Bisection:
         return one
 
     def _fails_emulated(self, name: str, right: Outcome, *, failed: bool) -> PhaseError:
-        what = "fails emulated too, so no twin is to blame" if failed else "fails emulated, and only so"
+        what = "fails emulated too, so no twin is to blame" if failed else "fails in the emulated build only"
         hint = "mend the recipe first" if failed else "bisect compares with the emulated build, so that has to work"
         return PhaseError(
             f"{self._runner.title}: phase {name!r} {what}", details=[right.message, *right.lines], hint=hint

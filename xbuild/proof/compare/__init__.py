@@ -43,7 +43,7 @@ def compare(
         message = f"{request.target} is the machine itself: there is one mode only"
         raise UsageError(message, hint="name an emulated target")
     if len(set(chosen)) < 2 and not twice:
-        raise UsageError("one mode alone is compared to nothing", hint="name two modes, or --twice")
+        raise UsageError("compare needs two modes", hint="name two modes, or --twice")
     # Each mode gets the same files of the recipes that this one needs: a difference is its own.
     provide(example)
     name = f"compare-{example.place.path.name.rpartition('-')[0]}"

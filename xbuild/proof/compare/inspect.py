@@ -64,5 +64,5 @@ class Budget:
         """Whether it is used up; said once to who reads the log."""
         spent = time.monotonic() > self._end
         if spent:
-            log.info("diffoscope has had its time; the other files are left out")
+            log.info("diffoscope has used up its time; the other files are left out")
         return spent

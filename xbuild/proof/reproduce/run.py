@@ -167,7 +167,7 @@ def _target(wanted: Wanted, architectures: tuple[str, ...], file: Path) -> str:
     for name in [wanted.target] if wanted.target else toolchain_names(paths.project()):
         if load_toolchain(name, paths.project()).architecture in real:
             return name
-    hint = "leave --target away" if wanted.target else "docs/how-to/add-a-target.md"
+    hint = "leave out --target" if wanted.target else "docs/how-to/add-a-target.md"
     raise UsageError(f"{file} is for {' '.join(real)}, and no target is" if not wanted.target else
                      f"{file} is for {' '.join(real)}, not for {wanted.target}", hint=hint)
 
@@ -200,7 +200,7 @@ def _references(question: Question, place: Where, package: SourcePackage) -> tup
         except DiskFullError:
             raise
         except MachineError as error:
-            log.warn(f"there is nothing to hold udebs against: {error.message}")
+            log.warn(f"udebs cannot be compared: {error.message}")
     sums = {one.sha256: one for one in listed}
     # Where the file itself is not at hand, the archive may have it.
     given = [one if one.file or one.sha256 not in sums else sums[one.sha256] for one in question.given]

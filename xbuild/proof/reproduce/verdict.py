@@ -192,7 +192,7 @@ def fault(rows: Sequence[Row]) -> XbuildError | None:
     if ours is not None:
         hint = f"invoke bisect {ours.recipe} --target {ours.target}"
         return CheckError(f"{number}: the emulated build gives other bytes", details=lines, hint=hint)
-    hint = "--emulated tells whether the tools that stand in have a part in it"
+    hint = "--emulated tells whether native tools have a part in it"
     return CheckError(f"{number}: not the archive's, and not explained", details=lines, hint=hint)
 
 

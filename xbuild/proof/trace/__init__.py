@@ -183,7 +183,8 @@ def explain_exec(subject: Subject, path: str) -> Answer:
         raise UsageError(f"{subject.toolchain.name} is this machine itself: all programs run as they are")
     if missing := [name for name, there in things(subject).items() if not there]:
         hint = f"invoke build {subject.command_line()}"
-        raise UsageError(f"{subject.title}: {missing[0]} has not been made, so nothing is decided yet", hint=hint)
+        message = f"{missing[0]} is not made yet, so xbuild cannot tell how a program would run"
+        raise UsageError(f"{subject.title}: {message}", hint=hint)
     around = surroundings(subject)
     return answer(path, around, subject.variables(0)["PATH"].split(":"))
 

@@ -57,7 +57,7 @@ def examine(tree: Path, title: str) -> Facts:
     try:
         return _examine(tree, title)
     except PermissionError as error:
-        raise UsageError(f"{title}: {error.filename} may not be read by all, as it may in every root") from error
+        raise UsageError(f"{title}: {error.filename} must be readable for everybody, as in every root") from error
 
 
 def _examine(tree: Path, title: str) -> Facts:

@@ -112,7 +112,7 @@ class Place:
             raise
         except ImportError as error:
             message = f"{self.shown} needs the Python package {_EXTRA.get(self._parts.scheme, 'fsspec')}"
-            raise PlaceError(f"{message}: pip install 'xbuild[store]'") from error
+            raise PlaceError(f"{message}: in a checkout of xbuild, pip install '.[store]'") from error
         except Exception as error:
             raise PlaceError(f"{self.shown}: {self._reason(error)}") from error
 

@@ -75,7 +75,7 @@ class Shared:
             raise SharedError("nothing may be written to shared stores", hint="leave out --no-push")
         for place in self.places:
             if place.writable and self._rests(place):
-                raise SharedError(f"{place.shown} has not answered before", hint="is it there, and reached from here?")
+                raise SharedError(f"{place.shown} did not answer earlier", hint="is it there, and reached from here?")
             if place.writable:
                 return place
         raise SharedError(

@@ -230,7 +230,7 @@ class EmulatedMachine:
         size, crc = said.out
         if crc != crc_of(file, size):
             raise MachineError(
-                "what the emulated machine wrote is not what came out of it",
+                "the files that the emulated machine wrote were changed on their way out",
                 hint="is the disk failing, or full? If neither, report it",
             )
         new = workshop / "new"
