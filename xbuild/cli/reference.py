@@ -60,7 +60,7 @@ def _command(command: Command, about: str) -> Iterator[str]:
         yield "| --- | --- | --- |"
     for option in command.options:
         flag = option.name if option.positional else option.shown
-        more = f"; for `xbuild` without `{flag}`: each word after the first is one" if option.further else ""
+        more = "; for `xbuild`, each word after the first is one" if option.further else ""
         yield f"| `{flag}` | {_cell(option.help)}{more} | {_default(option)} |"
 
 
