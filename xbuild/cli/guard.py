@@ -29,7 +29,6 @@ _SILENT = (
     "--prompt-for-sudo-password",
 )  # fmt: skip
 """Options of invoke's that are about commands that it runs itself."""
-_OF_INVOKE = "is an option of invoke; xbuild's commands do not have it"
 _INSTEAD = "options stand behind the command; `build --plan` tells what would be done"
 
 _FILES = ("events", "summary")
@@ -200,7 +199,7 @@ def guarded(task: Callable[P, int | None]) -> Callable[P, None]:
             def work() -> int | None:
                 try:
                     if refused:
-                        raise UsageError(f"{refused} {_OF_INVOKE}", hint=_INSTEAD)
+                        raise _of_invoke_alone(refused)
                     stack.enter_context(events_to(files.get("events"), log.warn))
                     return task(*args, **kwargs)
                 finally:
@@ -217,6 +216,10 @@ def guarded(task: Callable[P, int | None]) -> Callable[P, None]:
     added = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=value) for name, value in known.items()]
     wrapper.__signature__ = signature.replace(parameters=[*signature.parameters.values(), *added])  # type: ignore[attr-defined]
     return wrapper
+
+
+def _of_invoke_alone(option: str) -> UsageError:
+    return UsageError(f"{option} is an option of invoke; xbuild's commands do not have it", hint=_INSTEAD)
 
 
 def _of_invoke(args: Sequence[Any]) -> str | None:
