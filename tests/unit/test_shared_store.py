@@ -358,11 +358,9 @@ def test_addresses_that_cannot_be_read(address: str) -> None:
 
 @pytest.mark.parametrize("name", ["a#b", "a?b", "a%41", "a b", "\udcff", "ü"])
 def test_a_directory_is_the_one_that_is_named(tmp_path: Path, name: str) -> None:
-    (tmp_path / name).mkdir()
-    (tmp_path / name / "x").write_bytes(b"1")
-    place = Place(str(tmp_path / name))
-    assert place.read("x", 10) == b"1"
-    assert place.shown == str(tmp_path / name)
+    (path := tmp_path / name).mkdir()
+    (path / "x").write_bytes(b"1")
+    assert (Place(str(path)).read("x", 10), Place(str(path)).shown) == (b"1", str(path))
 
 
 def test_files_are_read_whole_or_refused(tmp_path: Path) -> None:
@@ -395,8 +393,7 @@ def test_the_name_of_a_signer_is_of_his_key_alone(keys: Keys) -> None:
 
 def test_place_errors_are_told_of_a_directory_that_may_not_be_written(shared: Shared, tmp_path: Path) -> None:
     (tmp_path / "store").write_text("a file")
-    file = tmp_path / "in"
-    file.write_bytes(b"abc")
+    (file := tmp_path / "in").write_bytes(b"abc")
     with pytest.raises(SharedError):
         shared.put_blob(file)
     with pytest.raises(PlaceError), file.open("rb") as stream:
