@@ -352,8 +352,7 @@ def test_addresses() -> None:
 
 @pytest.mark.parametrize("address", ["http://[bad", "sftp://me:secret@x:99999", "https://x:secret/a", "http://\u2100/"])
 def test_addresses_that_cannot_be_read(address: str) -> None:
-    with pytest.raises(UsageError, match=r"is no address of a shared store$"):
-        Place(address)
+    pytest.raises(UsageError, Place, address).match(r"is no address of a shared store$")
 
 
 @pytest.mark.parametrize("name", ["a#b", "a?b", "a%41", "a b", "\udcff", "ü"])
@@ -392,8 +391,8 @@ def test_the_name_of_a_signer_is_of_his_key_alone(keys: Keys) -> None:
 
 
 def test_place_errors_are_told_of_a_directory_that_may_not_be_written(shared: Shared, tmp_path: Path) -> None:
-    (tmp_path / "store").write_text("a file")
     (file := tmp_path / "in").write_bytes(b"abc")
+    (tmp_path / "store").write_text("a file")
     with pytest.raises(SharedError):
         shared.put_blob(file)
     with pytest.raises(PlaceError), file.open("rb") as stream:
