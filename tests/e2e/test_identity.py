@@ -128,7 +128,7 @@ floats.o scale.o: %.o: %.c
 native.o: scale.c
 \t$(CC) $(CFLAGS) -march=native -c -o $@ $<
 plain.o: scale.c
-\t$(CC) $(CFLAGS) -g3 -c -o $@ $<
+\t$(CC) $(CFLAGS) -g3 -DWHERE='"/proc/self/exe"' -c -o $@ $<
 \tar rcs libplain.a plain.o
 install:
 \tinstall -D numbers $(DESTDIR)/usr/bin/numbers

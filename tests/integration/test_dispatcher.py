@@ -76,6 +76,27 @@ def test_arguments_that_ask_for_the_targets_own(
     assert [known.verdict for known in target.execs()] == [Choice.ARGUMENT if emulated else Choice.TWIN]
 
 
+@pytest.mark.parametrize(
+    ("words", "emulated"),
+    [
+        ("-Da=/p/", False),
+        ("-D a=/p/", False),
+        ("-D a=/p/ /p/", True),
+        ("-D -v", False),
+        ("-Da=/p/ -v", True),
+        ("x -D", False),
+        ("-Ux /p/", True),
+        ("x-D /p/", True),
+    ],
+)
+def test_arguments_that_are_text_ask_nothing(target: Target, words: str, emulated: bool) -> None:
+    native = {entry.path: entry for entry in target.armhf.pairs.entries}["/usr/bin/echo"]
+    rules = Rules(emulate_args=("*/p/*", "-v"), text_args=("-D*",), value_options=("-D", "-U"))
+    target.armhf.roots.dispatcher([replace(native, rules=rules)], target.dispatcher)
+    assert target.says("echo", *words.split()) == words
+    assert [known.verdict for known in target.execs()] == [Choice.ARGUMENT if emulated else Choice.TWIN]
+
+
 @pytest.mark.parametrize(("words", "emulated"), [("-c x", False), ("x -S", False), ("-cx", True), ("", True)])
 def test_arguments_without_which_the_targets_own_runs(target: Target, words: str, emulated: bool) -> None:
     native = {entry.path: entry for entry in target.armhf.pairs.entries}["/usr/bin/echo"]

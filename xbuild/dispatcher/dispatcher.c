@@ -168,7 +168,9 @@ static int may_run_script(const struct rules *rules, char **arguments)
 static enum verdict choose(const struct slot *slot, const struct rules *rules, char **argv, char **envp)
 {
     char **arguments = argv + 1; /* argv[0] is a name */
-    if (any_arg(rules->emulate_args, arguments) || any_other_word(rules->linker_words, arguments))
+    if (any_but(rules->text_args, rules->emulate_args, rules->value_options, arguments))
+        return ARGUMENT;
+    if (any_other_word(rules->linker_words, arguments))
         return ARGUMENT;
     if (any_option(rules->emulate_options, rules->value_options, arguments))
         return ARGUMENT;

@@ -47,6 +47,7 @@ struct rules {
     uint32_t add_args;          /* words that the twin gets behind argv[0] */
     uint32_t add_args_unless;   /* patterns: with such an argument it gets none of them */
     uint32_t emulate_args;      /* patterns: with such an argument the target's own program runs */
+    uint32_t text_args;         /* patterns: such an argument is text, which no emulate_args is held against */
     uint32_t value_options;     /* patterns: options that take the next word with them */
     uint32_t emulate_options;   /* patterns: as emulate_args, before the first word that is no option */
     uint32_t script_options;    /* patterns: with another one, or a script without a slot, the target's own runs */

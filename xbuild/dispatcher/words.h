@@ -63,6 +63,17 @@ static char **behind(uint32_t with_value, char **option)
     return option + 1 + (option[1] && is_one_of(with_value, *option));
 }
 
+/* As any_arg, but for arguments that are `text`, with their value in the next word. */
+static int any_but(uint32_t text, uint32_t patterns, uint32_t with_value, char **argv)
+{
+    while (patterns && *argv)
+        if (is_one_of(text, *argv))
+            argv = behind(with_value, argv);
+        else if (is_one_of(patterns, *argv++))
+            return 1;
+    return 0;
+}
+
 /* As any_arg, before the first word that is no option: `--`, and `-`, are none. */
 static int any_option(uint32_t patterns, uint32_t with_value, char **argv)
 {

@@ -48,6 +48,10 @@ class Rules(Model):
     emulate_args: Annotated[tuple[Word, ...], Told("emulated with one of the arguments")] = Field(
         (), description="Arguments (`*`: any text) that ask for the target's own program"
     )
+    text_args: Annotated[tuple[Word, ...], Told("whatever stands in the arguments")] = Field(
+        (), description="Arguments (`*`: any text) that the tool takes as text, so that no `emulate-args` is held "
+        "against them, nor against the next word if `value-options` has the argument"
+    )
     value_options: Annotated[tuple[Word, ...], Told("whose options with a value in the next word are")] = Field(
         (), description="Options (`*`: any text) that take the next word with them, for the rules about options"
     )

@@ -21,7 +21,6 @@ from xbuild.sources.git import REPOSITORY
 from xbuild.sources.leftovers import leftovers
 from xbuild.sources.seen import Seen
 from xbuild.sources.trees import (
-    VERSION_CONTROL,
     File,
     Record,
     content_of,
@@ -134,7 +133,7 @@ def _published(names: Sequence[str]) -> set[str]:
 def _list(top: Path, below: str, known: list[File], others: list[File]) -> None:
     """Add what git has of `top` to `known`, and what it would add, or all where it has no say, to `others`."""
     if not _is_work_tree(top):
-        others += [File(f"{below}{file.name}", file.place) for file in _all(top, _store_in(top))]
+        others += [File(f"{below}{file.name}", file.place) for file in _all(top)]
         return
     for found, kind in ((known, "--cached"), (others, "--others")):
         said = _git(top, "ls-files", "-z", kind, "--exclude-standard", "--", *_pathspec(top)) or b""
@@ -163,27 +162,12 @@ def _pathspec(top: Path) -> list[str]:
     return [".", *([f":(exclude,literal){store}"] if store else [])]
 
 
-def _all(top: Path, without: str | None) -> list[File]:
-    """As `files_below`, but nothing of the directory `without`: much of the store even its owner may not read."""
+def _all(top: Path) -> list[File]:
+    """As `files_below`, but nothing of the store: much of it even its owner may not read."""
     try:
-        if without is None:
-            return files_below(top)
-        first, _, rest = without.partition("/")
-        found: list[File] = []
-        with os.scandir(top) as entries:
-            ours = [entry for entry in entries if entry.name not in VERSION_CONTROL]
-        for entry in ours:
-            place = Path(entry.path)
-            if not entry.is_dir(follow_symlinks=False):
-                found.append(File(entry.name, entry.path))
-            elif entry.name != first or rest:
-                inside = _all(place, rest if entry.name == first else None)
-                found += [File(f"{entry.name}/{file.name}", file.place) for file in inside]
-        return found
+        return files_below(top, but=_store_in(top))
     except SourceError as error:
         raise ProjectSourceError(error.message, hint=_READABLE) from error
-    except OSError as error:
-        raise ProjectSourceError(f"{error.filename}: {error.strerror}", hint=_READABLE) from error
 
 
 def _is_work_tree(top: Path) -> bool:

@@ -36,10 +36,12 @@ class Record(NamedTuple):
     content: bytes
 
 
-def files_below(top: Path, without: Collection[str] = VERSION_CONTROL) -> list[File]:
+def files_below(
+    top: Path, without: Collection[str] = VERSION_CONTROL, *, but: str | None = None
+) -> list[File]:
     """Each file and link below `top`, sorted by the bytes of its name.
 
-    without: names that are left out wherever they are.
+    without: names that are left out wherever they are. but: a directory below `top`, relative to it, that is not read.
     """
     found, waiting = [], [("", os.fspath(top))]
     while waiting:
@@ -48,7 +50,7 @@ def files_below(top: Path, without: Collection[str] = VERSION_CONTROL) -> list[F
             with os.scandir(folder) as entries:
                 for entry in entries:
                     # A worktree's and a submodule's .git is a file.
-                    if entry.name in without:
+                    if entry.name in without or f"{prefix}{entry.name}" == but:
                         continue
                     if entry.is_dir(follow_symlinks=False):
                         waiting.append((f"{prefix}{entry.name}/", entry.path))
