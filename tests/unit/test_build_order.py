@@ -51,7 +51,9 @@ def test_each_comes_after_what_it_needs_and_what_that_needs(tmp_path: Path) -> N
         source(tmp_path, "top", needs=needs), source(tmp_path, "alone"),
         source(tmp_path, "middle", needs="Build-Depends-Arch: libbottom-dev"), source(tmp_path, "bottom"),
     ]  # fmt: skip
-    assert needs_of(sources, "armhf") == [(3, 2), (), (3,), ()]
+    assert needs_of(sources, "armhf") == [
+        {3: "libbottom-dev", 2: "libmiddle-dev"}, {}, {3: "libbottom-dev"}, {},
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -67,7 +69,7 @@ def test_each_comes_after_what_it_needs_and_what_that_needs(tmp_path: Path) -> N
 def test_what_holds(tmp_path: Path, relation: str, needed: bool) -> None:
     b = source(tmp_path, "bb", more="Provides: virtual (= 1), other\n")
     a = source(tmp_path, "aa", needs=f"Build-Depends: {relation}\nBuild-Conflicts: libbb-dev")
-    assert needs_of([a, b], "armhf") == [(1,) if needed else (), ()]
+    assert list(map(list, needs_of([a, b], "armhf"))) == [[1] if needed else [], []]
 
 
 def test_options_decide_what_is_needed_and_what_is_made(tmp_path: Path) -> None:
@@ -87,18 +89,22 @@ def test_options_decide_what_is_needed_and_what_is_made(tmp_path: Path) -> None:
 def test_what_an_installed_package_depends_on_is_needed_too(tmp_path: Path) -> None:
     a = source(tmp_path, "aa", needs="Build-Depends: libbb-dev")
     b = source(tmp_path, "bb", more="Depends: ${misc:Depends}, libcc-dev (= 1) | libnone-dev\n")
-    assert set(needs_of([a, b, source(tmp_path, "cc")], "armhf")[0]) == {1, 2}
+    assert needs_of([a, b, source(tmp_path, "cc")], "armhf") == [
+        {1: "libbb-dev", 2: "libbb-dev, and so libcc-dev"}, {}, {},
+    ]  # fmt: skip
+    b = source(tmp_path / "other", "bb", needs="Build-Depends: libcc-dev")
+    assert needs_of([a, b, source(tmp_path / "other", "cc")], "armhf")[0] == {2: "", 1: "libbb-dev"}
 
 
 def test_the_archives_own_is_not_built_against_another_of_the_archive(tmp_path: Path) -> None:
     a, b = source(tmp_path, "aa", needs="Build-Depends: libbb-dev"), source(tmp_path, "bb", own=False)
-    assert needs_of([a, b], "armhf") == [(), ()]
+    assert needs_of([a, b], "armhf") == [{}, {}]
     of_archive = source(tmp_path / "other", "cc", needs="Build-Depends: libaa-dev", own=False)
-    assert needs_of([of_archive, a], "armhf") == [(1,), ()]
+    assert needs_of([of_archive, a], "armhf") == [{1: "libaa-dev"}, {}]
 
 
 def test_what_needs_itself_takes_the_distributions(tmp_path: Path) -> None:
-    assert needs_of([source(tmp_path, "aa", needs="Build-Depends: libaa-dev")], "armhf") == [()]
+    assert needs_of([source(tmp_path, "aa", needs="Build-Depends: libaa-dev")], "armhf") == [{}]
 
 
 def test_a_circle_is_told_with_what_makes_it(tmp_path: Path) -> None:
@@ -227,6 +233,9 @@ def test_the_plan_is_a_tree(xbuild: Run, tmp_path: Path, prepared: list[tuple[st
         "bottom": [], "middle": ["bottom for armhf"], "top": ["middle for armhf"],
     }  # fmt: skip
     assert told["top"]["reason"] == "known after bottom, middle"
+    assert [one["by"] for one in told.values()] == [
+        {}, {"bottom for armhf": "libbottom-dev"}, {"middle for armhf": "libmiddle-dev"},
+    ]  # fmt: skip
     assert told["middle"]["verdict"] == "later"
     assert prepared == [(mine,)]
     place = paths.project() / "dist/bottom_1.0-1_armhf"
@@ -237,7 +246,7 @@ def test_the_plan_is_a_tree(xbuild: Run, tmp_path: Path, prepared: list[tuple[st
     assert said.splitlines()[1:] == [
         "bottom for armhf    up to date  so it is",
         "middle for armhf    build       so it is",
-        "  bottom for armhf  up to date  so it is",
+        "  bottom for armhf  up to date  for libbottom-dev; so it is",
         "top for armhf       perhaps     known after middle",
-        "  middle for armhf  build       see above",
+        "  middle for armhf  build       for libmiddle-dev; see above",
     ]

@@ -100,7 +100,8 @@ def _links(values: Mapping[str, Any], pairs: Sequence[tuple[str, str]]) -> list[
         folders = [str(dist / folder_of(one.package, one.options, architecture)) for one in sources]
         for word, needs in zip(words, needs_of(sources, architecture), strict=True):
             numbers = tuple(pairs.index((words[need], target)) for need in needs)
-            found[word, target] = Link(numbers, tuple(part for need in needs for part in ("--repo", folders[need])))
+            more = tuple(part for need in needs for part in ("--repo", folders[need]))
+            found[word, target] = Link(numbers, more, tuple(needs.values()))
     return [found[pair] for pair in pairs]
 
 
@@ -130,10 +131,15 @@ def _plan_of(values: Mapping[str, Any], pairs: Sequence[tuple[str, str]], links:
     places = {
         nodes[need]: Path(place) for link in links for need, place in zip(link.needs, link.words[1::2], strict=True)
     }
+    by = {
+        nodes[number]: {nodes[need]: why for need, why in zip(link.needs, link.by, strict=True)}
+        for number, link in enumerate(links)
+    }
     found = planned(Graph(needs, tuple(nodes)), store, lambda node: (places[node] / INDEX).is_file())
-    log.result({"planned": [one.as_json() for one in found.values()]})
+    told = [(one, {need.title: by[one.node][need] for need in one.needs}) for one in found.values()]
+    log.result({"planned": [{**one.as_json(), "by": why} for one, why in told]})
     if not values["json"]:
-        log.table(COLUMNS, list(tree(found)))
+        log.table(COLUMNS, list(tree(found, by)))
 
 
 def _between(need: int, number: int, links: Sequence[Link]) -> bool:

@@ -120,6 +120,7 @@ _PLANNED = _of(
     title="string", recipe="string", target="string", needs=_a("[string]", "titles"), asked="boolean",
     verdict={"enum": ["up-to-date", "build", "later", "wrong"]}, reason="string", key="string?",
 )  # fmt: skip
+_AMONG = _and(_PLANNED, by=_a("object", "by title: the build dependency for which it needs that one"))
 _ANSWER = _of(
     asked="string", path="string?", package="string?", native="boolean", why="string", reason="string",
     remedy="string?", twin="object?", other_twin="string?", loads_modules="boolean", rules="object", next="[object]",
@@ -192,7 +193,7 @@ COMMANDS: dict[str, list[Schema]] = {
             optional={name: _a("string?") for name in ("junit", "page")},
         ),
         _of(packages=_many(_a("object"), "what --plan and --recipe tell, one a target")),
-        _of(planned=_many(_PLANNED, "--plan, where there are several")),
+        _of(planned=_many(_AMONG, "--plan, where there are several")),
     ],
     "wheel": [
         _of(

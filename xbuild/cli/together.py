@@ -90,10 +90,13 @@ SEVERAL = {
 
 @dataclass(frozen=True)
 class Link:
-    """What one of several needs of the others. needs: their numbers; words: further ones of its command."""
+    """What one of several needs of the others. needs: their numbers; words: further ones of its command; by: for each
+    of `needs` what it is needed for, nothing if only another one needs it.
+    """
 
     needs: tuple[int, ...] = ()
     words: tuple[str, ...] = ()
+    by: tuple[str, ...] = ()
 
 
 Plan = Callable[[Mapping[str, Any], Sequence[tuple[str, str]], Sequence["Link"]], None]

@@ -71,15 +71,22 @@ def _of(words: tuple[Node, tuple[Node, ...], bool], store: Store, known: Known) 
         return Planned(*words, "wrong", error.message)
 
 
-def tree(found: Mapping[Node, Planned]) -> Iterator[tuple[str, str, str]]:
-    """Rows: what was asked for, below each what it needs; what stands above already is not unfolded again."""
+def tree(
+    found: Mapping[Node, Planned], by: Mapping[Node, Mapping[Node, str]] | None = None
+) -> Iterator[tuple[str, str, str]]:
+    """Rows: what was asked for, below each what it needs; what stands above already is not unfolded again.
+
+    by: for a node, what it needs another one for, where that is worth a word.
+    """
     seen: set[Node] = set()
-    waiting = [(one.node, 0) for one in reversed(list(found.values())) if one.asked]
+    waiting = [(one.node, 0, "") for one in reversed(list(found.values())) if one.asked]
     while waiting:
-        node, depth = waiting.pop()
+        node, depth, why = waiting.pop()
         one = found[node]
         again = node in seen and bool(one.needs)
         seen.add(node)
-        yield f"{'  ' * depth}{node.title}", _WORDS[one.verdict], "see above" if again else one.reason
+        reason = "see above" if again else one.reason
+        yield f"{'  ' * depth}{node.title}", _WORDS[one.verdict], f"for {why}; {reason}" if why else reason
         if not again:
-            waiting += [(need, depth + 1) for need in reversed(one.needs)]
+            own = (by or {}).get(node, {})
+            waiting += [(need, depth + 1, own.get(need, "")) for need in reversed(one.needs)]

@@ -39,9 +39,10 @@ class _Made:
     needs: dict[str, list[str]] = field(default_factory=dict)
 
 
-def needs_of(sources: Sequence[Source], architecture: str) -> list[tuple[int, ...]]:
+def needs_of(sources: Sequence[Source], architecture: str) -> list[dict[int, str]]:
     """For each of `sources` the numbers of those that are built before it, and whose packages it may take: what it
-    needs itself, and what these need, in an order in which all can be built.
+    needs itself, and what these need, in an order in which all can be built. With each number the build dependency by
+    which it needs that one itself, or nothing.
 
     What a source makes and needs itself it takes from the distribution, as when it was built first. Raises UsageError
     for sources that need each other, and for two that make the same package.
@@ -56,7 +57,9 @@ def needs_of(sources: Sequence[Source], architecture: str) -> list[tuple[int, ..
     found: dict[int, set[int]] = {}
     for number in order:
         found[number] = {one for need in direct[number] for one in (need, *found[need])}
-    return [tuple(one for one in order if one in found[number]) for number in range(len(sources))]
+    return [
+        {one: own.get(one, "") for one in order if one in found[number]} for number, own in enumerate(direct)
+    ]
 
 
 def _made(sources: Sequence[Source], architecture: str) -> _Made:
