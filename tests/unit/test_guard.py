@@ -62,7 +62,7 @@ class Loop:
         (OSError(errno.ENOSPC, "No space left on device"), 4, "hint: free some space"),
         (OSError(errno.EMFILE, "Too many open files"), 4, "(ulimit -n)"),
         (OSError(errno.EFBIG, "File too large"), 4, "(ulimit -f)"),
-        (OSError(errno.EROFS, "Read-only file system", "/x"), 4, "XBUILD_CACHE"),
+        (OSError(errno.EROFS, "Read-only file system", "/x"), 4, "hint: name a place that can be written to\n"),
         (FileExistsError(errno.EEXIST, "File exists", "/a\ne: b", None, "/c"), 4, "error: /a\\ne: b -> /c: File"),
         (IsADirectoryError(errno.EISDIR, "Is a directory", str(Path.cwd() / "list")), 2, "list: Is a directory"),
         (MemoryError(), 4, "not enough memory"),
@@ -84,6 +84,16 @@ def test_whose_fault_it_is(
     assert ended.code == code
     assert said in ended.err
     assert ("Traceback" in ended.err) == (code == 1)
+
+
+def test_another_store_helps_only_where_the_store_is_at_fault(
+    xbuild: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XBUILD_CACHE", str(tmp_path / "store"))
+    for name, hinted in ((tmp_path / "store" / "tmp", True), (tmp_path, True), (tmp_path / "other", False)):
+        for number in (errno.EACCES, errno.EPERM, errno.EROFS):
+            failing(monkeypatch, raising(OSError(number, "no", str(name))))
+            assert ("XBUILD_CACHE names another store" in xbuild("list").err) == hinted
 
 
 def test_real_faults(xbuild: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -289,12 +289,28 @@ def test_wheels_and_packages_of_a_build_are_no_sources_of_the_next(tmp_path: Pat
     ours = [
         "dist/x-1.0-cp313-cp313-linux_armv7l.whl", "dist/arm64/x-1.0-cp313-cp313-linux_aarch64.whl",
         "dist/x_1.0_armhf/x_1.0_armhf.build", "dist/x_1.0_armhf/x_1.0_armhf.deb", "dist/x_1.0_armhf/Packages",
+        "dist/reproduce/less/armhf/less_668-1_armhf.deb",
     ]  # fmt: skip
     others = ["dist/x_1.0_amd64/mine", "dist/x_1.0_amd64/x_1.0_armhf.build", "sub/dist/x.whl", "x.whl"]
     for name in (*ours, *others):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     assert [file.name for file in listed(tmp_path)] == others
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [("pyproject.toml", '[project]\nname = "My.Own-thing"\n'), ("setup.cfg", "[metadata]\nname = my-own_thing\n")],
+)
+def test_wheels_of_the_project_itself_are_no_sources(tmp_path: Path, file: str, text: str) -> None:
+    (tmp_path / file).write_text(text)
+    wheel, other = "my_own_thing-1.0-cp313-cp313-manylinux_2_17_armv7l.whl", "my_own-1.0-py3-none-any.whl"
+    for name in (f"wheelhouse/arm64/{wheel}", wheel, f"vendor/{other}", "vendor/x.whl"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert [found.name for found in listed(tmp_path)] == sorted([file, f"vendor/{other}", "vendor/x.whl"])
+    (tmp_path / file).write_text("what is not right ]")
+    assert len(listed(tmp_path)) == 5
 
 
 @needs_git

@@ -170,6 +170,13 @@ def test_two_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not shutil.which("gpg"), reason="gpg is not there")
+def test_a_key_that_is_not_there_leaves_nothing_behind(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--sign nobody@nowhere: gpg could not sign"):
+        publish(tmp_path / "new", [], key="nobody@nowhere")
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.skipif(not shutil.which("gpg"), reason="gpg is not there")
 def test_signed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home, place = tmp_path / "gpg", tmp_path / "repository"
     home.mkdir(mode=0o700)

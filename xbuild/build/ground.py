@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from xbuild.base import log
 from xbuild.base.paths import PRIVATE
 from xbuild.build import compilercache, wheeltwins
 from xbuild.build.environment import Root, WorkPlace, sandbox
@@ -85,6 +86,9 @@ def _pairs(subject: Subject, natives: Natives | None, tree: Tree, seen: Tree | N
         libc=roots.libc,
         seen=seen,
     )
+    known = {refused.path for refused in pairs.refused}
+    for path in sorted(request.without - known):
+        log.info(f"--without {path}: it has no native twin, so nothing changes")
     return pairs.without(heeded(subject, tree))
 
 

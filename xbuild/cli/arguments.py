@@ -152,6 +152,16 @@ def emulated(text: str) -> frozenset[str]:
     return frozenset(names("--emulate", text)) if text else frozenset()
 
 
+def real_paths(option: str, text: str) -> frozenset[str]:
+    """Absolute paths separated by commas. Raises UsageError for what is none."""
+    found = frozenset(filter(None, text.split(",")))
+    for word in sorted(found):
+        if not word.startswith("/"):
+            hint = f"for example {option} /usr/bin/sed; --emulate takes names"
+            raise UsageError(f"{option} wants real paths of programs, not {word!r}", hint=hint)
+    return found
+
+
 def mode_words(text: str) -> list[str]:
     """Names of modes separated by commas. Raises UsageError."""
     from xbuild.build.modes.table import mode_of

@@ -17,6 +17,7 @@ from xbuild.build.modes.table import mode_of
 from xbuild.build.prepared import NotBuiltError, prepared
 from xbuild.build.request import Here, Request
 from xbuild.build.subject import Subject, read
+from xbuild.cli import arguments
 from xbuild.cli.arguments import COMMON, DISTCC, EMULATE, REPO, cache_of, emulated, names, number, request_of
 from xbuild.cli.guard import guarded
 from xbuild.cli.handing import NOTHING, Handover, handing_over
@@ -118,7 +119,7 @@ def build(
     log.configure(json=json, verbose=int(verbose))
     here = Here(number("--jobs", jobs), from_ or None, keep, publish, cache=cache_of(ccache, mode), **over.here)
     more: dict[str, Any] = {"servers": tuple(distcc_hosts.split()), "snapshot": snapshot or None, "strip": over.strip}
-    more |= {"without": frozenset(filter(None, without.split(","))), "emulate": emulated(emulate)}
+    more |= {"without": arguments.real_paths("--without", without), "emulate": emulated(emulate)}
     more |= {"here": here, "preset": preset, "repositories": repo or ()}
     targets, recipes = names("--target", target), recipes_of(recipe, also, every=all)
     single = len(targets) * len(recipes) == 1 and not (junit or page or cluster)
@@ -126,7 +127,7 @@ def build(
         raise UsageError("--from is for one build", hint="name one recipe, and one target")
     asked = [request_of(word, name, mode, suite, root, **more) for word in recipes for name in targets]
     if plan:
-        _plan(asked, single=single, json=json)
+        _plan(asked, at_once, single=single, json=json)
         return
     native = min(load_toolchain(name, paths.project()).native for name in targets)
     # What is wrong with a recipe is told before anything is installed.
@@ -161,7 +162,8 @@ def _options(**given: bool | str) -> list[str]:
     return [word for name, value in named for word in ((name, value) if isinstance(value, str) else (name,))]
 
 
-def _plan(asked: Sequence[Request], *, single: bool, json: bool) -> None:
+def _plan(asked: Sequence[Request], at_once: str, *, single: bool, json: bool) -> None:
+    number("--at-once", at_once)
     from xbuild.cli.many import plan_many
 
     _plan_of(read(asked[0]), json=json) if single else plan_many(asked, json=json)

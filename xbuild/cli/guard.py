@@ -42,7 +42,9 @@ _OF_PATHLIB = ("Symlink loop", "Could not determine home directory")
 """What pathlib says of a file system by a RuntimeError."""
 
 _FULL = "free some space, or run: invoke clean"
-_DENIED = "is it yours, and may you read and write it? XBUILD_CACHE names another store"
+_DENIED = "is it yours, and may you read and write it?"
+_STORE = "; XBUILD_CACHE names another store"
+"""What to say besides of a place in the store that cannot be used."""
 _IN_THE_WAY = "something else has its place: move it away"
 _MEMORY = "end other programs, raise the limit (ulimit -v, -u), or build with --jobs 1"
 _HINTS = {
@@ -51,7 +53,7 @@ _HINTS = {
     errno.EFBIG: "raise the limit of file sizes (ulimit -f), or name a store on another file system by XBUILD_CACHE",
     errno.EACCES: _DENIED,
     errno.EPERM: _DENIED,
-    errno.EROFS: "name a place that can be written to; XBUILD_CACHE names another store",
+    errno.EROFS: "name a place that can be written to",
     errno.EEXIST: _IN_THE_WAY,
     errno.ENOTDIR: _IN_THE_WAY,
     errno.EISDIR: _IN_THE_WAY,
@@ -107,8 +109,16 @@ def _fault_of_system(error: OSError, number: int, where: list[str]) -> XbuildErr
     if not names and number == errno.ENOENT and not _working_directory():
         return UsageError("the working directory was removed", hint="cd to one that is there")
     message, hint = ": ".join([" -> ".join(names), what] if names else [what]), _HINTS.get(number)
+    if hint and number in (errno.EACCES, errno.EPERM, errno.EROFS) and any(map(_in_store, names)):
+        hint += _STORE
     kind = UsageError if any(map(_named, names)) else MachineError
     return kind(message, details=where, hint=hint)
+
+
+def _in_store(name: str) -> bool:
+    """Whether `name` is the store, a place in it, or one on the way to it."""
+    return any(Path(name) in (store, *store.parents) or store in Path(name).parents
+               for store in (paths.named_cache(), paths.cache()))  # fmt: skip
 
 
 def _place(error: BaseException) -> str:

@@ -131,6 +131,7 @@ def several(
                 raise UsageError(f"--{wrong.strip('_')} is not for several {what}", hint="name one of them")
             words = [values[first], *(added["also"] or ())]
             log.configure(json=values["json"], verbose=int(values["verbose"]))
+            number("--at-once", added["at_once"])
             if plan is not None and values.get("plan"):
                 pairs = _pairs(words, names("--target", values["target"]))
                 plan(values, pairs, links(values, pairs))

@@ -10,7 +10,7 @@ from functools import cmp_to_key
 from pathlib import Path
 from typing import Any
 
-from xbuild.base import process
+from xbuild.base import log, process
 from xbuild.base.digest import file_sha256, is_file_with
 from xbuild.base.errors import MachineError, SourceError, UsageError, XbuildError
 from xbuild.base.yamlfile import did_you_mean
@@ -151,6 +151,8 @@ def _chosen(known: Sequence[Fields], name: str, version: str, place: Path, where
     """The paragraph that is meant: of the version, else of the newest. Raises UsageError if there is none."""
     archive, title = where.archive, f"the archive has no source package {name!r} in {where.archive.suite}"
     if not known:
+        # It takes seconds to look through all of them.
+        log.info(f"no source package is called {name}: looking for what may be meant")
         if makers := sourceindex.making(place, name):
             raise UsageError(f"{title}: a binary package of that name is made by {makers[0]}", hint=makers[0])
         raise UsageError(title + did_you_mean(name, sourceindex.names(place)), hint="another --suite may have it")

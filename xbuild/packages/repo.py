@@ -82,6 +82,8 @@ def publish(
         raise UsageError(f"--suite must be a plain name, not {suite!r}", hint="for example --suite trixie-local")
     files = [file for word in words for file in _packages_of(word)]
     new = {file: described(file) for file in files}
+    if key is not None:
+        _gpg(key, "--list-secret-keys", key)
     try:
         with _locked(place):
             return _publish(place, new, suite, set(architectures), key)
@@ -161,14 +163,16 @@ def _publish(
     names = tuple(sorted(known | architectures | own | (set() if own or architectures or known else {"all"})))
     staging = current.with_name(f".{suite}.new")
     shutil.rmtree(staging, ignore_errors=True)
-    _write(staging, suite, names, listed)
-    if key is not None:
-        _sign(staging, key)
-    if current.exists():
-        exchange_trees(staging, current)
-    else:
-        staging.rename(current)
-    shutil.rmtree(staging, ignore_errors=True)
+    try:
+        _write(staging, suite, names, listed)
+        if key is not None:
+            _sign(staging, key)
+        if current.exists():
+            exchange_trees(staging, current)
+        else:
+            staging.rename(current)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
     _sweep(place)
     return Published(place, suite, names, listed, tuple(file.name for file in new), key is not None)
 
@@ -223,11 +227,15 @@ def _write(place: Path, suite: str, architectures: Sequence[str], packages: Sequ
 def _sign(place: Path, key: str) -> None:
     for kind, name in (("--clearsign", "InRelease"), ("-ab", "Release.gpg")):
         files = ["--output", str(place / name), str(place / "Release")]
-        words = ["gpg", "--batch", "--yes", "--local-user", key, kind, *files]
-        done = process.run(words, capture=True, check=False)
-        if done.returncode:
-            said = done.stderr.decode(errors="replace").splitlines()
-            raise UsageError(f"--sign {key}: gpg could not sign", details=said[-5:], hint="`gpg --list-secret-keys`")
+        _gpg(key, "--yes", "--local-user", key, kind, *files)
+
+
+def _gpg(key: str, *words: str) -> None:
+    """Raises UsageError, which tells of the key, if gpg cannot."""
+    done = process.run(["gpg", "--batch", *words], capture=True, check=False)
+    if done.returncode:
+        said = done.stderr.decode(errors="replace").splitlines()
+        raise UsageError(f"--sign {key}: gpg could not sign", details=said[-5:], hint="`gpg --list-secret-keys`")
 
 
 def _sweep(place: Path) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import configparser
+import contextlib
 import glob
 import os
 import re
 import shutil
 import stat
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -37,7 +40,7 @@ _LISTING = ("-c", "safe.directory=*", "-c", "core.fsmonitor=false")
 
 _PUBLISHED = (
     "dist/*.tar.zst", "dist/*.manifest.json", "dist/compare-*.html", "dist/bench-*", "dist/.*.new", "dist/.*.new/*",
-    "dist/.*.dir", "dist/*.whl",
+    "dist/.*.dir", "dist/*.whl", "dist/reproduce/*",
 )  # fmt: skip
 _MANIFEST = ".manifest.json"
 _BESIDE = ("{}/*", "{}-debug/*", "{}.tar.gz", "{}-debug.tar.gz", "{}.spdx.json", "{}.intoto.json")
@@ -111,7 +114,7 @@ def _sorted_out(top: Path) -> tuple[list[File], tuple[str, ...]]:
     others: list[File] = []
     _list(top, "", known, others)
     left = leftovers(file.name for file in others)
-    published = _published([file.name for file in others])
+    published = _published([file.name for file in others]) | _own_wheels(top, [file.name for file in others])
     counting = [file for file in others if file.name not in left and file.name not in published]
     return in_order([*known, *counting]), tuple(sorted(set(left.values())))
 
@@ -128,6 +131,29 @@ def _published(names: Sequence[str]) -> set[str]:
     patterns = [*_PUBLISHED, *(pattern.format(title) for title in titles for pattern in _BESIDE)]
     patterns += [f"dist/{glob.escape(found[1])}/*" for name in inside if (found := _PACKAGES.fullmatch(name))]
     return {name for name in inside if any(fnmatchcase(name, pattern) for pattern in patterns)}
+
+
+def _own_wheels(top: Path, names: Sequence[str]) -> set[str]:
+    """Wheels of the project itself, wherever they lie (`xbuild wheel --output`): a build made them."""
+    wheels = [name for name in names if name.endswith(".whl")]
+    own = _own_name(top) if wheels else ""
+    # What is no wheel's name has no part that is the project's.
+    return {name for name in wheels if own and _normalised(name.rpartition("/")[2].partition("-")[0]) == own}
+
+
+def _own_name(top: Path) -> str:
+    """What pyproject.toml or setup.cfg calls the project; "" if neither does."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        return _normalised(str(tomllib.loads((top / "pyproject.toml").read_text())["project"]["name"]))
+    settings = configparser.RawConfigParser()
+    with contextlib.suppress(OSError, ValueError, configparser.Error):
+        settings.read_string((top / "setup.cfg").read_text())
+    return _normalised(settings.get("metadata", "name", fallback="").strip())
+
+
+def _normalised(name: str) -> str:
+    """A project's name as in all spellings (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _list(top: Path, below: str, known: list[File], others: list[File]) -> None:
