@@ -224,7 +224,7 @@ def test_all_modes_fail(xbuild: Xbuild) -> None:
         (("--modes", "substituted,emulate"), "unknown mode 'emulate'; did you mean 'emulated'?"),
         (("--target", "amd64"), "amd64 is the machine itself"),
         (("--jobs", "x"), "--jobs must be a number"),
-        (("--distcc-hosts", "one"), "--distcc-hosts is for --modes distcc"),
+        (("--modes", "emulated,system", "--distcc-hosts", "one"), "--distcc-hosts is for --modes substituted or"),
     ],
 )
 def test_wrong_words(xbuild: Xbuild, words: tuple[str, ...], message: str) -> None:

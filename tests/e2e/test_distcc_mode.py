@@ -95,9 +95,9 @@ def test_a_failing_compile_is_no_fallback(xbuild: Xbuild) -> None:
     assert (counts["remote"], counts["fallback"], counts["failed"]) == (3, 0, 1)
 
 
-def test_machines_of_the_users_own_need_the_mode(xbuild: Xbuild) -> None:
+def test_machines_of_the_users_own_need_a_mode_with_compilers_to_hand_over(xbuild: Xbuild) -> None:
     library(xbuild)
-    assert "--mode distcc" in xbuild.fails("tiny", "--distcc-hosts", "box", code=2)
+    assert "--mode distcc" in xbuild.fails("tiny", "--mode", "emulated", "--distcc-hosts", "box", code=2)
 
 
 NATIVE_FAILS = 'case "$(readlink /proc/$$/exe)" in /.xbuild/amd64/*) echo native shells are refused; exit 9 ;; esac; '

@@ -8,6 +8,7 @@ from xbuild.base.digest import file_sha256
 from xbuild.base.errors import MachineError
 from xbuild.build.environment import WorkPlace
 from xbuild.build.modes import distcc, masquerade
+from xbuild.build.modes.mode import CLIENT_LOG
 from xbuild.formats.debian import Tree
 from xbuild.model.load import load_toolchain
 from xbuild.roots.distribution import Roots
@@ -62,7 +63,7 @@ def tree(path: Path, *names: str) -> Tree:
 
 
 def test_what_was_compiled_where(place: WorkPlace) -> None:
-    (place.logs / distcc.CLIENT_LOG).write_text(LOG)
+    (place.logs / CLIENT_LOG).write_text(LOG)
     found = distcc.summary(place)
     assert (found.remote, found.fallback, found.failed, found.local) == (1, 1, 1, 3)
     assert found.files == ["b.c"]
@@ -81,8 +82,8 @@ def test_the_client_finds_its_directory_and_its_names(place: WorkPlace, tmp_path
     names_there = sorted(path.name for path in (place.path / "scratch/run/distcc").glob("[!.]*"))
     assert names_there == sorted(["cc", "c++", "gcc", "g++-14", "arm-linux-gnueabihf-gcc-14"])
     # The log is one file with two names: what the client writes is kept with the other logs.
-    inside = place.path / "scratch/var-tmp/distcc" / distcc.CLIENT_LOG
-    assert inside.samefile(place.logs / distcc.CLIENT_LOG)
+    inside = place.path / "scratch/var-tmp/distcc" / CLIENT_LOG
+    assert inside.samefile(place.logs / CLIENT_LOG)
 
 
 def test_the_server_has_the_targets_word_size(place: WorkPlace, tmp_path: Path) -> None:

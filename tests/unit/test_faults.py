@@ -57,6 +57,8 @@ COMMANDS: dict[str, list[list[str]]] = {
     "root.import": [["root.import", "NAME", "x"], ["root.import", "name"]],
     "root.remove": [["root.remove", "none"]],
     "cluster.certificates": [["cluster.certificates", "{odd}/c"], ["cluster.certificates", "{odd}/entry", "--json"]],
+    "cluster.compilers": [["cluster.compilers", "--listen", "0.0.0.0"], ["cluster.compilers", "--allow", "x"],
+                          ["cluster.compilers", "--target", "amd64"], ["cluster.compilers", "--port", "x"]],
     "cluster.start": [["cluster.start", "--listen", "0.0.0.0", "--no-tls"], ["cluster.start", "--workers", "x"]],
     "cluster.status": [["cluster.status", "tcp://192.0.2.1"], ["cluster.status", "x", "--certificates", "{odd}/none"]],
     "cluster.ssh": [["cluster.ssh", "x", "-m"], ["cluster.ssh", "x", "y", "--certificates", "{odd}/none"]],

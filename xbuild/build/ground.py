@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from xbuild.base import log
 from xbuild.base.paths import PRIVATE
-from xbuild.build import compilercache, wheeltwins
+from xbuild.build import compilercache, elsewhere, wheeltwins
 from xbuild.build.environment import Root, WorkPlace, sandbox
 from xbuild.build.modes.mode import Site
 from xbuild.build.prepared import staged
@@ -100,7 +100,9 @@ def furnish(subject: Subject, ground: Ground, place: WorkPlace, *, record: bool 
     site, natives = ground.site, ground.natives
     if natives is None:
         return Root(site.layers, None, (), below=site.below)
-    cache = compilercache.lay(subject, site, natives, ground.tree, ground.pairs, place)
+    cache = elsewhere.lay(subject, natives, ground.pairs, place)
+    if cache is None:
+        cache = compilercache.lay(subject, site, natives, ground.tree, ground.pairs, place)
     table, caching = (cache.entries, cache.caching) if cache else (ground.pairs.table, None)
     dispatcher = site.roots.dispatcher(table, place.dispatcher, record=record, caching=caching)
     registrations, shown = site.roots.hook(dispatcher)

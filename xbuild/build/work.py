@@ -13,7 +13,7 @@ from typing import TypeVar
 from xbuild.base import log
 from xbuild.base.digest import key_of
 from xbuild.base.errors import LateError, PhaseError, called
-from xbuild.build import compilercache, phases
+from xbuild.build import compilercache, elsewhere, phases
 from xbuild.build.environment import Root
 from xbuild.build.executor import Event, Tell, unheard
 from xbuild.build.ground import Ground, furnish
@@ -134,7 +134,8 @@ class Work:
                 archives = fetched(subject)
             subject.store.discard(subject.place.path)
         subject.place.make()
-        compilercache.begin(subject.place)
+        for front in (compilercache, elsewhere):
+            front.begin(subject.place)
         progress = phases.Progress(subject.place)
         progress.start_at(first)
         tell_refused(subject, self.ground)

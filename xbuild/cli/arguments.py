@@ -28,7 +28,7 @@ REPO = "take build dependencies also from this directory of packages, which `rep
 FOREIGN = "target, such as armhf, arm64 (a file in toolchains/)"
 """Of commands that are about other machines."""
 TARGETS = "targets, separated by commas, such as armhf, arm64, amd64 (files in toolchains/)"
-DISTCC = "mode distcc: compile on machines of your own, named as in DISTCC_HOSTS; phases then have the network"
+DISTCC = "compile on these machines too, named as in DISTCC_HOSTS (`cluster.compilers`); phases have the network"
 EMULATE = "run these tools or programs emulated: names, separated by commas, such as perl,python3.13"
 
 

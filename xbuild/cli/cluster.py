@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 
-from xbuild.base import log
+from xbuild.base import log, paths
 from xbuild.base.errors import UsageError, called
 from xbuild.cli.arguments import number
 from xbuild.cli.guard import guarded
@@ -234,4 +235,60 @@ def status(_c: Context, address: str, certificates: str = "", tls: bool = True, 
         log.output(f"dashboard, on the scheduler's machine: {known['dashboard']}")
 
 
-TASKS = (start, worker, ssh, certificates, status)
+@task(
+    help={
+        "target": "the target to compile for (default: armhf)",
+        "listen": "listen on this address of the machine (default: 127.0.0.1, so only for the machine itself)",
+        "port": "listen on this port (default: 3632, which is distcc's; 0: any)",
+        "allow": "the machines that may ask, as networks or addresses, separated by commas",
+        "jobs": "compilers at once (default: as many as there are cores)",
+        "yes": "install what this machine lacks, without asking",
+        "verbose": "tell more",
+    },
+)
+@guarded
+def compilers(
+    _c: Context, target: str = "armhf", listen: str = "127.0.0.1", port: str = "", allow: str = "",
+    jobs: str = "", yes: bool = False, verbose: bool = False,
+) -> None:  # fmt: skip
+    """Compile for builds on other machines that have --distcc-hosts; until ^C. Nothing is encrypted."""
+    log.configure(verbose=int(verbose))
+    from xbuild.build import compilerserver
+    from xbuild.build.modes.distcc import PORT
+    from xbuild.doctor import require
+    from xbuild.model.load import load_toolchain
+    from xbuild.session.run import roots_of
+    from xbuild.store.own import open_store
+
+    toolchain = load_toolchain(target, paths.project())
+    if toolchain.native:
+        raise UsageError(f"{target} needs no compilers of xbuild's", hint="its own distccd will do")
+    at = _port("--port", port) if port else PORT
+    many = number("--jobs", jobs) or len(os.sched_getaffinity(0))
+    wanted = compilerserver.Serving(listen, at, networks(listen, allow), many)
+    require(native=False, assume_yes=yes)
+    store = open_store()
+
+    def ready(address: str, open_: int) -> None:
+        name = f"[{address}]" if ":" in address else address
+        log.info(called(f"to use it: `invoke build RECIPE --target {target} --distcc-hosts {name}:{open_}/{many}`"))
+
+    with store.in_use():
+        compilerserver.serve(roots_of(toolchain, store), store, wanted, ready)
+
+
+def networks(listen: str, allow: str) -> list[IPv4Network | IPv6Network]:
+    """The machines that may ask. Raises UsageError for what is no address, and where others could ask and nobody says
+    who may.
+    """
+    try:
+        alone = ip_address(listen).is_loopback
+        found = [ip_network(word, strict=False) for word in allow.split(",") if word]
+    except ValueError as error:
+        raise UsageError(f"--listen and --allow want addresses: {error}", hint="--allow 192.168.1.0/24") from error
+    if not found and not alone:
+        raise UsageError("who may ask is to be said with --listen", hint="--allow 192.168.1.0/24")
+    return found or [ip_network("127.0.0.0/8"), ip_network("::1/128")]
+
+
+TASKS = (start, worker, ssh, certificates, status, compilers)

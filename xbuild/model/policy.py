@@ -95,6 +95,12 @@ class Tool(Rules):
     cache: Name | None = Field(
         None, description="The tool, a compiler cache, that may answer its calls where the user wants one"
     )
+    client: Name | None = Field(
+        None, description="The tool that has other machines answer its calls, where the user names some"
+    )
+    client_keeps: tuple[str, ...] = Field(
+        (), description="As `cache-unless`: with what, besides, the `client` does not"
+    )
     scripts: tuple[str, ...] = Field(
         (), description="Scripts that a package brings (patterns for paths, of links too), for `script-options`"
     )
@@ -185,8 +191,9 @@ class Policy(Rules):
             if odd := sorted({*equivalent.tools} - known):
                 raise ValueError(f"equivalents name {', '.join(odd)}, which is no tool")
         for name, tool in self.tools.items():
-            if tool.cache and tool.cache not in self.tools:
-                raise ValueError(f"the cache of {name} is {tool.cache}, which is no tool")
+            for kind, front in (("cache", tool.cache), ("client", tool.client)):
+                if front and front not in self.tools:
+                    raise ValueError(f"the {kind} of {name} is {front}, which is no tool")
         return self
 
     def equivalent(self, tool: str, target: str, native: str, *, musl: bool = False) -> Equivalent | None:

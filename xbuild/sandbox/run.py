@@ -131,13 +131,14 @@ def started(
     output: IO[bytes] | None = None,
     attached: Attachment = "no",
     mask: Iterable[int] = (),
+    input: int | None = None,
 ) -> Iterator[Running]:
     """Start `command` in `sandbox`; everything in it is killed when the block ends.
 
-    output: where stdout and stderr go (None: our stderr). attached: for sandbox/attached.py; `yes`: the command has our
-    three streams and our process group, and the signals ignored that we had ignored; it hands out what signals can be
-    sent by, begins when it is told to, and pid 1 tells when it stops; `terminal`: it has a terminal of its own.
-    mask: the signals that it has blocked.
+    output: where stdout and stderr go (None: our stderr). input: its stdin (None: /dev/null). mask: the signals that it
+    has blocked. attached: for sandbox/attached.py; `yes`: the command has our three streams and our process group, and
+    the signals ignored that we had ignored; it hands out what signals can be sent by, begins when it is told to, and
+    pid 1 tells when it stops; `terminal`: it has a terminal of its own.
     """
     if not sandbox.himself:
         # /dev/stdout and /dev/stderr open the file anew, as a user inside who is not its owner.
@@ -150,9 +151,8 @@ def started(
         spec.seek(0)
         fds = (spec.fileno(), theirs.fileno())
         arguments: list[process.Argument] = [sys.executable, "-I", "-S", _ENTER, *map(str, fds)]
-        with process.started(
-            arguments, env=_BARE, pass_fds=fds, output=output, interactive=attached != "no"
-        ) as child:
+        own = attached != "no"
+        with process.started(arguments, env=_BARE, pass_fds=fds, output=output, interactive=own, input=input) as child:
             theirs.close()
             greeting = ours.recv(4096)
             if greeting != b"user\n":

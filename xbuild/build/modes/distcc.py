@@ -19,7 +19,7 @@ from xbuild.base.errors import MachineError
 from xbuild.base.paths import BUILDER
 from xbuild.build.environment import Root, WorkPlace
 from xbuild.build.modes import masquerade
-from xbuild.build.modes.mode import Mode, Site
+from xbuild.build.modes.mode import CLIENT_LOG, Mode, Site
 from xbuild.formats.debian import Tree
 from xbuild.model.native import here
 from xbuild.model.toolchain import Toolchain
@@ -36,12 +36,11 @@ MASQUERADE = "/run/distcc"
 """Where, inside, that lies which stands in for compilers. Debian's own directory lacks cc and c++."""
 
 SERVER_LOG = "distccd.log"
-CLIENT_LOG = "distcc.log"
 
-_NOBODY = 65534
+NOBODY = 65534
 _CLIENT_DIRECTORY = "/var/tmp/distcc"
-_COMPILER = r"(?:{triplet}-)?(?:gcc|g\+\+)(?:-[0-9]+)?|cc|c\+\+"
 _DAEMON = "/usr/bin/distccd"
+_COMPILER = r"(?:{triplet}-)?(?:gcc|g\+\+)(?:-[0-9]+)?|cc|c\+\+"
 _LINE = re.compile(r"distcc\[(\d+)\] (.*)")
 
 
@@ -104,25 +103,34 @@ def service(
     toolchain: Toolchain, trees: Mapping[str, Path], compilers: Sequence[str], place: WorkPlace, jobs: int
 ) -> Service:
     """The server for the build at `place`. Raises MachineError if the native root has none."""
-    native = tree_for(toolchain, trees)
+    return server(toolchain, trees, compilers, (place.path / "distccd", place.logs / SERVER_LOG), jobs)
+
+
+def server(
+    toolchain: Toolchain, trees: Mapping[str, Path], compilers: Sequence[str], places: tuple[Path, Path], jobs: int,
+    level: str = "info",
+) -> Service:  # fmt: skip
+    """A server for whoever is in its network, of `trees` by architecture. places: a directory of its own, and its log.
+
+    level: of what it logs (distccd(1)). Raises MachineError if the native root has none.
+    """
+    native, (folder, file) = tree_for(toolchain, trees), places
     if not (native / _DAEMON.lstrip("/")).exists():
         hint = f"add {PACKAGE} to native-root and word-size-root in toolchains/{toolchain.name}.yml"
         raise MachineError(f"the native root for {toolchain.name} has no {_DAEMON}", hint=hint)
-    folder = place.path / "distccd"
     (folder / "bin").mkdir(parents=True, exist_ok=True)
     for name in compilers:
         plain = {"cc": "gcc", "c++": "g++"}.get(name, name).removeprefix(f"{toolchain.triplet}-")
         link = folder / "bin" / name
         if not link.is_symlink():
             link.symlink_to(f"/usr/bin/{toolchain.triplet}-{plain}")
-    file = place.logs / SERVER_LOG
     file.touch()
     file.chmod(0o644)
     path = {"PATH": f"{WORKPLACE}/bin:{ROOT_PATH}"}
-    where = replace(tool_sandbox(native, (Bind(str(folder), WORKPLACE),), path), uid=_NOBODY, gid=_NOBODY)
-    # Insecure means: any compiler that PATH has. Nobody but the build is in this network.
+    where = replace(tool_sandbox(native, (Bind(str(folder), WORKPLACE),), path), uid=NOBODY, gid=NOBODY)
+    # Insecure means: any compiler that PATH has. Nobody else is in this network.
     command: tuple[str, ...] = (_DAEMON, "--no-detach", "--daemon", "--enable-tcp-insecure", "--log-stderr")
-    command += ("--log-level", "info", "--allow", "127.0.0.1", "--listen", "127.0.0.1")
+    command += ("--log-level", level, "--allow", "127.0.0.1", "--listen", "127.0.0.1")
     command += ("--port", str(PORT), "--jobs", str(jobs))
     return Service(where, command, PORT, file)
 
@@ -150,6 +158,13 @@ def summary(place: WorkPlace) -> Summary:
         if match := _LINE.match(line):
             _follow(match[1], match[2], states, found)
     return found
+
+
+def told(place: WorkPlace) -> dict[str, Any]:
+    """The summary for the manifest; the user is told too."""
+    found = summary(place)
+    (log.warn if found.fallback else log.info)(str(found))
+    return {PACKAGE: asdict(found)}
 
 
 def _follow(pid: str, said: str, states: dict[str, str], found: Summary) -> None:
@@ -201,9 +216,7 @@ class Distcc(Mode):
 
     def told(self, place: WorkPlace) -> dict[str, Any]:
         """How much was compiled where."""
-        found = summary(place)
-        (log.warn if found.fallback else log.info)(str(found))
-        return {self.name: asdict(found)}
+        return told(place)
 
 
 MODE = Distcc("distcc", "a native server compiles", servers=True, packages=frozenset({PACKAGE}))

@@ -11,6 +11,9 @@ from xbuild.build.environment import Machine, Root, WorkPlace
 from xbuild.model.toolchain import Toolchain
 from xbuild.roots.distribution import Roots
 
+CLIENT_LOG = "distcc.log"
+"""Among the logs of a build: where the client of other compilers says what became of each call."""
+
 Thing = tuple[str, str, Any]
 """What a build needs of the store: its name for people, its kind in the store, the value that it has its key from."""
 

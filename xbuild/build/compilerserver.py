@@ -1,0 +1,228 @@
+"""Compilers of this machine, for builds on others: distccd in a sandbox.
+
+Whoever may talk to distccd can have it run any program that it can see, for compilers have options that start others.
+So it sees a native root and nothing else, is nobody there, and its network is its own: what comes from machines that
+may ask is handed on through a socket in the file system.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import socket
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from ipaddress import IPv4Network, IPv6Network, ip_address
+from pathlib import Path
+
+from xbuild.base import log
+from xbuild.base.digest import key_of
+from xbuild.base.errors import MachineError, called
+from xbuild.build.modes import distcc
+from xbuild.model.native import here
+from xbuild.roots.distribution import Roots
+from xbuild.sandbox import run as sandboxes
+from xbuild.store.local import Store
+from xbuild.twins.privatetree import tool_sandbox
+
+LOCK = "compilers"
+QUESTION = b"XBUILD?\n"
+"""What a build says first, and gets `identity` for. distcc's own words begin with DIST (its doc/protocol-1.txt)."""
+
+SERVER = re.compile(r"(?P<name>\[[^]]+\]|(?!-)[\w.-]*\w)(?::(?P<port>[0-9]+))?(?![\w@:])")
+"""A word of DISTCC_HOSTS that names a machine to connect to (distcc(1), "HOST SPECIFICATIONS")."""
+
+_ANSWER = 10.0
+"""Seconds that a server has to answer."""
+
+_SOCKET = "socket"
+_LOOK = 5.0
+"""Seconds between two looks at whether the server still runs."""
+_START = 1.0
+_BACKLOG = 128
+_CHUNK = 1 << 16
+
+# distccd serves one connection on its streams, as under inetd (distccd(1), "--inetd"); perl is in every Debian.
+# Hands on what comes to the socket that is its stdin, and what is said to it; distccd is in the same network.
+_FORWARD = r"""
+use Socket qw(:DEFAULT IPPROTO_TCP TCP_NODELAY);
+sub pump {
+    my ($from, $to) = @_;
+    while (sysread($from, my $part, 65536)) {
+        for (my $at = 0; $at < length $part;) { $at += syswrite($to, $part, length($part) - $at, $at) // return }
+    }
+    shutdown($to, 1);
+}
+$SIG{CHLD} = 'IGNORE';
+for (;;) {
+    accept(my $one, STDIN) or next;
+    my $child = fork();
+    if (defined $child && !$child) {
+        socket(my $server, PF_INET, SOCK_STREAM, 0) or exit 1;
+        connect($server, pack_sockaddr_in($ARGV[0], INADDR_LOOPBACK)) or exit 1;
+        setsockopt($server, IPPROTO_TCP, TCP_NODELAY, 1);
+        my $back = fork();
+        $back ? pump($one, $server) : pump($server, $one);
+        wait;
+        exit;
+    }
+    close $one;
+}
+"""
+
+
+@dataclass(frozen=True)
+class Serving:
+    """Where to listen (port 0: any), for whom, and how many compilers may run at once."""
+
+    address: str
+    port: int
+    networks: Sequence[IPv4Network | IPv6Network]
+    jobs: int
+
+
+def identity(roots: Roots) -> str:
+    """A digest of what the compilers are made from that a server for this target has."""
+    return key_of(roots.native_value(here().architectures(roots.toolchain.elf.elf_class)[-1]))
+
+
+@cache
+def require_same(servers: Sequence[str], known: str) -> None:
+    """Raises MachineError if one of the servers, in distcc's words, has other compilers than the `identity` of a build:
+    its objects would be others too.
+
+    What cannot be reached is no matter: compilers run here then.
+    """
+    for word in servers:
+        found = SERVER.match(word)
+        if found is None or (found["name"], found["port"]) == ("localhost", None):
+            continue
+        try:
+            said = _asked(found["name"].strip("[]"), int(found["port"] or distcc.PORT), len(known))
+        except OSError as error:
+            log.warn(f"{word}: {error.strerror or error}; what it should compile is compiled here")
+            continue
+        if said != known.encode():
+            what = "has other compilers than this build" if said else "does not tell which compilers it has"
+            hint = called("start `invoke cluster.compilers` there, of the same version, anew; or take --mode distcc")
+            raise MachineError(f"{word}: {what}", hint=hint)
+
+
+def _asked(name: str, port: int, most: int) -> bytes:
+    with socket.create_connection((name, port), timeout=_ANSWER) as server:
+        server.sendall(QUESTION)
+        with contextlib.suppress(TimeoutError, ConnectionResetError):
+            return server.makefile("rb").read(most)
+    return b""
+
+
+def serve(roots: Roots, store: Store, wanted: Serving, ready: Callable[[str, int], None]) -> None:
+    """Compile for others until we are to end. ready: told address and port once they can ask.
+
+    Raises MachineError if the address cannot be had, or the server does not run.
+    """
+    natives, toolchain = roots.natives(), roots.toolchain
+    with store.lock(LOCK, shared=True), _directory(store) as folder, _listening(wanted) as listening:
+        names = _names(natives.tree, toolchain.triplet)
+        places = (folder / "distccd", folder / distcc.SERVER_LOG)
+        service = distcc.server(toolchain, natives.trees, names, places, wanted.jobs, "warning")
+        forwarding = replace(tool_sandbox(natives.tree, (), {}), uid=distcc.NOBODY, gid=distcc.NOBODY, service=service)
+        command = ("perl", "-e", _FORWARD, str(service.port))
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as inside, _opened(folder) as at:
+            inside.bind(f"/proc/self/fd/{at}/{_SOCKET}")
+            inside.listen(_BACKLOG)
+            with sandboxes.started(forwarding, command, input=inside.fileno()) as running:
+                # What is wrong with a sandbox shows at once.
+                if running.child.wait(_START) is None:
+                    ready(*listening.getsockname()[:2])
+                _accept(listening, at, (wanted, identity(roots)), running)
+
+
+def _names(tree: Path, triplet: str) -> list[str]:
+    """What builds call the compilers of the native root `tree`."""
+    full = [file.name for kind in ("gcc", "g++") for file in (tree / "usr/bin").glob(f"{triplet}-{kind}*")]
+    own = [name for name in full if re.fullmatch(r"(gcc|g\+\+)(-[0-9]+)?", name.removeprefix(f"{triplet}-"))]
+    return sorted({"cc", "c++", *own, *(name.removeprefix(f"{triplet}-") for name in own)})
+
+
+def _accept(listening: socket.socket, at: int, offer: tuple[Serving, str], running: sandboxes.Running) -> None:
+    wanted, answer = offer
+    slots, refused = threading.BoundedSemaphore(wanted.jobs), set[str]()
+    listening.settimeout(_LOOK)
+    while running.child.wait(0) is None:
+        with contextlib.suppress(TimeoutError):
+            there, peer = listening.accept()
+            there.settimeout(None)
+            if may_ask(peer[0], wanted):
+                threading.Thread(target=_carry, args=(there, at, slots, answer), daemon=True).start()
+                continue
+            there.close()
+            if peer[0] not in refused:
+                refused.add(peer[0])
+                log.warn(f"{peer[0]} asked, and may not")
+    running.result()
+    raise MachineError("the server of compilers has ended")
+
+
+def may_ask(peer: str, wanted: Serving) -> bool:
+    """Whether the machine with the address `peer`, as accept(2) has it, is one of those that may."""
+    address = ip_address(peer.partition("%")[0])
+    return any((getattr(address, "ipv4_mapped", None) or address) in network for network in wanted.networks)
+
+
+def _carry(there: socket.socket, at: int, slots: threading.BoundedSemaphore, answer: str) -> None:
+    """Hand all of a connection on to the server, and back, when a job is free; or answer its question."""
+    with there, contextlib.suppress(OSError):
+        if there.recv(len(QUESTION), socket.MSG_PEEK) == QUESTION:
+            there.sendall(answer.encode())
+            return
+        with slots, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
+            # The name of a socket has room for 108 bytes (unix(7)); that of a store may be longer.
+            server.connect(f"/proc/self/fd/{at}/{_SOCKET}")
+            back = threading.Thread(target=_pump, args=(server, there), daemon=True)
+            back.start()
+            _pump(there, server)
+            back.join()
+
+
+def _pump(source: socket.socket, sink: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while chunk := source.recv(_CHUNK):
+            sink.sendall(chunk)
+    with contextlib.suppress(OSError):
+        sink.shutdown(socket.SHUT_WR)
+
+
+@contextlib.contextmanager
+def _listening(wanted: Serving) -> Iterator[socket.socket]:
+    family = socket.AF_INET6 if ":" in wanted.address else socket.AF_INET
+    try:
+        found = socket.create_server((wanted.address, wanted.port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        hint = "--listen wants an address of this machine, and --port one that is free"
+        raise MachineError(f"{wanted.address}, port {wanted.port}: {error.strerror or error}", hint=hint) from error
+    with found:
+        yield found
+
+
+@contextlib.contextmanager
+def _directory(store: Store) -> Iterator[Path]:
+    """Where the socket and the names of compilers lie."""
+    folder = store.scratch(LOCK)
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        store.discard(folder)
+
+
+@contextlib.contextmanager
+def _opened(folder: Path) -> Iterator[int]:
+    descriptor = os.open(folder, os.O_PATH | os.O_CLOEXEC)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
