@@ -11,6 +11,7 @@ from xbuild.build.executor import Order, Outcome, Tell, unheard
 from xbuild.build.executors import executor_of
 from xbuild.build.ground import lay
 from xbuild.build.modes.mode import Mode
+from xbuild.build.modes.table import MODES
 from xbuild.build.prepared import Known, NotBuiltError, prepared
 from xbuild.build.publish import in_store, publish
 from xbuild.build.request import Request
@@ -70,7 +71,7 @@ def result_of(subject: Subject, outcome: Outcome) -> Result:
     assert entry is not None
     stored = in_store(subject, entry)
     handed = publish(subject, stored) if subject.request.here.publish else stored
-    told, mode = outcome.manifest, subject.mode.name
+    told = outcome.manifest
     return Result(
         subject.recipe.name,
         subject.recipe.version,
@@ -81,7 +82,7 @@ def result_of(subject: Subject, outcome: Outcome) -> Result:
         stored,
         list(outcome.parts),
         list(told["phases"].items()),
-        told={mode: told[mode]} if mode in told else {},
+        told={mode: told[mode] for mode in MODES if mode in told},
         anew=outcome.anew,
         cache=outcome.cache,
         began_again={

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from xbuild.base import log
 from xbuild.base.digest import key_of
-from xbuild.base.errors import MachineError, called
+from xbuild.base.errors import MachineError
 from xbuild.build.modes import distcc
 from xbuild.model.native import here
 from xbuild.roots.distribution import Roots
@@ -107,7 +107,7 @@ def require_same(servers: Sequence[str], known: str) -> None:
             continue
         if said != known.encode():
             what = "has other compilers than this build" if said else "does not tell which compilers it has"
-            hint = called("start `invoke cluster.compilers` there, of the same version, anew; or take --mode distcc")
+            hint = "start `invoke cluster.compilers` there anew, with the same version, and --allow this machine"
             raise MachineError(f"{word}: {what}", hint=hint)
 
 
