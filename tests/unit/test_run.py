@@ -17,6 +17,7 @@ import pytest
 from xbuild.base.events import events_to
 from xbuild.graph import children
 from xbuild.graph.crew import Order, Own, Running
+from xbuild.graph.display import ending
 from xbuild.graph.outcome import as_json, fault
 from xbuild.graph.run import Ended, Run
 from xbuild.graph.scheduler import State, Task
@@ -157,6 +158,7 @@ def test_an_interrupted_run_ends_what_it_has_begun(place: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         run.run()
     assert [run.ended[name].status for name in ("a", "b", "c")] == ["interrupted", "interrupted", "skipped"]
+    assert list(ending(run.ended["c"])) == ["c for x:", "skipped, for a for x was interrupted"]
     for pid in watch.pids.values():
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)

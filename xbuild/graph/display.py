@@ -86,7 +86,7 @@ def ending(ended: Ended) -> Iterator[str]:
     """What came of a command, in words for one line."""
     yield f"{ended.order.title}:"
     if ended.state is State.SKIPPED:
-        yield f"skipped, for {ended.because} failed"
+        yield f"skipped, for {ended.because} {ended.for_want}"
         return
     yield f"{ended.status}"
     if ended.seconds and ended.log is not None:
@@ -117,7 +117,7 @@ def rows(all_ended: Sequence[Ended]) -> list[tuple[str, str, str, str, str]]:
 def why(ended: Ended) -> str:
     """Why it is as it is: what has to be looked at after a failure, else what made it anew."""
     if ended.state is State.SKIPPED:
-        return f"{ended.because} failed"
+        return f"{ended.because} {ended.for_want}"
     if ended.state is State.FAILED:
         return f"log: {log_of(ended)}"
     return ended.reason

@@ -50,7 +50,7 @@ def _case(ended: Ended, *, error: bool) -> ElementTree.Element:
         lines = [*fault.get("details", ()), *([f"hint: {fault['hint']}"] if fault.get("hint") else [])]
         found.text = _text("\n".join([*lines, f"log: {log_of(ended)}"]))
     elif ended.state in (State.SKIPPED, State.WAITING):
-        because = f"{ended.because} failed" if ended.because else "it had not begun"
+        because = f"{ended.because} {ended.for_want}" if ended.because else "it had not begun"
         ElementTree.SubElement(case, "skipped", {"message": _text(because)})
     said = [f"{ended.status}"] + ([f"why: {ended.reason}"] if ended.reason else [])
     said += [f"{name}: {ended.value[name]}" for name in ("artifact", "sha256") if ended.value.get(name)]

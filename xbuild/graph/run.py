@@ -20,7 +20,8 @@ class Ended:
     """What came of an order. began, seconds: from the beginning of the whole; value: its object; memory: at most.
 
     held: (seconds since the beginning of the whole, jobs that it held), whenever that changed. where: the machine that
-    it ran on last, "" for this one.
+    it ran on last, "" for this one. because: the title of what it needs, and was not built; for_want: what became of
+    that.
     """
 
     order: Order
@@ -36,6 +37,7 @@ class Ended:
     memory: int = 0
     held: list[tuple[float, int]] = field(default_factory=list)
     where: str = ""
+    for_want: str = "failed"
 
     @property
     def name(self) -> str:
@@ -195,7 +197,8 @@ class Run:
         self._watcher.finished(ended)
         for other in skipped:
             lost = self.ended[other]
-            lost.state, lost.because = State.SKIPPED, self.ended[name].order.title
+            lost.state, lost.because = State.SKIPPED, ended.order.title
+            lost.for_want = "was interrupted" if ended.status == "interrupted" else "failed"
             emit("build-skipped", build=lost.order.title, because=lost.because)
             self._watcher.finished(lost)
 
