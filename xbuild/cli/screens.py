@@ -25,6 +25,7 @@ _WORDS = {
     "PORT": ("dashboard", "port"),
     "ADDRESS": ("listen",),
     "MACHINES": ("distcc-hosts",),
+    "NETWORKS": ("allow",),
     "SIZE": ("ccache", "size"),
     "MIB": ("memory",),
     "BYTES": ("magic", "mask", "offset"),
