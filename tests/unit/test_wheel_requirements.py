@@ -68,6 +68,32 @@ def test_what_no_index_has_is_made_once(tmp_path: Path, monkeypatch: pytest.Monk
         until_met(finder, ["a"], lambda _: None)
 
 
+@pytest.mark.parametrize(
+    ("version", "requires", "found"),
+    [
+        ("3.99.5", ">=3.99", True),
+        ("3.99.5", ">=3.99.6", False),
+        ("3.99.5", f"<={sys.version_info[0]}.{sys.version_info[1]}.99", False),
+        ("3.5.2", "<3.6", True),
+    ],
+)
+def test_the_targets_python_counts_not_the_machines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str, requires: str, found: bool
+) -> None:
+    """By the real pip, in a wheel of the directory and in what it needs."""
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    links = tmp_path / "links"
+    links.mkdir()
+    wheel(links, "one-1.0-py3-none-any.whl", metadata=f"Requires-Python: {requires}\nRequires-Dist: two\n")
+    wheel(links, "two-1.0-py3-none-any.whl", metadata=f"Requires-Python: {requires}\n")
+    finder = Finder(Store(tmp_path / "store"), replace(PYTHON, version=version), "armhf", links)
+    if found:
+        assert [one.name for one in finder.resolved(["one"])] == ["one", "two"]
+    else:
+        with pytest.raises((SourceError, UnmetError)):
+            finder.resolved(["one"])
+
+
 KILLED = """
 import sys
 from pathlib import Path
@@ -106,7 +132,8 @@ def test_what_a_killed_search_left_goes_with_the_next(tmp_path: Path) -> None:
 
 def test_markers_of_the_target_reach_pip() -> None:
     """The machine's own pip answers for the target: no project's code runs for that."""
-    asked = json.dumps({"platform_machine": "armv7l", "python_version": "3.99"})
+    own = {"python_version": "3.99", "python_full_version": "3.99.1"}
+    asked = json.dumps({"platform_machine": "armv7l", **own})
     code = (
         "import sys, runpy; sys.argv = sys.argv[1:]; from pip._internal.cli import main as m;"
         "from pip._vendor.packaging.markers import Marker;"

@@ -38,6 +38,9 @@ SERVER = re.compile(r"(?P<name>\[[^]]+\]|(?!-)[\w.-]*\w)(?::(?P<port>[0-9]+))?(?
 _ANSWER = 10.0
 """Seconds that a server has to answer."""
 
+_SILENCE = 60.0
+"""Seconds that somebody who has connected may say nothing; jobs are for those that say something."""
+
 _SOCKET = "socket"
 _LOOK = 5.0
 """Seconds between two looks at whether the server still runs."""
@@ -45,8 +48,8 @@ _START = 1.0
 _BACKLOG = 128
 _CHUNK = 1 << 16
 
-# distccd serves one connection on its streams, as under inetd (distccd(1), "--inetd"); perl is in every Debian.
-# Hands on what comes to the socket that is its stdin, and what is said to it; distccd is in the same network.
+# Hands on to distccd, in the same network, what comes to the socket that is its stdin; and back. Perl is in every
+# Debian.
 _FORWARD = r"""
 use Socket qw(:DEFAULT IPPROTO_TCP TCP_NODELAY);
 sub pump {
@@ -153,9 +156,8 @@ def _accept(listening: socket.socket, at: int, offer: tuple[Serving, str], runni
     slots, refused = threading.BoundedSemaphore(wanted.jobs), set[str]()
     listening.settimeout(_LOOK)
     while running.child.wait(0) is None:
-        with contextlib.suppress(TimeoutError):
+        with contextlib.suppress(TimeoutError, ConnectionAbortedError):
             there, peer = listening.accept()
-            there.settimeout(None)
             if may_ask(peer[0], wanted):
                 threading.Thread(target=_carry, args=(there, at, slots, answer), daemon=True).start()
                 continue
@@ -176,9 +178,11 @@ def may_ask(peer: str, wanted: Serving) -> bool:
 def _carry(there: socket.socket, at: int, slots: threading.BoundedSemaphore, answer: str) -> None:
     """Hand all of a connection on to the server, and back, when a job is free; or answer its question."""
     with there, contextlib.suppress(OSError):
+        there.settimeout(_SILENCE)
         if there.recv(len(QUESTION), socket.MSG_PEEK) == QUESTION:
             there.sendall(answer.encode())
             return
+        there.settimeout(None)
         with slots, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
             # The name of a socket has room for 108 bytes (unix(7)); that of a store may be longer.
             server.connect(f"/proc/self/fd/{at}/{_SOCKET}")
