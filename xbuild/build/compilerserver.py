@@ -207,7 +207,9 @@ def _listening(wanted: Serving) -> Iterator[socket.socket]:
         found = socket.create_server((wanted.address, wanted.port), family=family, backlog=_BACKLOG)
     except OSError as error:
         hint = "--listen wants an address of this machine, and --port one that is free"
-        raise MachineError(f"{wanted.address}, port {wanted.port}: {error.strerror or error}", hint=hint) from error
+        # Python adds what it has tried to the system's words.
+        what = os.strerror(error.errno) if error.errno else str(error)
+        raise MachineError(f"{wanted.address}, port {wanted.port}: {what}", hint=hint) from error
     with found:
         yield found
 

@@ -48,7 +48,7 @@ _LINE = re.compile(r"distcc\[(\d+)\] (.*)")
 class Summary:
     """What became of the calls of compilers, by count.
 
-    remote: compiled by a server. fallback: could have been, but was compiled here, emulated; files: which. failed: a
+    remote: compiled by a server. fallback: could have been, but was compiled here; files: which. failed: a
     compile that failed there and here alike, such as a question of configure. local: links, questions, and whatever is
     not given away.
     """
