@@ -50,7 +50,7 @@ def lay(subject: Subject, site: Site, natives: Natives, tree: Tree, pairs: Pairs
     wanted, policy = subject.request.here.cache, subject.roots.policy
     if wanted is None or policy is None or subject.mode.whole:
         return None
-    programs = {twin.tool: twin.program for twin in natives.twins if twin.architecture == here().name}
+    programs = programs_of(natives)
     tools = {name: programs[tool.cache] for name, tool in policy.tools.items() if tool.cache in programs}
     found = [
         replace(entry, cache=tools.get(twin.tool)) for twin, entry in zip(pairs.twins, pairs.entries, strict=True)
@@ -67,6 +67,11 @@ def lay(subject: Subject, site: Site, natives: Natives, tree: Tree, pairs: Pairs
     # Which assembler runs is decided by PATH. In the directories of this one nothing is made while a build runs.
     caching = Caching((f"CCACHE_CONFIGPATH={CACHE}/{_CONFIG}",), (f"PATH={FIXED_VARIABLES['PATH']}",))
     return Cache((*found, *pairs.modules, *pairs.scripts), caching, shown)
+
+
+def programs_of(natives: Natives) -> dict[str, str]:
+    """The twins that may stand before compilers, those of the machine's own width, as seen inside; by tool."""
+    return {twin.tool: twin.program for twin in natives.twins if twin.architecture == here().name}
 
 
 def begin(place: WorkPlace) -> None:

@@ -45,6 +45,7 @@ _SOCKET = "socket"
 _LOOK = 5.0
 """Seconds between two looks at whether the server still runs."""
 _START = 1.0
+"""Seconds in which a sandbox that cannot be set up has ended."""
 _BACKLOG = 128
 _CHUNK = 1 << 16
 

@@ -12,12 +12,11 @@ from dataclasses import replace
 
 from xbuild.base import log
 from xbuild.base.paths import CACHE
-from xbuild.build.compilercache import Cache
+from xbuild.build.compilercache import Cache, programs_of
 from xbuild.build.environment import FIXED_VARIABLES, WorkPlace
 from xbuild.build.modes.mode import CLIENT_LOG
 from xbuild.build.subject import Subject
 from xbuild.dispatcher.table import Caching, Entry
-from xbuild.model.native import here
 from xbuild.model.policy import Tool
 from xbuild.roots.distribution import Natives
 from xbuild.sandbox.mounts import Bind
@@ -31,7 +30,7 @@ def lay(subject: Subject, natives: Natives, pairs: Pairs, place: WorkPlace) -> C
     servers, policy = subject.request.servers, subject.roots.policy
     if not servers or policy is None or not subject.mode.twins:
         return None
-    programs = {twin.tool: twin.program for twin in natives.twins if twin.architecture == here().name}
+    programs = programs_of(natives)
     found = [
         _handing_on(entry, policy.tools[twin.tool], programs)
         for twin, entry in zip(pairs.twins, pairs.entries, strict=True)
