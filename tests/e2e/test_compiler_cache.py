@@ -63,6 +63,27 @@ def test_a_build_with_answers_is_the_same(xbuild: Xbuild) -> None:
 
 
 @pytest.mark.long
+def test_columns_of_debug_information_are_those_of_the_source(xbuild: Xbuild) -> None:
+    """What the preprocessor takes away between two words is seen where it shows: with -g, and not without."""
+    shows = COMPILE + "    readelf --debug-dump=rawline show >> answer\n"
+    recipe(xbuild, compile=shows)
+    plain, _ = built(xbuild)
+    for text in ("return  NUMBER", "return /* as told */ NUMBER"):
+        recipe(xbuild, {"a.c": FILES["a.c"].replace("return NUMBER", text)}, compile=shows)
+        other, counts = built(xbuild)
+        assert (counts, built(xbuild, "off")) == ([1, 1, 1], (other, None))
+        assert other != plain
+    # Behind all words of a line there is no column that moves.
+    recipe(xbuild, {"a.c": FILES["a.c"].replace("NUMBER; }", "NUMBER; } // a line's \"end\"")}, compile=shows)
+    assert built(xbuild) == (plain, [2, 0, 1])
+    without = shows.replace("-g ", "")
+    recipe(xbuild, compile=without)
+    built(xbuild)
+    recipe(xbuild, {"a.c": FILES["a.c"].replace("return NUMBER", "return  NUMBER")}, compile=without)
+    assert built(xbuild)[1] == [2, 0, 1]
+
+
+@pytest.mark.long
 def test_other_compilers_have_other_answers(xbuild: Xbuild) -> None:
     recipe(xbuild)
     assert built(xbuild)[1] == [0, 2, 1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -107,3 +108,29 @@ def test_two_at_once_build_nothing_twice(xbuild: Xbuild) -> None:
     told = [statuses(xbuild.ended(process).json) for process in processes]
     for name in ("one", "two", "three"):
         assert sorted(one[name] for one in told) == ["built", "up-to-date"]
+
+
+CRATES = {
+    "Makefile": "all:\n\tchmod +x noting\n\tRUSTC_WRAPPER=./noting CARGO_HOME=home cargo build --offline --release\n"
+    "\t@echo noted $$(cat notes)\n",
+    "Cargo.toml": '[workspace]\nmembers = ["crate*"]\nresolver = "2"\n[profile.release]\ncodegen-units = 1\n',
+    "noting": "#!/bin/sh\ncase \" $* \" in *' --crate-name crate'*) ;; *) exec \"$@\" ;; esac\n"
+    'echo 1 >> /build/src/notes; "$@"; code=$?; echo -1 >> /build/src/notes; exit $code\n',
+    **{f"crate{one}/Cargo.toml": f'[package]\nname = "crate{one}"\nversion = "1.0.0"\n' for one in range(4)},
+    **{f"crate{one}/src/lib.rs": f"pub fn it() -> u32 {{ {one} }}\n" for one in range(4)},
+}
+"""Four crates that need nothing, each compiled by one thread; what is started in rustc's place notes begin and end."""
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("jobs", [1, 2, 3])
+def test_cargo_takes_its_jobs_from_the_budget(xbuild: Xbuild, jobs: int) -> None:
+    install = 'install -D -m 644 notes "$DESTDIR/usr/share/answer"'
+    file = xbuild.recipe(files=CRATES, build={"install": install}, depends={"packages": ["cargo"]})
+    value = yaml.safe_load(file.read_text())
+    del value["build"]["compile"]
+    file.write_text(yaml.safe_dump(value, sort_keys=False))
+    xbuild.build("tiny", "-j", str(jobs))
+    _, notes = xbuild.log().split("noted ")
+    running = list(accumulate(map(int, notes.split())))
+    assert (len(running), max(running)) == (8, jobs)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.e2e.command_line import Xbuild
+from tests.e2e.command_line import Xbuild, unpacked
 from tests.unit.wheelfiles import wheel
 
 pytestmark = pytest.mark.e2e
@@ -119,6 +119,58 @@ def test_a_wheel_is_built_by_another_one(xbuild: Xbuild) -> None:
     xbuild.recipe(build={"compile": "python3 -c 'import said; print(said.word)' | tee answer"}, depends=depends)
     xbuild.build("tiny")
     assert compiled(xbuild).endswith("42\n")
+
+
+HUM = "#include \"hum.h\"\nint hum(void) { return 42; }\n"
+HUM_MAKEFILE = """\
+all: ; $(CC) $(CFLAGS) -shared -fPIC -Wl,-soname,libhum.so.1 -o libhum.so.1 hum.c
+install:
+	install -D -m 755 libhum.so.1 $(DESTDIR)/usr/lib/libhum.so.1
+	ln -s libhum.so.1 $(DESTDIR)/usr/lib/libhum.so
+	install -D -m 644 hum.h $(DESTDIR)/usr/include/hum.h
+"""
+HUMS = """\
+#include <Python.h>
+#include <hum.h>
+static PyObject *it(PyObject *self, PyObject *none) { (void)self; (void)none; return PyLong_FromLong(hum()); }
+static PyMethodDef methods[] = {{"it", it, METH_NOARGS, ""}, {0}};
+static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "hums", "", -1, methods, 0, 0, 0, 0};
+PyMODINIT_FUNC PyInit_hums(void) { return PyModule_Create(&module); }
+"""
+HUMS_SETUP = """\
+from setuptools import Extension, setup
+setup(ext_modules=[Extension("hums", ["hums.c"], libraries=["hum"])])
+"""
+
+
+@pytest.mark.long
+def test_auditwheel_takes_in_a_recipes_library(xbuild: Xbuild, tmp_path: Path) -> None:
+    """The library of one recipe lies in the wheel of another, and a third one, which has it only so, can use it."""
+    files = {"hum.c": HUM, "hum.h": "int hum(void);\n", "Makefile": HUM_MAKEFILE}
+    hum = xbuild.recipe("hum", files=files, outputs=[{"path": "usr/lib/libhum.so.1", "kind": "shared-library"}])
+    value = yaml.safe_load(hum.read_text())
+    hum.write_text(yaml.safe_dump(value | {"build": {"preset": "make"}}))
+    (tree := tmp_path / "hums").mkdir()
+    (tree / "hums.c").write_text(HUMS)
+    (tree / "setup.py").write_text(HUMS_SETUP)
+    table = '[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"\n'
+    (tree / "pyproject.toml").write_text(f'{table}[project]\nname = "hums"\nversion = "1"\n')
+    # The recipe of the one command, with auditwheel and what it needs, and the library besides.
+    shown = yaml.safe_load(xbuild("wheel", str(tree), "--target", "armhf", "--recipe").out)
+    shown["depends"] = {**shown.get("depends", {}), "recipes": ["hum"]}
+    (xbuild.project / "recipes/hums.yml").write_text(yaml.safe_dump(shown))
+    built = xbuild.build("hums")
+    members = [Path(name).name for name in unpacked(built["artifact"])]
+    (name,) = [name for name in members if name.endswith(".whl")]
+    assert "-manylinux_" in name
+    assert name.endswith("_armv7l.whl")
+    sees = "import hums; print(hums.it(), *{line.split()[-1] for line in open('/proc/self/maps') if 'libhum' in line})"
+    depends = {"recipes": ["hums"], "packages": ["python3"]}
+    xbuild.recipe(build={"compile": f'python3 -c "{sees}" | tee answer'}, depends=depends)
+    xbuild.build("tiny")
+    number, library = compiled(xbuild).splitlines()[-1].split()
+    assert number == "42"
+    assert "/hums.libs/libhum-" in library
 
 
 @pytest.mark.long

@@ -86,7 +86,9 @@ def test_what_the_dispatcher_and_the_sandbox_get(build: Build) -> None:
     cache = build.lay()
     assert cache is not None
     assert {entry.path: entry.cache for entry in cache.entries} == {GCC: TWINS[2].program, AS: None}
-    assert cache.caching.env == ("CCACHE_CONFIGPATH=/.xbuild/cache/ccache.conf",)
+    settings, columns = cache.caching.env
+    assert settings == "CCACHE_CONFIGPATH=/.xbuild/cache/ccache.conf"
+    assert "-g*" in columns.removeprefix("XBUILD_COLUMNS=").split(" ")
     assert cache.caching.given == ("PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",)
     assert [(bind.target, bind.readonly) for bind in cache.shown] == [
         (paths.CACHE, True), (f"{paths.CACHE}/files", False), (f"{paths.CACHE}/log", False),

@@ -28,6 +28,9 @@ LAYER = f"{PRIVATE}/layer"
 CACHE = f"{PRIVATE}/cache"
 """Where settings, files and log of the compiler cache lie."""
 
+COLUMNS = f"{PRIVATE}/columns"
+"""The program before the preprocessor that the compiler cache starts; see dispatcher/columns.c."""
+
 RECORD = f"{PRIVATE}/record"
 """Where the dispatcher writes down what runs."""
 

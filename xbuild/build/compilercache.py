@@ -2,8 +2,9 @@
 
 The dispatcher starts it in the place of a twin, with the call as words of its own (dispatcher/cached.h); where it has
 no answer it starts the compiler by its path in the root, as the build would have. It tells calls apart by preprocessed
-text, options, directory and variables; what else decides about an object is `_identity`. Its direct mode is off: by
-that a header that is new, and found first, would not be seen (ccache(1), "CAVEATS").
+text, options, directory and variables; columns of the source join the text where they show (dispatcher/columns.c), and
+what else decides about an object is `_identity`. Its direct mode is off: by that a header that is new, and found first,
+would not be seen (ccache(1), "CAVEATS").
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from functools import cache
 from pathlib import Path
 
 from xbuild.base.digest import key_of
-from xbuild.base.paths import CACHE
+from xbuild.base.paths import CACHE, COLUMNS
 from xbuild.build.environment import FIXED_VARIABLES, WorkPlace
 from xbuild.build.executor import Answers
 from xbuild.build.modes.mode import Site
@@ -65,7 +66,9 @@ def lay(subject: Subject, site: Site, natives: Natives, tree: Tree, pairs: Pairs
         Bind(str(folder / _LOG), f"{CACHE}/{_LOG}"),
     )
     # Which assembler runs is decided by PATH. In the directories of this one nothing is made while a build runs.
-    caching = Caching((f"CCACHE_CONFIGPATH={CACHE}/{_CONFIG}",), (f"PATH={FIXED_VARIABLES['PATH']}",))
+    columns = sorted({word for tool in policy.tools.values() if tool.cache for word in tool.columns})
+    env = (f"CCACHE_CONFIGPATH={CACHE}/{_CONFIG}", f"XBUILD_COLUMNS={' '.join(columns)}")
+    caching = Caching(env, (f"PATH={FIXED_VARIABLES['PATH']}",))
     return Cache((*found, *pairs.modules, *pairs.scripts), caching, shown)
 
 
@@ -132,6 +135,7 @@ def _lay_settings(folder: Path, identity: str, size: int) -> None:
         "compiler_type": "gcc",
         "direct_mode": "false",
         "inode_cache": "false",
+        "prefix_command_cpp": COLUMNS,
         "max_size": f"{max(1, size // _UNIT)}Ki",
         "stats_log": f"{CACHE}/{_LOG}",
         "temporary_dir": f"{CACHE}/{FILES}/tmp",

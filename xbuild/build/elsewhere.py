@@ -68,6 +68,6 @@ def _handing_on(entry: Entry, tool: Tool, programs: Mapping[str, str]) -> Entry:
     program = programs.get(tool.client) if tool.client else None
     if program is None:
         return entry
-    kept = (*entry.rules.cache_unless, *tool.client_keeps)
+    kept = (*entry.rules.cache_unless, *tool.columns, *tool.client_keeps)
     rules = entry.rules.model_copy(update={"cache_unless": kept})
     return replace(entry, cache=program, rules=rules)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable
 from pathlib import PurePosixPath
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from xbuild.formats.deb822 import without_epoch
-from xbuild.model.base import Model, Name, Package
+from xbuild.model.base import Model, Name, Package, text_like
 from xbuild.model.native import here
 from xbuild.model.rules import Rules
 
@@ -97,6 +97,11 @@ class Tool(Rules):
     )
     client: Name | None = Field(
         None, description="The tool that has other machines answer its calls, where the user names some"
+    )
+    columns: tuple[Annotated[str, *text_like(r"[^\s\0]+", "text without blanks")], ...] = Field(
+        (),
+        description="With such an argument (`*`: any text) columns of the source show in what it makes: the `cache` "
+        "looks at them too, and the `client`, which sends a text without them, does not answer",
     )
     client_keeps: tuple[str, ...] = Field(
         (), description="As `cache-unless`: with what, besides, the `client` does not"

@@ -44,8 +44,12 @@ _COMPILE = """
 flags="-std=gnu11 -O2 -Wall -Wextra -Werror -ffreestanding -fno-stack-protector -fno-asynchronous-unwind-tables"
 link="-nostdlib -Wl,--build-id=none"
 gcc $flags $link -static -no-pie -Wl,-z,noseparate-code -o dispatcher dispatcher.c
-printf "$MARK" | dd of=dispatcher bs=1 seek="$MARK_AT" conv=notrunc status=none
-gcc -std=gnu11 -D_GNU_SOURCE -O2 -Wall -Wextra -Werror -static -s -Wl,--build-id=none -o enter enter.c
+with_libc="-std=gnu11 -D_GNU_SOURCE -O2 -Wall -Wextra -Werror -static -s"
+gcc $with_libc -Wl,--build-id=none -o enter enter.c
+gcc $with_libc -Wl,--build-id=none -o "private/$COLUMNS" columns.c
+for program in dispatcher "private/$COLUMNS"; do
+    printf "$MARK" | dd of="$program" bs=1 seek="$MARK_AT" conv=notrunc status=none
+done
 rm -rf sources && mkdir sources && mv ./*.[ch] sources
 while read -r architecture triplet own_target compiler; do
     own="$PRIVATE/$architecture"
@@ -140,6 +144,7 @@ def _compile(staging: Path, trees: Mapping[str, Path], toolchain: Toolchain) -> 
         "TARGET_WORD": str(toolchain.elf.elf_class // 8),
         "PRIVATE": paths.PRIVATE,
         "LAYER": paths.LAYER,
+        "COLUMNS": Path(paths.COLUMNS).name,
         "MARK": "".join(f"\\{byte:03o}" for byte in MARK),
         "MARK_AT": str(MARK_AT),
         "INEXACT": " ".join(f"INEXACT({name})" for name in toolchain.inexact),
