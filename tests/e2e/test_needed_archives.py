@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import textwrap
 from pathlib import Path
@@ -162,8 +163,7 @@ def test_auditwheel_takes_in_a_recipes_library(xbuild: Xbuild, tmp_path: Path) -
     built = xbuild.build("hums")
     members = [Path(name).name for name in unpacked(built["artifact"])]
     (name,) = [name for name in members if name.endswith(".whl")]
-    assert "-manylinux_" in name
-    assert name.endswith("_armv7l.whl")
+    assert re.search(r"-manylinux[\w.]+_armv7l\.whl$", name)
     sees = "import hums; print(hums.it(), *{line.split()[-1] for line in open('/proc/self/maps') if 'libhum' in line})"
     depends = {"recipes": ["hums"], "packages": ["python3"]}
     xbuild.recipe(build={"compile": f'python3 -c "{sees}" | tee answer'}, depends=depends)

@@ -14,6 +14,9 @@ from xbuild.cli.guard import guarded
 from xbuild.cli.task import Context, task
 from xbuild.doctor import install
 
+_SLOWEST = "--durations=20"
+"""pytest: name those that took longest. Whoever has to make a run shorter begins with them."""
+
 _NO_TESTS = 5
 """pytest: nothing was collected, such as where no name in a suite matches."""
 
@@ -73,7 +76,7 @@ def run_tests(
 
 def _run_once(commands: Sequence[Sequence[str]]) -> tuple[int, list[Sequence[str]]]:
     """Run pytest with each of these words; give the exit code of all, and those words that fit any test."""
-    codes = [_run(sys.executable, "-m", "pytest", *words) for words in commands]
+    codes = [_run(sys.executable, "-m", "pytest", _SLOWEST, *words) for words in commands]
     ran = [words for words, code in zip(commands, codes, strict=True) if code != _NO_TESTS]
     return max((code for code in codes if code != _NO_TESTS), default=_NO_TESTS), ran
 
