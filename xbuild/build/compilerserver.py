@@ -11,16 +11,15 @@ import contextlib
 import os
 import re
 import socket
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
-from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
 
 from xbuild.base import log
 from xbuild.base.digest import key_of
 from xbuild.base.errors import MachineError
+from xbuild.build.admission import QUESTION, Door, Serving
 from xbuild.build.modes import distcc
 from xbuild.model.native import here
 from xbuild.roots.distribution import Roots
@@ -29,17 +28,11 @@ from xbuild.store.local import Store
 from xbuild.twins.privatetree import tool_sandbox
 
 LOCK = "compilers"
-QUESTION = b"XBUILD?\n"
-"""What a build says first, and gets `identity` for. distcc's own words begin with DIST (its doc/protocol-1.txt)."""
-
 SERVER = re.compile(r"(?P<name>\[[^]]+\]|(?!-)[\w.-]*\w)(?::(?P<port>[0-9]+))?(?![\w@:])")
 """A word of DISTCC_HOSTS that names a machine to connect to (distcc(1), "HOST SPECIFICATIONS")."""
 
 _ANSWER = 10.0
 """Seconds that a server has to answer."""
-
-_SILENCE = 60.0
-"""Seconds that somebody who has connected may say nothing; jobs are for those that say something."""
 
 _SOCKET = "socket"
 _LOOK = 5.0
@@ -47,7 +40,6 @@ _LOOK = 5.0
 _START = 1.0
 """Seconds in which a sandbox that cannot be set up has ended."""
 _BACKLOG = 128
-_CHUNK = 1 << 16
 
 # Hands on to distccd, in the same network, what comes to the socket that is its stdin; and back. Perl is in every
 # Debian.
@@ -76,16 +68,6 @@ for (;;) {
     close $one;
 }
 """
-
-
-@dataclass(frozen=True)
-class Serving:
-    """Where to listen (port 0: any), for whom, and how many compilers may run at once."""
-
-    address: str
-    port: int
-    networks: Sequence[IPv4Network | IPv6Network]
-    jobs: int
 
 
 def identity(roots: Roots) -> str:
@@ -153,52 +135,24 @@ def _names(tree: Path, triplet: str) -> list[str]:
 
 
 def _accept(listening: socket.socket, at: int, offer: tuple[Serving, str], running: sandboxes.Running) -> None:
-    wanted, answer = offer
-    slots, refused = threading.BoundedSemaphore(wanted.jobs), set[str]()
+    door = Door(*offer, lambda: _reached(at))
     listening.settimeout(_LOOK)
     while running.child.wait(0) is None:
-        with contextlib.suppress(TimeoutError, ConnectionAbortedError):
-            there, peer = listening.accept()
-            if may_ask(peer[0], wanted):
-                threading.Thread(target=_carry, args=(there, at, slots, answer), daemon=True).start()
-                continue
-            there.close()
-            if peer[0] not in refused:
-                refused.add(peer[0])
-                log.warn(f"{peer[0]} asked, and may not")
+        door.accept(listening)
     running.result()
     raise MachineError("the server of compilers has ended")
 
 
-def may_ask(peer: str, wanted: Serving) -> bool:
-    """Whether the machine with the address `peer`, as accept(2) has it, is one of those that may."""
-    address = ip_address(peer.partition("%")[0])
-    return any((getattr(address, "ipv4_mapped", None) or address) in network for network in wanted.networks)
-
-
-def _carry(there: socket.socket, at: int, slots: threading.BoundedSemaphore, answer: str) -> None:
-    """Hand all of a connection on to the server, and back, when a job is free; or answer its question."""
-    with there, contextlib.suppress(OSError):
-        there.settimeout(_SILENCE)
-        if there.recv(len(QUESTION), socket.MSG_PEEK) == QUESTION:
-            there.sendall(answer.encode())
-            return
-        there.settimeout(None)
-        with slots, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
-            # The name of a socket has room for 108 bytes (unix(7)); that of a store may be longer.
-            server.connect(f"/proc/self/fd/{at}/{_SOCKET}")
-            back = threading.Thread(target=_pump, args=(server, there), daemon=True)
-            back.start()
-            _pump(there, server)
-            back.join()
-
-
-def _pump(source: socket.socket, sink: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        while chunk := source.recv(_CHUNK):
-            sink.sendall(chunk)
-    with contextlib.suppress(OSError):
-        sink.shutdown(socket.SHUT_WR)
+def _reached(at: int) -> socket.socket:
+    """A connection to the sandbox whose directory is opened as `at`."""
+    server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        # The name of a socket has room for 108 bytes (unix(7)); that of a store may be longer.
+        server.connect(f"/proc/self/fd/{at}/{_SOCKET}")
+    except OSError:
+        server.close()
+        raise
+    return server
 
 
 @contextlib.contextmanager

@@ -254,6 +254,7 @@ def compilers(
     """Compile for builds on other machines that have --distcc-hosts; until ^C. Nothing is encrypted."""
     log.configure(verbose=int(verbose))
     from xbuild.build import compilerserver
+    from xbuild.build.admission import Serving
     from xbuild.build.modes.distcc import PORT
     from xbuild.doctor import require
     from xbuild.model.load import load_toolchain
@@ -265,7 +266,7 @@ def compilers(
         raise UsageError(f"{target} needs no compilers of xbuild's", hint="its own distccd will do")
     at = _port("--port", port) if port else PORT
     many = number("--jobs", jobs) or len(os.sched_getaffinity(0))
-    wanted = compilerserver.Serving(listen, at, networks(listen, allow), many)
+    wanted = Serving(listen, at, networks(listen, allow), many)
     require(native=False, assume_yes=yes)
     store = open_store()
 
