@@ -73,7 +73,7 @@ gcc -fopenmp -o openmp target.o
 """
 
 
-@pytest.mark.parametrize("target", ["armhf", "arm64"])
+@pytest.mark.parametrize("target", ["armhf", pytest.param("arm64", marks=pytest.mark.long)])
 def test_compiled_and_linked_by_one_command(xbuild: Xbuild, target: str) -> None:
     """Debian's compiler for arm64 itself is made for offloading, its cross compiler is not."""
     install = 'install -D -t "$DESTDIR/usr/bin" c cc openmp'

@@ -91,7 +91,7 @@ def test_a_phase_that_hangs_is_ended(xbuild: Xbuild) -> None:
     assert processes(own_sleep(98701)) == []
 
 
-@pytest.mark.parametrize("mode", ["substituted", "emulated"])
+@pytest.mark.parametrize("mode", ["substituted", pytest.param("emulated", marks=pytest.mark.long)])
 def test_a_busy_phase_is_not_ended(xbuild: Xbuild, mode: str) -> None:
     busy = 'timeout 8 sh -c "while :; do :; done" || [ $? = 124 ]; echo 42 > answer'
     xbuild.recipe(build={"compile": busy}, idle_limit="3s")

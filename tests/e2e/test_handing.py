@@ -122,6 +122,7 @@ def test_a_kill_while_it_strips(xbuild: Xbuild) -> None:
     assert "compile" not in names or "unpack" not in names
 
 
+@pytest.mark.long
 def test_other_forms_and_papers(xbuild: Xbuild) -> None:
     project(xbuild, artifact={"strip": "debug-package", "format": "tar.gz", "sbom": True, "provenance": True})
     built = xbuild.build("tiny")

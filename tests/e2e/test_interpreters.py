@@ -151,7 +151,7 @@ def asking(xbuild: Xbuild) -> Xbuild:
 ASKED = {"perl": PERL, "python": PYTHON, "compileall": COMPILEALL, "venv": VENV, "embedded": EMBEDDED}
 
 
-QUICK = {("armhf", name) for name in ASKED if name != "venv"}
+QUICK = {("armhf", name) for name in ASKED if name not in ("compileall", "venv")}
 """What CI has the time for."""
 CASES = [
     pytest.param(target, name, marks=() if (target, name) in QUICK else pytest.mark.long)

@@ -120,7 +120,7 @@ def test_kill_at_any_time(xbuild: Xbuild) -> None:
     ("number", "reason"),
     [
         (signal.SIGKILL, "from unpack, 'compile' was cut short, and what it left half written might count as finished"),
-        (signal.SIGINT, "from compile, it was interrupted here"),
+        pytest.param(signal.SIGINT, "from compile, it was interrupted here", marks=pytest.mark.long),
     ],
     ids=["kill", "control-c"],
 )

@@ -84,6 +84,7 @@ def test_plugins_and_objects_of_the_build_s_own(xbuild: Xbuild) -> None:
     assert "emulated-late" not in made["manifest"]
 
 
+@pytest.mark.long
 def test_caches_that_were_written_before_are_no_effect(xbuild: Xbuild) -> None:
     build = {"compile": _CACHES, "install": _INSTALL}
     xbuild.recipe(files=_PACKAGE, build=build, depends={"packages": ["python3"]})

@@ -111,6 +111,7 @@ def test_a_check_of_what_was_made_is_asked_once_more(xbuild: Xbuild) -> None:
     assert taught(xbuild) == []
 
 
+@pytest.mark.long
 def test_a_session_ends_with_the_switch_that_helps(xbuild: Xbuild) -> None:
     ask = _ASKS.replace("/build/src/x.so", "/usr/lib/arm-linux-gnueabihf/libz.so.1")
     for words in (("run",), ("shell",)):

@@ -94,6 +94,7 @@ def test_only_other_bytes_rebuild(xbuild: Xbuild) -> None:
     assert unpacked(other["artifact"])["usr/share/answer"] != first["usr/share/answer"]
 
 
+@pytest.mark.long
 def test_all_modes_have_the_same_files_of_what_is_needed(xbuild: Xbuild) -> None:
     library(xbuild)
     program(xbuild)
@@ -103,6 +104,7 @@ def test_all_modes_have_the_same_files_of_what_is_needed(xbuild: Xbuild) -> None
     assert sum(name.startswith("number-") for name in artifacts(xbuild)) == 1
 
 
+@pytest.mark.long
 def test_what_measures_and_searches_has_what_is_needed(xbuild: Xbuild) -> None:
     library(xbuild)
     program(xbuild)

@@ -185,7 +185,10 @@ def _harmed(file: Path, harm: str) -> None:
         file.write_bytes(b"" if harm == "empty" else data)
 
 
-@pytest.mark.parametrize("harm", ["missing", "empty", "flipped", "a directory", "a fifo"])
+_LONG = [pytest.param(harm, marks=pytest.mark.long) for harm in ("missing", "empty", "a directory", "a fifo")]
+
+
+@pytest.mark.parametrize("harm", ["flipped", *_LONG])
 def test_a_damaged_artifact_is_built_anew(xbuild: Xbuild, harm: str) -> None:
     xbuild.recipe(build={"compile": "cat README; echo 42 > answer"})
     good = xbuild.build("tiny")["sha256"]
