@@ -151,11 +151,21 @@ def test_the_next_one_gets_the_job_when_a_client_has_gone(ask: Ask) -> None:
 
 
 def test_a_client_that_stays_keeps_no_job_when_the_server_has_ended(ask: Ask) -> None:
-    """It may be stopped, or its machine suspended: distccd gives up on it, and so does the door."""
+    """Nothing tells that it knows."""
     first, second = ask(), ask()
     assert says(first, b"DIST1") == b"DIST1"
     assert says(first, b"END") == b"END"
     assert says(second, b"DIST2") == b"DIST2"
+    assert first.recv(100) == b""
+
+
+def test_a_client_that_hangs_keeps_no_job(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be stopped in the middle of what it sends: the server waits for the rest."""
+    monkeypatch.setattr(admission, "_LONGEST", 0.5)
+    first, second = ask(), ask()
+    assert says(first, b"DIST1") == b"DIST1"
+    second.sendall(b"DIST2")
+    assert second.recv(100) == b"DIST2"
     assert first.recv(100) == b""
 
 

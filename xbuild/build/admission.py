@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import socket
-import struct
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -21,8 +20,11 @@ QUESTION = b"XBUILD?\n"
 """What a build says first, to get an answer of ours. distcc's own words begin with DIST (its doc/protocol-1.txt)."""
 
 _SILENCE = 60
-"""Seconds that somebody who has connected may say nothing, or take nothing of the result that waits for him. distccd
-itself gives up, by default, on a client that stops in the middle of a file (its io timeout, 300 s)."""
+"""Seconds that somebody who has connected may say nothing."""
+
+_LONGEST = 1800
+"""Seconds without a word, of a compiler that works or of a client that hangs: distccd waits for the rest of a file for
+ever."""
 
 _GONE = ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 15), (socket.TCP_KEEPCNT, 4))
 """Seconds, and how often, after which a machine that no longer answers the kernel is taken for gone (tcp(7))."""
@@ -99,9 +101,7 @@ class Door:
         if there.recv(len(QUESTION), socket.MSG_PEEK) == QUESTION:
             there.sendall(self._answer.encode())
             return
-        # While a compiler runs nobody says anything.
-        there.settimeout(None)
-        there.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", _SILENCE, 0))
+        there.settimeout(_LONGEST)
         there.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for option, value in _GONE:
             there.setsockopt(socket.IPPROTO_TCP, option, value)
