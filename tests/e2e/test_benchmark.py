@@ -106,6 +106,7 @@ def test_each_rung_of_the_ladder_runs_fewer_programs_emulated(xbuild: Xbuild, tm
     assert files(xbuild.cache / "work") == files(xbuild.project / "dist") == set()
 
 
+@pytest.mark.long
 def test_a_variant_that_fails_does_not_lose_the_others(xbuild: Xbuild) -> None:
     # An emulated shell is qemu for those who ask the kernel.
     ask = 'who=$(readlink /proc/$$/exe); echo "I am $who"; case $who in */qemu) exit 7;; esac; echo 42 > answer'

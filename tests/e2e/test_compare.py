@@ -137,6 +137,7 @@ def test_modes_owners_and_links_are_compared(xbuild: Xbuild) -> None:
     assert found == {"usr/share/answer": ("different", ["mode"]), "usr/more": ("only in emulated", [])}
 
 
+@pytest.mark.long
 def test_the_same_code_with_other_debug_information(xbuild: Xbuild) -> None:
     library(xbuild, compile=f"CFLAGS= DEBUG=; if {_EMULATED}; then DEBUG=-gno-column-info; fi")
     result = compare(xbuild, "--objects", code=5)
@@ -164,6 +165,7 @@ def test_other_code_is_different(xbuild: Xbuild) -> None:
     assert ".text" in found["sections"]
 
 
+@pytest.mark.long
 def test_a_recipe_that_is_not_reproducible_by_itself(xbuild: Xbuild) -> None:
     xbuild.recipe(build={"compile": f"date +%s%N > answer; {_EMULATED} && echo x > more || echo y > more",
                          "install": f'{_INSTALL}; install -D -m 644 more "$DESTDIR/usr/share/more"'})  # fmt: skip

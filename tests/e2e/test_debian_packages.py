@@ -52,6 +52,7 @@ def test_packages_of_ones_own(xbuild: Xbuild, tmp_path: Path) -> None:
     assert {"tiny-doc_1.0_all.deb", "tiny_1.0_armhf.deb", "tiny_1.0_armhf.build"} <= names(both)
 
 
+@pytest.mark.long
 def test_failing_tests_are_told_apart_and_the_same_command_goes_on(xbuild: Xbuild, tmp_path: Path) -> None:
     source = b"int main(void) { return 3; }\n"
     words = ["deb", str(made(tmp_path, files={"tiny.c": source})), "--target", "armhf"]

@@ -59,6 +59,7 @@ def sections(file: Path) -> frozenset[str]:
         return section_names(stream)
 
 
+@pytest.mark.long
 def test_debug_information_is_split_off(xbuild: Xbuild, tmp_path: Path) -> None:
     """The same in each mode: the target's own strip, run by qemu, writes what its native twin does."""
     project(xbuild)

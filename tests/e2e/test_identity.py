@@ -162,6 +162,7 @@ def _shown(value: float) -> str:
     return f"{mantissa.rstrip('0')}p{exponent}"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("target", ["armhf", pytest.param("arm64", marks=pytest.mark.long)])
 def test_twice_the_same_is_the_same(xbuild: Xbuild, target: str) -> None:
     first = xbuild.build("zlib", target=target)

@@ -165,6 +165,7 @@ def test_two_builds_of_the_same_recipe_at_once(xbuild: Xbuild) -> None:
     assert sum("waiting for another xbuild that builds tiny 1 for armhf" in one.err for one in said) == 2
 
 
+@pytest.mark.long
 def test_builds_of_different_recipes_at_once(xbuild: Xbuild) -> None:
     names = ["tiny", "small", "little"]
     for name in names:
@@ -178,6 +179,7 @@ def test_builds_of_different_recipes_at_once(xbuild: Xbuild) -> None:
     assert time.monotonic() - started < 60
 
 
+@pytest.mark.long
 def test_a_shell_does_not_disturb_a_build(xbuild: Xbuild) -> None:
     xbuild.recipe(build={"compile": "echo started; sleep 3; echo 42 > answer"})
     process = xbuild.start("build", "tiny", "--target", "armhf")

@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.e2e
 PROBES = tuple(probes())
 
 MARKS = {"armhf": (), "arm64": (pytest.mark.long,)}
-"""By target: CI has no time for both."""
+"""By target: CI has no time for both. Nor has it for a shell's answers beside a phase's, and for the plants."""
 
 
 def _cases(rows: Sequence[tuple[Any, ...]]) -> list[Any]:
@@ -56,6 +56,23 @@ class Asked(NamedTuple):
     record: Record
 
 
+class Runs:
+    """The runs of a target, by name, each made when a test first wants it.
+
+    All are held against the emulated one, which takes longest, so that one starts with the first.
+    """
+
+    def __init__(self, ask: Callable[[str], Asked], pool: ThreadPoolExecutor) -> None:
+        self._ask, self._pool = ask, pool
+        self._begun: dict[str, Future[Asked]] = {}
+
+    def __getitem__(self, run: str) -> Asked:
+        for name in ("emulated", run):
+            if name not in self._begun:
+                self._begun[name] = self._pool.submit(self._ask, name)
+        return self._begun[run].result()
+
+
 Answers = Callable[[str, str], Mapping[str, str]]
 """Give what the probes said, by target and run."""
 PCH_BY_ANOTHER = "/usr/bin/arm-linux-gnueabihf-as"
@@ -63,8 +80,8 @@ PCH_BY_ANOTHER = "/usr/bin/arm-linux-gnueabihf-as"
 
 
 @pytest.fixture(scope="module")
-def ask(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Mapping[str, Asked]]]:
-    """Makes all runs of a target; by name."""
+def ask(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Runs]]:
+    """Gives the runs of a target."""
     project = tmp_path_factory.mktemp("project")
     shutil.copytree(CHECKOUT / "toolchains", project / "toolchains")
     (project / "recipes").mkdir()
@@ -72,35 +89,35 @@ def ask(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Calla
     for run in RUNS:
         recipe(xbuild, run, PROBES)
 
-    def made(target: str) -> Mapping[str, Asked]:
-        xbuild("shell", "substituted", "--target", target, "--", "true")
-        # The emulated ones take longest, so they start first.
-        with ThreadPoolExecutor(2) as pool:
-            return dict(zip(RUNS, pool.map(lambda run: _ask(xbuild, target, run), RUNS), strict=True))
+    with ThreadPoolExecutor(2) as pool:
 
-    yield made
+        def made(target: str) -> Runs:
+            xbuild("shell", "substituted", "--target", target, "--", "true")
+            return Runs(lambda run: _ask(xbuild, target, run), pool)
+
+        yield made
     for part in ("work", "artifacts"):
         remove_tree(cache / part)
 
 
 @pytest.fixture(scope="module")
-def armhf(ask: Callable[[str], Mapping[str, Asked]]) -> Mapping[str, Asked]:
+def armhf(ask: Callable[[str], Runs]) -> Runs:
     return ask("armhf")
 
 
 @pytest.fixture(scope="module")
-def arm64(ask: Callable[[str], Mapping[str, Asked]]) -> Mapping[str, Asked]:
+def arm64(ask: Callable[[str], Runs]) -> Runs:
     return ask("arm64")
 
 
 @pytest.fixture
-def asked(request: pytest.FixtureRequest) -> Callable[[str], Mapping[str, Asked]]:
+def asked(request: pytest.FixtureRequest) -> Callable[[str], Runs]:
     """Gives the runs of a target, made once, and only if a test wants them."""
     return lambda target: request.getfixturevalue(target)
 
 
 @pytest.fixture
-def said(asked: Callable[[str], Mapping[str, Asked]]) -> Answers:
+def said(asked: Callable[[str], Runs]) -> Answers:
     return lambda target, run: asked(target)[run].answers
 
 
@@ -128,7 +145,7 @@ def _ask(xbuild: Xbuild, target: str, run: str) -> Asked:
 
 
 @pytest.mark.parametrize(("target", "probe"), _cases([(target, probe) for target in TARGETS for probe in PROBES]))
-@pytest.mark.parametrize("run", ["substituted", "phase"])
+@pytest.mark.parametrize("run", [pytest.param("substituted", marks=pytest.mark.long), "phase"])
 def test_the_answers_are_the_same(
     request: pytest.FixtureRequest, said: Answers, run: str, target: str, probe: Probe
 ) -> None:
@@ -139,11 +156,13 @@ def test_the_answers_are_the_same(
     assert native == emulated
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("target", "probe"), _cases(PLANTED))
 def test_a_planted_leak_is_found(said: Answers, target: str, probe: Probe) -> None:
     assert said(target, probe.plant[target])[probe.name] != said(target, "emulated")[probe.name]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("plant", "name"), [(plant, name) for plant, names in CONTROLS.items() for name in names])
 @pytest.mark.parametrize("target", _cases([(target,) for target in TARGETS]))
 def test_a_plant_spoils_nothing_else(said: Answers, target: str, plant: str, name: str) -> None:
@@ -152,7 +171,7 @@ def test_a_plant_spoils_nothing_else(said: Answers, target: str, plant: str, nam
 
 @pytest.mark.parametrize(("target", "fewer"), _cases([("armhf", PCH_BY_ANOTHER), ("arm64", None)]))
 def test_the_same_programs_are_recorded(
-    asked: Callable[[str], Mapping[str, Asked]], target: str, fewer: str | None
+    asked: Callable[[str], Runs], target: str, fewer: str | None
 ) -> None:
     native, emulated = (asked(target)[run].record for run in ("phase", "emulated"))
     assert emulated.total(native=True).total() == 0
@@ -169,7 +188,7 @@ def test_each_probe_can_fail() -> None:
 
 @pytest.mark.parametrize(("target", "machine", "triplet"), _cases(MACHINES))
 def test_the_answers_are_an_arm_s(said: Answers, target: str, machine: str, triplet: str) -> None:
-    found = said(target, "substituted")
+    found = said(target, "phase")
     assert found["uname"].split()[-3:] == [machine, machine, "unknown"]
     assert found["gcc's questions"].split()[:2] == [triplet, triplet]
     assert found["config.guess"].split("-")[0] == machine

@@ -100,6 +100,7 @@ def test_killed_and_given_again(xbuild: Xbuild) -> None:
     assert [(one["status"], one["reason"]) for one in told["builds"]] == [("built", "it was interrupted here")] * 2
 
 
+@pytest.mark.long
 def test_two_at_once_build_nothing_twice(xbuild: Xbuild) -> None:
     for name in ("one", "two", "three"):
         xbuild.recipe(name, build={"compile": "sleep 3; echo 42 > answer"})

@@ -53,7 +53,7 @@ def artifacts(xbuild: Xbuild) -> set[str]:
     return {path.name for path in (xbuild.cache / "artifacts").glob("*/*.tar.zst")}
 
 
-@pytest.mark.parametrize("target", ["armhf", "amd64"])
+@pytest.mark.parametrize("target", ["armhf", pytest.param("amd64", marks=pytest.mark.long)])
 def test_what_is_needed_is_built_first_and_is_there(xbuild: Xbuild, target: str) -> None:
     library(xbuild)
     program(xbuild, "between")
@@ -139,6 +139,7 @@ def test_tools_of_a_recipe_are_its_own(xbuild: Xbuild) -> None:
     assert "a recipe that is built before has its own file there" in told
 
 
+@pytest.mark.long
 def test_a_library_of_a_recipe_goes_before_the_distributions(xbuild: Xbuild) -> None:
     files = {
         "own.c": 'const char *XML_ExpatVersion(void) { return "own"; }\n', "expat.h": "#include <expat_config.h>\n",

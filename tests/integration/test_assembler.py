@@ -44,7 +44,7 @@ assemble /.xbuild/i386/ld ./plain
 """
 
 
-@pytest.mark.parametrize("seed", [3, 4])
+@pytest.mark.parametrize("seed", [pytest.param(3, marks=pytest.mark.long), 4])
 def test_the_twin_writes_the_bytes_of_the_targets_own(target: Target, seed: int) -> None:
     twin, own, without_shim = target.sh(SCRIPT, env={"SOURCE": SOURCE, "SEED": str(seed)}).splitlines()
     assert twin == own

@@ -76,7 +76,7 @@ class Workshop:
         return {"native": self.target.armhf.pairs.table, "emulated": ()}
 
 
-@pytest.fixture(scope="module", params=["armhf", "arm64"])
+@pytest.fixture(scope="module", params=["armhf", pytest.param("arm64", marks=pytest.mark.long)])
 def known(request: pytest.FixtureRequest, runnable: None) -> Armhf:
     """A target, with what is native behind it."""
     return load_target(request.param)

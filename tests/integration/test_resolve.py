@@ -100,6 +100,7 @@ def test_what_is_resolved_is_what_is_made(store: Store, mirror: Mirror, tmp_path
     assert mirror.asked == []
 
 
+@pytest.mark.long
 def test_a_mirror_that_changes_in_between(store: Store, mirror: Mirror, capfd: pytest.CaptureFixture[str]) -> None:
     """What was resolved is of yesterday: an older version, whose file the mirror no longer has."""
     known = roots(store)
@@ -121,6 +122,7 @@ def test_a_mirror_that_changes_in_between(store: Store, mirror: Mirror, capfd: p
     assert entry["packages"] == today
 
 
+@pytest.mark.long
 def test_a_package_that_stays_away(store: Store, mirror: Mirror) -> None:
     mirror.gone.add("/hostname_")
     with pytest.raises(MachineError, match="the root could not be made") as caught:
