@@ -28,6 +28,7 @@ from xbuild.store.local import Store
 from xbuild.twins.privatetree import tool_sandbox
 
 LOCK = "compilers"
+
 SERVER = re.compile(r"(?P<name>\[[^]]+\]|(?!-)[\w.-]*\w)(?::(?P<port>[0-9]+))?(?![\w@:])")
 """A word of DISTCC_HOSTS that names a machine to connect to (distcc(1), "HOST SPECIFICATIONS")."""
 
