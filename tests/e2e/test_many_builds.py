@@ -37,6 +37,13 @@ def chain(xbuild: Xbuild, text: str = "42") -> None:
     xbuild.recipe("after", depends={"recipes": ["bad"]})
 
 
+def left_to_the_preset(file: Path) -> None:
+    """Take the compile phase out of a recipe. Of the preset's own it is known that make takes all jobs."""
+    value = yaml.safe_load(file.read_text())
+    del value["build"]["compile"]
+    file.write_text(yaml.safe_dump(value, sort_keys=False))
+
+
 def also(*names: str) -> list[str]:
     return [word for name in names for word in ("--also", name)]
 
@@ -74,10 +81,7 @@ def test_a_graph_with_a_failure_and_a_cut(xbuild: Xbuild, tmp_path: Path) -> Non
 def test_make_takes_its_jobs_from_the_budget(xbuild: Xbuild) -> None:
     for name in ("one", "two"):
         file = xbuild.recipe(name, files={"Makefile": MAKEFILE, "answer": "none\n", "main.c": MAIN})
-        value = yaml.safe_load(file.read_text())
-        # The preset's own phase, of which it knows that make takes all jobs.
-        del value["build"]["compile"]
-        file.write_text(yaml.safe_dump(value, sort_keys=False))
+        left_to_the_preset(file)
     told = xbuild("build", "one", *also("two"), "--target", "armhf", "-j", "2", "--json").json
     assert statuses(told) == {"one": "built", "two": "built"}
     for one in told["builds"]:
@@ -127,10 +131,7 @@ CRATES = {
 @pytest.mark.parametrize("jobs", [1, 2, 3])
 def test_cargo_takes_its_jobs_from_the_budget(xbuild: Xbuild, jobs: int) -> None:
     install = 'install -D -m 644 notes "$DESTDIR/usr/share/answer"'
-    file = xbuild.recipe(files=CRATES, build={"install": install}, depends={"packages": ["cargo"]})
-    value = yaml.safe_load(file.read_text())
-    del value["build"]["compile"]
-    file.write_text(yaml.safe_dump(value, sort_keys=False))
+    left_to_the_preset(xbuild.recipe(files=CRATES, build={"install": install}, depends={"packages": ["cargo"]}))
     xbuild.recipe("short")
     xbuild("build", "short", *also("tiny"), "--target", "armhf", "-j", str(jobs))
     _, notes = xbuild("log", "tiny", "--target", "armhf", "--phase", "compile").out.split("noted ")

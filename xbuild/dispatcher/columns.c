@@ -7,12 +7,13 @@
  */
 #include <ctype.h>
 #include <fcntl.h>
-#include <fnmatch.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include "pattern.h"
 
 enum { NOT_RUN = 126, RAW_DELIMITER = 16 /* [lex.string] */ };
 
@@ -27,7 +28,7 @@ static int asked(char **args)
     char *patterns = strdup(getenv("XBUILD_COLUMNS") ?: "");
     for (char *one = strtok(patterns, " "); one; one = strtok(NULL, " "))
         for (char **arg = args; *arg; arg++)
-            if (fnmatch(one, *arg, 0) == 0)
+            if (matches(one, *arg))
                 return 1;
     return 0;
 }
