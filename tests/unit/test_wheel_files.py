@@ -74,6 +74,15 @@ def test_a_wheel_read(tmp_path: Path) -> None:
         assert found.tags == name_of(MINE).tags
 
 
+def test_libraries_that_it_does_not_bring(tmp_path: Path) -> None:
+    program = (DATA / "armhf-pie").read_bytes()
+    lacking = {"thing/a.so": program, "thing/cut.so": program[:200], "thing/text.py": b"libx.so"}
+    with opened(wheel(tmp_path, MINE, lacking)) as found:
+        assert found.needed() == ["libhalf.so.1"]
+    with opened(wheel(tmp_path, MINE, lacking | {"thing.libs/libhalf.so.1": b""})) as found:
+        assert found.needed() == []
+
+
 def test_what_record_does_not_say(tmp_path: Path) -> None:
     path = "thing/__init__.py"
     for line, fault in ((f"{path},sha256=AAAA,0", "is not what RECORD"), ("", "RECORD has no"),

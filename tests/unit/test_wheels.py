@@ -340,6 +340,7 @@ def test_what_is_known_is_well_formed() -> None:
     assert known().language(set(), "maturin:x") == "Rust"
     assert known().language({"setuptools"}, "setuptools.build_meta") is None
     assert "setuptools<81" in str(known().hint("AttributeError: module 'pkgutil' has no attribute 'ImpImporter'"))
+    assert "a build has no network" in str(known().hint("   Could not resolve host: download.libsodium.org"))
     assert known().hint("all is well") is None
     assert {program for programs in known().backends.values() for program in programs} <= set(known().programs)
 

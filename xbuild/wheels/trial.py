@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from xbuild.base import log
-from xbuild.base.errors import CheckError, LateError
+from xbuild.base.errors import CheckError, LateError, called
 from xbuild.model.source import Source
 from xbuild.roots.distribution import Roots
 from xbuild.sandbox.mounts import Bind
@@ -23,6 +23,7 @@ from xbuild.store.local import writing_below
 from xbuild.store.moment import for_a_moment
 from xbuild.wheels.build import Made, Maker
 from xbuild.wheels.require import Found, UnmetError
+from xbuild.wheels.system import taken
 
 _PACKAGES = ("python3-pip",)
 """What the plain root has besides: what installs."""
@@ -53,23 +54,27 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Tried:
-    """What came of it. lacking: what no index has a wheel of, so that nothing was tried; lines: what was said."""
+    """What came of it. lacking: what no index has a wheel of, so that nothing was tried; lines: what was said.
+
+    system: libraries that no wheel has and that are in no plain root, with the distribution's packages that have them.
+    """
 
     imported: tuple[str, ...] = ()
     tested: bool = False
     lacking: str = ""
     lines: tuple[str, ...] = ()
+    system: Mapping[str, str] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """For --json."""
         return {"imported": list(self.imported), "tested": self.tested, "lacking": self.lacking,
-                "lines": list(self.lines)}  # fmt: skip
+                "lines": list(self.lines), "system": dict(self.system)}  # fmt: skip
 
 
-def tried(made: Made, maker: Maker, tests: Wanted, further: Sequence[Path] = ()) -> Tried:
+def tried(made: Made, maker: Maker, tests: Wanted, further: Sequence[Made] = ()) -> Tried:
     """Install the wheel with what it requires, import all that it brings, and run the tests.
 
-    further: wheels that were made beside it. Raises CheckError if something of it fails.
+    further: what was made beside it. Raises CheckError if something of it fails.
     """
     store, roots = maker.store, maker.roots
     with store.lock("wheel-trial", shared=True, describe="tries a wheel"):
@@ -81,13 +86,18 @@ def tried(made: Made, maker: Maker, tests: Wanted, further: Sequence[Path] = ())
                 for path in (folder, folder / "wheels", folder / "project"):
                     path.chmod(0o755)
                 try:
-                    _bring(made, maker, tests, further, folder / "wheels")
+                    _bring(made, maker, tests, [one.file for one in further], folder / "wheels")
                 except UnmetError as error:
-                    log.warn(f"{made.file.name} was not tried: {error.message}")
+                    log.warn(f"{made.file.name} was not tried, for it requires {error.message}")
+                    hint = f"`invoke wheel --require FILE`, with {made.project.name} in FILE, builds that too"
+                    log.info(called(f"hint: {hint}"))
                     return Tried(lacking=error.requirement)
                 if "{project}" in tests.command or "{package}" in tests.command:
                     _lay_project(made, maker, folder / "project")
-            return _run(made, roots, tests, folder)
+            there = (roots.tree(one.packages) for one in (made, *further))
+            files = (folder / "wheels").glob("*.whl")
+            system = taken(files, roots.toolchain.triplet, roots.tree(_PACKAGES), there)
+            return _run(made, roots, tests, folder, system)
         finally:
             store.discard(folder)
 
@@ -129,29 +139,40 @@ def _lay_project(made: Made, maker: Maker, folder: Path) -> None:
     unpack(fetch(source, FetchContext(maker.store, lambda: (), Path("/"))), folder, 1, made.file.name)
 
 
-def _run(made: Made, roots: Roots, tests: Wanted, folder: Path) -> Tried:
+def _run(made: Made, roots: Roots, tests: Wanted, folder: Path, system: Mapping[str, str]) -> Tried:
+    if system:
+        shown = ", ".join(f"{name} ({package})" for name, package in system.items())
+        log.info(f"{made.file.name} takes from the system, where it is tried and where it is used: {shown}")
+    packages = (*_PACKAGES, *sorted(set(system.values())))
     modules = [name for name in made.modules if not _LEFT_OUT.fullmatch(name)] or list(made.modules)
     names = [f"{_WHEELS}/{made.file.name}", *tests.requires]
     with log.step(f"install and import {made.file.name}"):
         try:
-            code, said = _in_root(roots, names, modules, tests, folder)
+            code, said = _in_root(roots, packages, names, modules, tests, folder)
         except LateError:
-            code, said = _in_root(roots, names, modules, tests, folder, native=False)
+            code, said = _in_root(roots, packages, names, modules, tests, folder, native=False)
     lines = tuple(said.decode(errors="replace").splitlines())
     if code != 0:
         text = f"{made.file.name}: it cannot be installed and imported in a plain root"
         if any(line.startswith("xbuild: imported") for line in lines):
             text = f"{made.file.name}: the test command fails"
         raise CheckError(text, details=lines[-_TAIL:], hint="--no-test leaves this out")
-    return Tried(tuple(modules), bool(tests.command), lines=lines[-_TAIL:])
+    return Tried(tuple(modules), bool(tests.command), lines=lines[-_TAIL:], system=system)
 
 
 def _in_root(
-    roots: Roots, names: Sequence[str], modules: Sequence[str], tests: Wanted, folder: Path, *, native: bool = True
+    roots: Roots,
+    packages: Sequence[str],
+    names: Sequence[str],
+    modules: Sequence[str],
+    tests: Wanted,
+    folder: Path,
+    *,
+    native: bool = True,
 ) -> tuple[int, bytes]:
     store = roots.store
     with store.in_use(), writing_below(store.root):
-        layers = roots.layers(_PACKAGES)
+        layers = roots.layers(packages)
         root = prepare(roots, Origin(tuple(layers)), native=native)
         shown = (
             Bind(str(folder / "wheels"), _WHEELS, readonly=True),
