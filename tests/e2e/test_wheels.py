@@ -83,6 +83,29 @@ def test_modules_of_build_requirements(xbuild: Xbuild, tmp_path: Path) -> None:
     assert emulated["sha256"] == made["sha256"]
 
 
+@pytest.mark.long
+def test_what_a_tag_takes_for_granted_and_a_wheel_that_fails(xbuild: Xbuild, tmp_path: Path) -> None:
+    """auditwheel takes no X11 in; a plain root has none, and a wheel that needs it can be tried all the same."""
+    tree = Path(shutil.copytree(Path(__file__).parent / "projects" / "pyproject", tmp_path / "adder"))
+    with (tree / "adder/add.c").open("a") as stream:
+        stream.write("#include <X11/Xlib.h>\nvoid *display(void) { return XOpenDisplay(0); }\n")
+    (tree / "setup.py").write_text(
+        "from setuptools import Extension, setup\n"
+        "fast = Extension('adder._fast', ['adder/fast.c', 'adder/add.c'], libraries=['X11'])\n"
+        "setup(packages=['adder'], ext_modules=[fast])\n"
+    )
+    out = tmp_path / "out"
+    words = ["wheel", str(tree), "--target", "armhf", "--depends", "libx11-dev", "--output", str(out), "--json"]
+    (made,) = xbuild(*words).json["wheels"]
+    assert made["bundled"] == []
+    assert made["tried"]["imported"] == ["adder"]
+    assert made["tried"]["system"] == {"libX11.so.6": "libx11-6"}
+    said = xbuild(*words, "--test-command", "echo this is wrong; exit 3", code=5)
+    assert "this is wrong" in str(said.json["error"]["details"])
+    assert [file.name for file in out.iterdir()] == ["failed"]
+    assert [file.name for file in (out / "failed").iterdir()] == [Path(made["file"]).name]
+
+
 def project(tmp_path: Path, before_build: str) -> Path:
     """The project, with shell text that runs before its backend does."""
     tree = Path(shutil.copytree(Path(__file__).parent / "projects" / "pyproject", tmp_path / "adder"))

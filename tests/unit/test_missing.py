@@ -135,3 +135,25 @@ def test_the_index_of_another_release(
     log = tmp_path / "log"
     log.write_text("a.c:1:10: fatal error: x.h: No such file or directory\n")
     assert [offer.package for offer in offers(subject, log)] == [package]
+
+
+@pytest.mark.parametrize("lists", [True, False])
+def test_without_an_index_of_files_a_program_may_have_a_package_of_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lists: bool
+) -> None:
+    def none(*_: object) -> Path:
+        raise MachineError("it could not be had")
+
+    (tmp_path / index.LISTS).mkdir()
+    (tmp_path / index.LISTS / "main_Packages").write_text(
+        "Package: swig\nVersion: 1\nArchitecture: armhf\n\nPackage: x.h\nVersion: 1\nArchitecture: armhf\n"
+    )
+    monkeypatch.setattr(files, "newest", none)
+    monkeypatch.setattr(index, "newest", (lambda *_: tmp_path) if lists else none)
+    toolchain = SimpleNamespace(triplet=TRIPLET, architecture="armhf")
+    roots = SimpleNamespace(resolver=SimpleNamespace(archive=Archive("trixie", ("main",), None, lambda: None)))
+    subject: Any = SimpleNamespace(toolchain=toolchain, roots=roots, store=None, packages=())
+    log = tmp_path / "log"
+    log.write_text("error: command 'swig' failed: No such file or directory\nsh: 1: mine: not found\n"
+                   "a.c:1:10: fatal error: x.h: No such file or directory\n")  # fmt: skip
+    assert [offer.package for offer in offers(subject, log)] == (["swig"] if lists else [])

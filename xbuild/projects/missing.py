@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -19,6 +20,7 @@ from xbuild.model.base import Model, SchemaVersion
 from xbuild.roots import files, index
 
 _DATA = Path(__file__).with_name("missing.yml")
+_PROGRAMS = "usr/bin/"
 _LONGEST = 2000
 """Characters of a line that are searched."""
 
@@ -91,31 +93,45 @@ def needs(said: Iterable[str], triplet: str) -> list[Need]:
 def offers(subject: Subject, said: Path) -> list[Offer]:
     """The packages that have what the log of a failed phase says is missing, beyond those that the recipe has.
 
-    Fetches the archive's index of files if it is not there. Where it cannot be had nobody knows, and a word says so.
-    Of another release's index, which the user may name (`files.SETTING`), only packages count that the suite has too.
+    Fetches the archive's index of files if it is not there. Where it cannot be had, a word says so, and for programs
+    packages of their names are offered. Of another release's index, which the user may name (`files.SETTING`), only
+    packages count that the suite has too.
     """
     wanted = needs(said.read_text(errors="replace").splitlines(), subject.toolchain.triplet)
-    if not wanted:
-        return []
-    archive, architecture = subject.roots.resolver.archive, subject.toolchain.architecture
-    other = os.environ.get(files.SETTING) or archive.suite
-    try:
-        entry = files.newest(subject.store, replace(archive, suite=other), architecture)
-    except MachineError as error:
-        log.warn(f"which package has it is not known: {error.message}")
-        # What apt was told stands first; what it comes to for others, behind it.
-        for line in (*[line for line in error.details if line.startswith("E: ")][:1], f"hint: {error.hint}"):
-            log.info(called(line))
-        return []
-    known = files.packages_with(entry, [pattern for need in wanted for pattern in need.files])
-    if other != archive.suite:
-        log.info(f"by the index of {other}, as {files.SETTING} says:")
-        lists = index.newest(subject.store, archive, architecture) / index.LISTS
-        there = {stanza.name for stanza in index.named(lists, {name for names in known.values() for name in names})}
-        known = {pattern: [name for name in names if name in there] for pattern, names in known.items()}
+    known = _packages(subject, [pattern for need in wanted for pattern in need.files]) if wanted else {}
     found: dict[str, Offer] = {}
     for need in wanted:
         names = next((known[pattern] for pattern in need.files if known[pattern]), [])
         if names and names[0] not in subject.packages:
             found.setdefault(names[0], Offer(names[0], need))
     return list(found.values())
+
+
+def _packages(subject: Subject, patterns: Sequence[str]) -> dict[str, list[str]]:
+    """The packages that have files that match, by pattern."""
+    archive = subject.roots.resolver.archive
+    other = os.environ.get(files.SETTING) or archive.suite
+    try:
+        entry = files.newest(subject.store, replace(archive, suite=other), subject.toolchain.architecture)
+    except MachineError as error:
+        log.warn(f"which package has it is not known: {error.message}")
+        # What apt was told stands first; what it comes to for others, behind it.
+        for line in (*[line for line in error.details if line.startswith("E: ")][:1], f"hint: {error.hint}"):
+            log.info(called(line))
+        named = {pattern: [Path(pattern).name] if pattern.startswith(_PROGRAMS) else [] for pattern in patterns}
+        return _of_the_suite(subject, named)
+    known = files.packages_with(entry, patterns)
+    if other == archive.suite:
+        return known
+    log.info(f"by the index of {other}, as {files.SETTING} says:")
+    return _of_the_suite(subject, known)
+
+
+def _of_the_suite(subject: Subject, known: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """Only those packages that the suite has; none if its lists cannot be had either."""
+    wanted = {name for names in known.values() for name in names}
+    there = set[str]()
+    with contextlib.suppress(MachineError):
+        lists = index.newest(subject.store, subject.roots.resolver.archive, subject.toolchain.architecture)
+        there = {stanza.name for stanza in index.named(lists / index.LISTS, wanted)}
+    return {pattern: [name for name in names if name in there] for pattern, names in known.items()}

@@ -36,7 +36,7 @@ _UNEQUAL = re.compile(r"unexpected size|Hash Sum mismatch")
 """What apt says of a file that is not the one whose digest the signed release names."""
 _WANTED = re.compile(
     r"usr/include/|usr/s?bin/|usr/(lib|share)/(.*/)?pkgconfig/|usr/lib/(.*/)?lib[^/]*\.(so|a)\t|usr/(lib|share)/.*\.cmake\t"
-    r"|usr/share/aclocal/"
+    r"|usr/share/aclocal/|usr/(share|lib/[^/]+)/perl5?/.*\.pm\t"
 )
 
 
@@ -45,7 +45,7 @@ def newest(store: Store, archive: Archive, architecture: str) -> Path:
 
     Raises MachineError if it cannot be had, or is not the one that the distribution has signed.
     """
-    wanted = {"what": "files of packages", **archive.value(architecture)}
+    wanted = {"what": "files of packages", "kept": _WANTED.pattern, **archive.value(architecture)}
     with store.lock(f"files-{architecture}", describe=f"fetches which files {archive.suite} has for {architecture}"):
         for place, _, value in store.finished(KIND):
             if {**value, "time": None} == {**wanted, "time": None}:

@@ -27,8 +27,11 @@ from xbuild.wheels.system import taken
 
 _PACKAGES = ("python3-pip",)
 """What the plain root has besides: what installs."""
+_FAILED = "failed"
 _WHEELS, _PROJECT = "/wheels", "/project"
 _TAIL = 40
+_LACKING = re.compile(r"ModuleNotFoundError: No module named '([\w-]+)")
+"""What Python says of a module that is in no wheel."""
 _LEFT_OUT = re.compile(r"(?i)(?:tests?|testing|docs?|examples?|benchmarks?|setup|conftest)")
 """Names at the top of wheels that are not what a project is imported by."""
 
@@ -74,7 +77,8 @@ class Tried:
 def tried(made: Made, maker: Maker, tests: Wanted, further: Sequence[Made] = ()) -> Tried:
     """Install the wheel with what it requires, import all that it brings, and run the tests.
 
-    further: what was made beside it. Raises CheckError if something of it fails.
+    further: what was made beside it. Raises CheckError if something of it fails; then the wheel goes aside, into a
+    directory `failed` beside it, so that nobody takes it for good.
     """
     store, roots = maker.store, maker.roots
     with store.lock("wheel-trial", shared=True, describe="tries a wheel"):
@@ -86,7 +90,8 @@ def tried(made: Made, maker: Maker, tests: Wanted, further: Sequence[Made] = ())
                 for path in (folder, folder / "wheels", folder / "project"):
                     path.chmod(0o755)
                 try:
-                    _bring(made, maker, tests, [one.file for one in further], folder / "wheels")
+                    there = [one.file for one in further if one.file.exists()]
+                    _bring(made, maker, tests, there, folder / "wheels")
                 except UnmetError as error:
                     log.warn(f"{made.file.name} was not tried, for it requires {error.message}")
                     hint = f"`invoke wheel --require FILE`, with {made.project.name} in FILE, builds that too"
@@ -94,12 +99,21 @@ def tried(made: Made, maker: Maker, tests: Wanted, further: Sequence[Made] = ())
                     return Tried(lacking=error.requirement)
                 if "{project}" in tests.command or "{package}" in tests.command:
                     _lay_project(made, maker, folder / "project")
-            there = (roots.tree(one.packages) for one in (made, *further))
+            built = (roots.tree(one.packages) for one in (made, *further))
             files = (folder / "wheels").glob("*.whl")
-            system = taken(files, roots.toolchain.triplet, roots.tree(_PACKAGES), there)
-            return _run(made, roots, tests, folder, system)
+            system = taken(files, roots.toolchain.triplet, roots.tree(_PACKAGES), built)
+            try:
+                return _run(made, roots, tests, folder, system)
+            except CheckError as error:
+                raise error.with_details(f"wheel:  {_set_aside(made.file)}") from None
         finally:
             store.discard(folder)
+
+
+def _set_aside(file: Path) -> Path:
+    folder = file.parent / _FAILED
+    folder.mkdir(exist_ok=True)
+    return file.replace(folder / file.name)
 
 
 def _bring(made: Made, maker: Maker, tests: Wanted, further: Sequence[Path], folder: Path) -> None:
@@ -156,7 +170,10 @@ def _run(made: Made, roots: Roots, tests: Wanted, folder: Path, system: Mapping[
         text = f"{made.file.name}: it cannot be installed and imported in a plain root"
         if any(line.startswith("xbuild: imported") for line in lines):
             text = f"{made.file.name}: the test command fails"
-        raise CheckError(text, details=lines[-_TAIL:], hint="--no-test leaves this out")
+        hint = "--no-test leaves this out"
+        if lines and (lacking := _LACKING.match(lines[-1])):
+            hint = f"{lacking[1]} is of a project that it does not say it requires: --test-requires PROJECT; {hint}"
+        raise CheckError(text, details=lines[-_TAIL:], hint=hint)
     return Tried(tuple(modules), bool(tests.command), lines=lines[-_TAIL:], system=system)
 
 
