@@ -46,6 +46,7 @@ SAID = [
     ("cc1: x.h: No such file or directory", None, "", ""),
     ("m.build:1:2: ERROR: Pkg-config for machine host machine not found. Giving up.", "program", "Pkg-config",
      "usr/bin/pkg-config"),
+    ("error: Unable to invoke pkg-config.", "program", "pkg-config", "usr/bin/pkg-config"),
     ("configure: error: The pkg-config script could not be found or is too old.", "program", "pkg-config",
      "usr/bin/pkg-config"),
     ("meson.build:7:1: ERROR: Dependency lookup for dbus-1 with method 'pkg-config' failed: not there",
