@@ -24,7 +24,7 @@ COMMON = {
     "lzip", "m4", "make", "ncurses-bin", "ninja-build", "patch", "patchelf", "perl", "pigz", "pkgconf-bin", "python3",
     "rsync", "time", "unzip", "xsltproc", "xxd", "xz-utils", "zip", "zstd",
 }  # fmt: skip
-WIDE = {"bc", "dc", "distcc", "dwz"}
+WIDE = {"bc", "dc", "distcc", "dwz", "m4"}
 ARM = {"gcc-arm-linux-gnueabihf", "g++-arm-linux-gnueabihf"}
 ARM64 = {"gcc-aarch64-linux-gnu", "g++-aarch64-linux-gnu"}
 AMD64 = {"gcc-x86-64-linux-gnu", "g++-x86-64-linux-gnu"}
