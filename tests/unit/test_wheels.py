@@ -11,6 +11,8 @@ import tarfile
 import threading
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import yaml
@@ -24,7 +26,7 @@ from xbuild.sources import index as sourceindex
 from xbuild.sources.index import IndexFile, files_of
 from xbuild.store.local import Store
 from xbuild.wheels import simple
-from xbuild.wheels.build import _asked, _require_twins
+from xbuild.wheels.build import Maker, _asked, _require_twins
 from xbuild.wheels.find import Project, files, find, has_pure, newest, requirement_of
 from xbuild.wheels.known import known
 from xbuild.wheels.python import Python
@@ -350,3 +352,22 @@ def test_tags_that_run_there() -> None:
     assert (tags[0], tags[-1]) == ("manylinux_2_36_armv7l", "linux_armv7l")
     assert "manylinux2014_armv7l" in tags
     assert PYTHON.short == "3.13"
+
+
+def test_what_another_wheel_needs_has_its_packages_and_the_known_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody can give options for it alone: cffi, for zstandard, wants libffi-dev."""
+    asked: list[tuple[str, Options]] = []
+
+    def make(_: Maker, project: Any, options: Options) -> Any:
+        asked.append((project.name, options))
+        return SimpleNamespace(file=tmp_path / "a.whl")
+
+    monkeypatch.setattr(Maker, "links", tmp_path)
+    monkeypatch.setattr(Maker, "find", lambda _, word: SimpleNamespace(name=word.partition(">")[0]))
+    monkeypatch.setattr(Maker, "make", make)
+    nothing: Any = None
+    maker = Maker(nothing, nothing, "armhf", nothing, tmp_path)
+    assert maker.make_needed("cffi>=1.17; python_version > '3'", ["zlib1g-dev"]) == tmp_path / "a.whl"
+    assert asked == [("cffi", Options(depends=("zlib1g-dev", "libffi-dev")))]

@@ -19,13 +19,11 @@ from pathlib import Path
 from typing import IO, Final, Literal
 
 from xbuild.base.errors import CheckError
-from xbuild.formats.elf import ElfError, read_elf
+from xbuild.formats.elf import ELF_MAGIC, ElfError, read_elf
 
 SUFFIX: Final = ".whl"
 MAGIC: Final = b"PK\x03\x04"
 """First bytes of a zip file that is not empty (APPNOTE.TXT, 4.3.7)."""
-
-_ELF: Final = b"\x7fELF"
 
 Kind = Literal["pure", "abi3", "compiled"]
 
@@ -240,7 +238,7 @@ class Wheel:
         found: set[str] = set()
         for path in self._infos:
             with self.open(path) as stream:
-                if stream.read(len(_ELF)) != _ELF:
+                if stream.read(len(ELF_MAGIC)) != ELF_MAGIC:
                     continue
             with contextlib.suppress(ElfError):
                 found.update(read_elf(self.read(path)).needed)

@@ -172,7 +172,7 @@ def _run(made: Made, roots: Roots, tests: Wanted, folder: Path, system: Mapping[
             text = f"{made.file.name}: the test command fails"
         hint = "--no-test leaves this out"
         if lines and (lacking := _LACKING.match(lines[-1])):
-            hint = f"{lacking[1]} is of a project that it does not say it requires: --test-requires PROJECT; {hint}"
+            hint = f"{lacking[1]} may be of a project that it does not say it requires: --test-requires PROJECT; {hint}"
         raise CheckError(text, details=lines[-_TAIL:], hint=hint)
     return Tried(tuple(modules), bool(tests.command), lines=lines[-_TAIL:], system=system)
 
