@@ -104,6 +104,11 @@ def test_what_a_tag_takes_for_granted_and_a_wheel_that_fails(xbuild: Xbuild, tmp
     assert "this is wrong" in str(said.json["error"]["details"])
     assert [file.name for file in out.iterdir()] == ["failed"]
     assert [file.name for file in (out / "failed").iterdir()] == [Path(made["file"]).name]
+    shutil.rmtree(out / "failed")
+    (out / "failed").touch()
+    error = xbuild(*words, code=2).json["error"]
+    assert "was not tried" in error["message"]
+    assert str(out / "failed") in error["hint"]
 
 
 def project(tmp_path: Path, before_build: str) -> Path:

@@ -113,6 +113,16 @@ def test_an_index_that_is_not_the_signed_one() -> None:
     assert files._unequal(archive, MachineError("no network", details=["E: Could not resolve"])) is None
 
 
+def offered(tmp_path: Path, said: str) -> list[str]:
+    """The packages that are offered for a build of trixie that failed and said `said`."""
+    toolchain = SimpleNamespace(triplet=TRIPLET, architecture="armhf")
+    roots = SimpleNamespace(resolver=SimpleNamespace(archive=Archive("trixie", ("main",), None, lambda: None)))
+    subject: Any = SimpleNamespace(toolchain=toolchain, roots=roots, store=None, packages=())
+    log = tmp_path / "log"
+    log.write_text(said)
+    return [offer.package for offer in offers(subject, log)]
+
+
 @pytest.mark.parametrize(("setting", "package"), [(None, "libold-dev"), ("forky", "libx-dev")])
 def test_the_index_of_another_release(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str | None, package: str
@@ -129,13 +139,7 @@ def test_the_index_of_another_release(
     monkeypatch.delenv(files.SETTING, raising=False)
     if setting:
         monkeypatch.setenv(files.SETTING, setting)
-    archive = Archive("trixie", ("main",), None, lambda: None)
-    toolchain = SimpleNamespace(triplet=TRIPLET, architecture="armhf")
-    roots = SimpleNamespace(resolver=SimpleNamespace(archive=archive))
-    subject: Any = SimpleNamespace(toolchain=toolchain, roots=roots, store=None, packages=())
-    log = tmp_path / "log"
-    log.write_text("a.c:1:10: fatal error: x.h: No such file or directory\n")
-    assert [offer.package for offer in offers(subject, log)] == [package]
+    assert offered(tmp_path, "a.c:1:10: fatal error: x.h: No such file or directory\n") == [package]
 
 
 @pytest.mark.parametrize("lists", [True, False])
@@ -151,10 +155,6 @@ def test_without_an_index_of_files_a_program_may_have_a_package_of_its_name(
     )
     monkeypatch.setattr(files, "newest", none)
     monkeypatch.setattr(index, "newest", (lambda *_: tmp_path) if lists else none)
-    toolchain = SimpleNamespace(triplet=TRIPLET, architecture="armhf")
-    roots = SimpleNamespace(resolver=SimpleNamespace(archive=Archive("trixie", ("main",), None, lambda: None)))
-    subject: Any = SimpleNamespace(toolchain=toolchain, roots=roots, store=None, packages=())
-    log = tmp_path / "log"
-    log.write_text("error: command 'swig' failed: No such file or directory\nsh: 1: mine: not found\n"
-                   "a.c:1:10: fatal error: x.h: No such file or directory\n")  # fmt: skip
-    assert [offer.package for offer in offers(subject, log)] == (["swig"] if lists else [])
+    said = ("error: command 'swig' failed: No such file or directory\nsh: 1: mine: not found\n"
+            "a.c:1:10: fatal error: x.h: No such file or directory\n")  # fmt: skip
+    assert offered(tmp_path, said) == (["swig"] if lists else [])

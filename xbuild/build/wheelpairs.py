@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from xbuild.dispatcher.table import Entry, content_digest
 from xbuild.formats.debian import Tree
-from xbuild.formats.elf import ElfError, ElfInfo, read_elf
+from xbuild.formats.elf import ELF_MAGIC, ElfError, ElfInfo, read_elf
 from xbuild.formats.wheel import Wheel, WheelError, name_of, opened
 from xbuild.model.native import here
 from xbuild.model.policy import Policy
@@ -97,7 +97,7 @@ def pair(target: Path, native: Path, folder: str, sides: Sides) -> Wheels:
         theirs = dict(placed(other))
         for path, member in placed(one):
             tool = _tool_of(path, sides)
-            if tool is None or not (data := one.read(member)).startswith(b"\x7fELF"):
+            if tool is None or not (data := one.read(member)).startswith(ELF_MAGIC):
                 continue
             twin = twin_of(tool, f"{folder}/{path}", one)
             try:

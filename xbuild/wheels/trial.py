@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from xbuild.base import log
-from xbuild.base.errors import CheckError, LateError, called
+from xbuild.base.errors import CheckError, LateError, UsageError, called
 from xbuild.model.source import Source
 from xbuild.roots.distribution import Roots
 from xbuild.sandbox.mounts import Bind
@@ -78,9 +78,10 @@ def tried(made: Made, maker: Maker, tests: Wanted, further: Sequence[Made] = ())
     """Install the wheel with what it requires, import all that it brings, and run the tests.
 
     further: what was made beside it. Raises CheckError if something of it fails; then the wheel goes aside, into a
-    directory `failed` beside it, so that nobody takes it for good.
+    directory `failed` beside it, so that nobody takes it for good; UsageError if something else has that name.
     """
     store, roots = maker.store, maker.roots
+    _require_aside(made.file)
     with store.lock("wheel-trial", shared=True, describe="tries a wheel"):
         folder = store.scratch("wheel-trial")
         try:
@@ -108,6 +109,13 @@ def tried(made: Made, maker: Maker, tests: Wanted, further: Sequence[Made] = ())
                 raise error.with_details(f"wheel:  {_set_aside(made.file)}") from None
         finally:
             store.discard(folder)
+
+
+def _require_aside(file: Path) -> None:
+    folder = file.parent / _FAILED
+    if folder.exists() and not folder.is_dir():
+        message = f"{file.name} was not tried: a wheel that fails goes to {folder}, and that is no directory"
+        raise UsageError(message, hint=f"rm {folder}, or give another directory by --output")
 
 
 def _set_aside(file: Path) -> Path:
