@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -82,17 +83,22 @@ def test_the_users_own_tree_is_not_thrown_away(xbuild: Xbuild) -> None:
     assert xbuild.build("tiny", "--keep", "--from", "unpack")["sha256"] == first["sha256"]
 
 
-def test_a_phase_that_was_ended_and_a_build_that_was_killed(xbuild: Xbuild) -> None:
+def test_a_phase_that_would_wait_for_ever_and_a_build_that_was_killed(xbuild: Xbuild) -> None:
     """Nobody goes on from the tree that a late perl has left, however it came to that."""
-    wait = own_sleep(98761)
-    compile_ = f"{_LATE['compile']}; grep -q 42 answer || {wait}"
-    xbuild.recipe(files={"x.c": "int x;\n"}, build={**_LATE, "compile": compile_}, idle_limit="3s")
+    early, wait = own_sleep(98762), own_sleep(98761)
+    # It is never idle.
+    compile_ = f"{_LATE['compile']}; until grep -q 42 answer; do sleep 0.01; done"
+    xbuild.recipe(files={"x.c": "int x;\n"}, build={**_LATE, "compile": compile_})
     first = xbuild.build("tiny")
     assert first["anew"] == [{"phase": "compile", "programs": [PERL]}]
     xbuild("forget", "tiny")
     xbuild("clean")
+    compile_ = f"timeout 5 {early} || {_LATE['compile']}; grep -q 42 answer || {wait}"
     xbuild.recipe(files={"x.c": "int x;\n"}, build={**_LATE, "compile": compile_})
     killed = xbuild.start("build", "tiny")
+    wait_for("perl is to come", lambda: processes(early))
+    # It must not look before it is killed.
+    killed.send_signal(signal.SIGSTOP)
     wait_for("perl has ended", lambda: processes(wait))
     killed.kill()
     xbuild.ended(killed, code=-9)

@@ -120,6 +120,26 @@ def watch(tmp_path: Path, code: str, idle_limit: float) -> tuple[int | None, lis
     return returncode, told, time.monotonic() - started
 
 
+def test_what_is_in_vain_is_ended_however_busy_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "_LOOK", 0.1)
+    command, asked = [sys.executable, "-c", BUSY.format(1000)], list[int]()
+
+    def in_vain() -> bool:
+        asked.append(1)
+        return len(asked) == 3
+
+    log = tmp_path / "log"
+    with log.open("wb") as output, process.started(command, env=os.environ, output=output) as child:
+        assert process.watch(child, log, idle_limit=1000, on_idle=lambda _: None, in_vain=in_vain) is None
+    asked.clear()
+    with log.open("wb") as output, process.started(command, env=os.environ, output=output) as child:
+        process.wait(child, in_vain)
+        assert child.wait() == -signal.SIGKILL
+    with log.open("wb") as output, process.started(["sleep", "0.3"], env=os.environ, output=output) as child:
+        process.wait(child, process.never)
+        assert child.wait() == 0
+
+
 def test_watch_ends_the_idle(tmp_path: Path) -> None:
     returncode, told, seconds = watch(tmp_path, "import time; time.sleep(100)", 1)
     assert returncode is None

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from xbuild.base import paths
 from xbuild.formats import record
-from xbuild.formats.record import Choice, Exec, Record, Stream, keep, late, parse, read
+from xbuild.formats.record import Choice, Exec, Marks, Record, Stream, keep, parse, read
 
 EXECS = st.lists(
     st.builds(
@@ -171,15 +171,22 @@ def test_a_twin_that_could_not_go_on_counts_once_and_is_found_however_long_the_r
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "02-compile"
-    assert late(file) == frozenset()
+    marks = Marks(file)
+    assert marks.programs() == frozenset()
     perl, ended = Exec(1, 7, Choice.TWIN, "/usr/bin/perl"), Exec(2, 7, Choice.TOO_LATE, "/usr/bin/perl")
     file.write_bytes(written([perl, ended, Exec(3, 8, Choice.TWIN, "/usr/bin/sed")]))
     assert read(file).counts == {("/usr/bin/perl", Choice.TOO_LATE): 1, ("/usr/bin/sed", Choice.TWIN): 1}
+    assert marks.programs() == {"/usr/bin/perl"}
+    more = written([perl, Exec(3, 8, Choice.TOO_LATE, "/usr/bin/gawk")])
+    for piece, known in ((more[:-1], {"/usr/bin/perl"}), (more[-1:], {"/usr/bin/perl", "/usr/bin/gawk"})):
+        with file.open("ab") as stream:
+            stream.write(piece)
+        assert marks.programs() == known
     monkeypatch.setattr(record, "MOST", 10_000)
     monkeypatch.setattr(record, "_PIECE", 1000)
     file.write_bytes(written([perl] * 1000 + [ended, Exec(3, 8, Choice.TOO_LATE, "/usr/bin/gawk")]) + b"cut")
     assert not read(file).whole
-    assert late(file) == {"/usr/bin/perl", "/usr/bin/gawk"}
+    assert Marks(file).programs() == {"/usr/bin/perl", "/usr/bin/gawk"}
     with file.open("ab") as stream:
         stream.truncate(1 << 40)
-    assert late(file) == {"/usr/bin/perl", "/usr/bin/gawk"}
+    assert Marks(file).programs() == {"/usr/bin/perl", "/usr/bin/gawk"}

@@ -291,17 +291,42 @@ def end_in_order(child: Child, seconds: float, *, spared: Collection[str] = ()) 
     return False
 
 
-def watch(child: Child, log: Path, *, idle_limit: float, on_idle: Callable[[float], None]) -> int | None:
+InVain = Callable[[], object]
+"""Asked from time to time while a child runs: gives something true once nothing good can come of it any more."""
+_LOOK = 5.0
+"""Seconds between two such questions, and looks at what a child does."""
+
+
+def never() -> bool:
+    """The `InVain` of what may run to its end."""
+    return False
+
+
+def wait(child: Child, in_vain: InVain) -> None:
+    """Wait until `child` has ended, or is `in_vain`: then it is killed."""
+    while child.wait(_LOOK) is None:
+        if in_vain():
+            child.kill()
+
+
+def watch(
+    child: Child, log: Path,
+    *, idle_limit: float, on_idle: Callable[[float], None], in_vain: InVain = never,
+) -> int | None:  # fmt: skip
     """Wait for `child`, whose output goes to the file `log`; give its returncode.
 
     A child that neither writes nor uses CPU for `idle_limit` seconds is ended, and None given; `on_idle` is told
-    once, halfway, with the seconds so far. A busy one may take as long as it likes.
+    once, halfway, with the seconds so far. A busy one may take as long as it likes, unless it is `in_vain`: then it is
+    ended, and None given, too.
     """
-    step = min(5.0, idle_limit / 4)
+    step = min(_LOOK, idle_limit / 4)
     # Up to two ticks (20 ms) a step is what waking up to look around costs, not work.
     noise = 2
     size, ticks, since, told = log.stat().st_size, 0, time.monotonic(), False
     while (returncode := child.wait(step)) is None:
+        if in_vain():
+            child.kill()
+            return None
         if (now := log.stat().st_size) != size:
             size, since, told = now, time.monotonic(), False
             continue

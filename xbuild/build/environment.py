@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Protocol
 
 from xbuild.base.paths import BUILD, BUILDER, RECORD
+from xbuild.base.process import never
 from xbuild.build.stepfiles import StepFiles
+from xbuild.formats.record import Marks
 from xbuild.model.load import load_presets
 from xbuild.model.recipe import Recipe
 from xbuild.model.toolchain import Toolchain
@@ -266,24 +268,30 @@ class Root:
 
 
 def capture(root: Root, place: WorkPlace, job: Job) -> tuple[int, bytes]:
-    """Run `job` in the build at `place`; give its returncode (as in process.Completed), and what it said."""
+    """Run `job` in the build at `place`; give its returncode (as in process.Completed), and what it said.
+
+    What is no step is killed when a twin of it could not go on, as by `run_logged`.
+    """
     if root.machine and not job.network:
         return root.machine.capture(place, job)
-    return capture_in(_sandbox_of(root, place, job), job.command)
+    return capture_in(_sandbox_of(root, place, job), job.command, never if job.step else Marks(place.marks).programs)
 
 
 def run_logged(
     root: Root, place: WorkPlace, job: Job, log: Path,
     *, idle_limit: float, on_idle: Callable[[float], None], on_stopped: Callable[[], None] = lambda: None,
 ) -> int | None:  # fmt: skip
-    """Run `job` with its output appended to the file `log`; None if it was ended for being idle (process.watch).
+    """Run `job` with its output appended to the file `log`; None if it was ended: for being idle (process.watch), or
+    since a twin could not go on, and others might wait for it for ever.
 
     on_stopped: told if we are to end, and the job's programs have ended in order (not of a `Machine`).
     """
     if root.machine and not job.network:
         return root.machine.run_logged(place, job, log, idle_limit=idle_limit, on_idle=on_idle)
-    where = _sandbox_of(root, place, job)
-    return run_logged_in(where, job.command, log, idle_limit=idle_limit, on_idle=on_idle, on_stopped=on_stopped)
+    where, late = _sandbox_of(root, place, job), Marks(place.record(job.step) if job.step else place.marks).programs
+    return run_logged_in(
+        where, job.command, log, idle_limit=idle_limit, on_idle=on_idle, on_stopped=on_stopped, in_vain=late
+    )
 
 
 def describe(root: Root, place: WorkPlace, job: Job) -> list[str]:
@@ -299,16 +307,10 @@ def _sandbox_of(root: Root, place: WorkPlace, job: Job) -> Sandbox:
 
 
 def sandbox(
-    root: Root,
-    place: WorkPlace,
-    env: Mapping[str, str],
-    *,
-    cwd: str = BUILD,
-    network: bool = False,
-    over: Sequence[Path] = (),
-    step: StepFiles | None = None,
+    root: Root, place: WorkPlace, env: Mapping[str, str],
+    *, cwd: str = BUILD, network: bool = False, over: Sequence[Path] = (), step: StepFiles | None = None,
     as_root: bool = False,
-) -> Sandbox:
+) -> Sandbox:  # fmt: skip
     """The sandbox of the build at `place`: the root read-only, /build and the scratch directories writable.
 
     cwd: inside. network: the machine's, else none but the loopback. over: directories laid over the root. step: the

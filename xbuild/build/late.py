@@ -13,7 +13,7 @@ def require_nothing_late(file: Path, where: str, phase: str = "", *, way: str | 
 
     where: at the beginning of the message. phase: of the build, if it is one. way: the hint, with `{}` for their names.
     """
-    if late := record.late(file):
+    if late := record.Marks(file).programs():
         error = LateError(
             f"{where}: {', '.join(sorted(late))} asked for a library that is only there for the target, and had done "
             "something already",

@@ -149,23 +149,32 @@ def read(path: Path) -> Record:
     return Record(+counts, whole)
 
 
-def late(path: Path) -> frozenset[str]:
-    """The programs that ended since they could not begin again (TOO_LATE). The whole file counts, however long it is.
+class Marks:
+    """The programs that ended since they could not begin again (TOO_LATE), as a record tells, also while it is written.
 
-    A file that is not there tells of none.
+    The whole file counts, however long it is. A file that is not there tells of none.
     """
-    found: set[str] = set()
-    try:
-        descriptor = _open(path)
-    except FileNotFoundError:
-        return frozenset()
-    with os.fdopen(descriptor, "rb") as stream:
-        rest = b""
-        while len(rest) < _LONGEST and (read := stream.read(_PIECE)):
-            execs_, used = parse(rest + read)
-            found |= {_printable(known.path) for known in execs_ if known.verdict is Choice.TOO_LATE}
-            rest = (rest + read)[used:]
-    return frozenset(found)
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._found: set[str] = set()
+        self._read = 0
+
+    def programs(self) -> frozenset[str]:
+        """Those up to now, by real path. What was read before is not read again."""
+        try:
+            descriptor = _open(self._path)
+        except FileNotFoundError:
+            return frozenset()
+        with os.fdopen(descriptor, "rb") as stream:
+            stream.seek(self._read)
+            rest = b""
+            while len(rest) < _LONGEST and (read := stream.read(_PIECE)):
+                execs_, used = parse(rest + read)
+                self._found |= {_printable(known.path) for known in execs_ if known.verdict is Choice.TOO_LATE}
+                self._read += used
+                rest = (rest + read)[used:]
+        return frozenset(self._found)
 
 
 def keep(source: Path, destination: Path) -> None:

@@ -90,9 +90,13 @@ def run_logged(
     command: Sequence[str],
     complaint: str,
     hint: str = NETWORK,
+    in_vain: process.InVain = process.never,
 ) -> None:
-    """Run `command`; what it says goes to the file `log` of `staging`. Raises MachineError with `complaint`."""
-    returncode, said = sandboxes.capture(sandbox, command)
+    """Run `command`; what it says goes to the file `log` of `staging`. Raises MachineError with `complaint`.
+
+    in_vain: see `sandboxes.run`.
+    """
+    returncode, said = sandboxes.capture(sandbox, command, in_vain)
     (staging / "log").write_bytes(said)
     if returncode != 0:
         lines = said.decode(errors="replace").splitlines()

@@ -213,10 +213,11 @@ class Making:
 
     def _run(self, sandbox: sandboxes.Sandbox, command: Sequence[str], complaint: str, hint: str = apt.NETWORK) -> None:
         """As `apt.run_logged`. Raises TwinsTooLateError, however the command ended: a script may have gone on."""
+        marks = record.Marks(self.staging / _RECORD)
         try:
-            apt.run_logged(self.staging, sandbox, command, complaint, hint)
+            apt.run_logged(self.staging, sandbox, command, complaint, hint, in_vain=marks.programs)
         finally:
-            if late := record.late(self.staging / _RECORD):
+            if late := marks.programs():
                 message = f"{', '.join(sorted(late))} asked for a library that is only there for the target"
                 error = TwinsTooLateError(message, hint="report it")
                 error.programs = late

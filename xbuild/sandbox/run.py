@@ -125,14 +125,9 @@ def returncode_of(line: str) -> int:
 
 @contextlib.contextmanager
 def started(
-    sandbox: Sandbox,
-    command: Sequence[str | Path],
-    *,
-    output: IO[bytes] | None = None,
-    attached: Attachment = "no",
-    mask: Iterable[int] = (),
-    input: int | None = None,
-) -> Iterator[Running]:
+    sandbox: Sandbox, command: Sequence[str | Path],
+    *, output: IO[bytes] | None = None, attached: Attachment = "no", mask: Iterable[int] = (), input: int | None = None,
+) -> Iterator[Running]:  # fmt: skip
     """Start `command` in `sandbox`; everything in it is killed when the block ends.
 
     output: where stdout and stderr go (None: our stderr). input: its stdin (None: /dev/null). mask: the signals that it
@@ -190,23 +185,26 @@ def run(
     *,
     output: IO[bytes] | None = None,
     check: bool = True,
+    in_vain: process.InVain = process.never,
 ) -> int:
-    """Run `command` in `sandbox` to its end; give its returncode.
+    """Run `command` in `sandbox` to its end, or kill it when it is `in_vain` (process.wait); give its returncode.
 
     Raises MachineError if the sandbox cannot be had, PhaseError if `check` and the command fails.
     """
     with started(sandbox, command, output=output) as running:
-        running.child.wait()
+        process.wait(running.child, in_vain)
         returncode = running.result()
     if check and returncode != 0:
         raise PhaseError(f"{process.show(command)}: {process.describe_exit(returncode)}")
     return returncode
 
 
-def capture(sandbox: Sandbox, command: Sequence[str | Path]) -> tuple[int, bytes]:
-    """Run `command` in `sandbox`; give its returncode and its stdout and stderr together."""
+def capture(
+    sandbox: Sandbox, command: Sequence[str | Path], in_vain: process.InVain = process.never
+) -> tuple[int, bytes]:
+    """Run `command` in `sandbox`, as `run`; give its returncode and its stdout and stderr together."""
     with tempfile.TemporaryFile() as output:
-        returncode = run(sandbox, command, output=output, check=False)
+        returncode = run(sandbox, command, output=output, check=False, in_vain=in_vain)
         output.seek(0)
         return returncode, output.read()
 
@@ -214,8 +212,9 @@ def capture(sandbox: Sandbox, command: Sequence[str | Path]) -> tuple[int, bytes
 def run_logged(
     sandbox: Sandbox, command: Sequence[str | Path], log: Path,
     *, idle_limit: float, on_idle: Callable[[float], None], on_stopped: Callable[[], None] = lambda: None,
+    in_vain: process.InVain = process.never,
 ) -> int | None:  # fmt: skip
-    """Run `command` with its output appended to the file `log`; None if it was ended for being idle.
+    """Run `command` with its output appended to the file `log`; None if it was ended for being idle, or `in_vain`.
 
     idle_limit: seconds without output and without CPU use after which it is ended; see process.watch. on_stopped: told
     if we are to end meanwhile, and all programs have ended in order before.
@@ -223,14 +222,12 @@ def run_logged(
     with piped_to(log) as output, started(sandbox, command, output=output) as running:
         output.close()
         try:
-            ended = process.watch(running.child, log, idle_limit=idle_limit, on_idle=on_idle)
+            ended = process.watch(running.child, log, idle_limit=idle_limit, on_idle=on_idle, in_vain=in_vain)
         except BaseException:
             if process.end_in_order(running.child, _GRACE, spared=_FRAMES):
                 on_stopped()
             raise
-        if ended is None:
-            return None
-        return running.result()
+        return None if ended is None else running.result()
 
 
 @contextlib.contextmanager
