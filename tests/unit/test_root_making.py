@@ -9,6 +9,7 @@ import pytest
 
 from xbuild.base.errors import MachineError
 from xbuild.base.paths import PACKAGE
+from xbuild.base.process import InVain
 from xbuild.formats.record import Choice
 from xbuild.model.load import load_policy, load_toolchain
 from xbuild.roots import apt, enclosed
@@ -79,9 +80,11 @@ def test_the_mark_counts_however_the_command_ends(
 ) -> None:
     making = Making(Store(tmp_path), tmp_path, ARMHF, Foreign(tmp_path, lambda *_: ((), None)))
 
-    def run_logged(*_: object) -> None:
+    def run_logged(*_: object, in_vain: InVain) -> None:
+        assert not in_vain()
         head = struct.pack("<HBBIQ", 16 + len(PERL), choice, 0, 7, 1)
         (tmp_path / "record").write_bytes(head + PERL.encode())
+        assert bool(in_vain()) is (choice is Choice.TOO_LATE)
         if fails:
             raise MachineError("it failed")
 

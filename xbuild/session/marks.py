@@ -6,9 +6,16 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from xbuild.base.process import InVain, never
 from xbuild.build.late import require_nothing_late
+from xbuild.formats.record import Marks
 from xbuild.sandbox import idmap
 from xbuild.store.local import Store
+
+
+def late(recorded: Path | None) -> InVain:
+    """Whether a twin could not go on, as the file of `watched` tells: then the session's end may never come."""
+    return Marks(recorded).programs if recorded else never
 
 
 @contextlib.contextmanager

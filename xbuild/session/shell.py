@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from xbuild.base import log, paths
 from xbuild.base.errors import UsageError, called
+from xbuild.base.process import InVain
 from xbuild.formats.debian import Tree
 from xbuild.model.load import load_toolchain, toolchain_names
 from xbuild.model.toolchain import Toolchain
@@ -101,15 +102,15 @@ def trial(
 ) -> tuple[int, str]:
     """Run `command` in a system of these roots that is thrown away; give its returncode, and what it said.
 
-    binds: directories that are shown at the same paths. packages: what is installed there besides. Raises LateError, at
-    the end, if a twin could not go on.
+    binds: directories that are shown at the same paths. packages: what is installed there besides. Raises LateError if
+    a twin could not go on; it is killed then.
     """
     with roots.store.in_use(), writing_below(roots.store.root):
         source = Origin(roots.layers(packages))
         said = []
 
-        def run(sandbox: Sandbox, words: Sequence[str | Path]) -> int:
-            code, text = capture(sandbox, words)
+        def run(sandbox: Sandbox, words: Sequence[str | Path], late: InVain) -> int:
+            code, text = capture(sandbox, words, late)
             said.append(text.decode(errors="replace"))
             return code
 
@@ -119,18 +120,23 @@ def trial(
         return code, "".join(said)
 
 
+def _for_the_user(sandbox: Sandbox, words: Sequence[str | Path], _late: InVain) -> int:
+    # He sees what is said of late twins, and ends it himself.
+    return run_apart(sandbox, words)
+
+
 def enter(
     roots: Roots,
     source: Origin,
     place: Path,
     command: Sequence[str],
     options: ShellOptions,
-    run: Callable[[Sandbox, Sequence[str | Path]], int] = run_apart,
+    run: Callable[[Sandbox, Sequence[str | Path], InVain], int] = _for_the_user,
 ) -> int:
     """Run `command` in the system of `source`; give its returncode.
 
     place: a directory with `upper`, which holds earlier changes and takes new ones, and `work`; more is made in it.
-    run: runs it in its sandbox. Raises UsageError if there is no shell.
+    run: runs it in its sandbox, in vain once a twin could not go on. Raises UsageError if there is no shell.
     """
     upper = place / "upper"
     # Changes that go away again are no reason to look at the root anew.
@@ -154,7 +160,7 @@ def enter(
         )
         try:
             with log.paused():
-                return run(sandbox, list(command) or [program or "/bin/sh"])
+                return run(sandbox, list(command) or [program or "/bin/sh"], marks.late(recorded))
         finally:
             take_made(options.binds)
             if recorded and options.native:

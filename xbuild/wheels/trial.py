@@ -11,8 +11,6 @@ from typing import Any
 
 from xbuild.base import log
 from xbuild.base.errors import CheckError, LateError, UsageError, called
-from xbuild.base.process import never
-from xbuild.formats.record import Marks
 from xbuild.model.source import Source
 from xbuild.roots.distribution import Roots
 from xbuild.sandbox.mounts import Bind
@@ -219,7 +217,6 @@ def _in_root(
                 cwd="/tmp",
                 name=roots.toolchain.name,
             )
-            late = Marks(recorded).programs if recorded else never
-            return capture(sandbox, ["sh", "-euc", _SCRIPT, "sh", *names], late)
+            return capture(sandbox, ["sh", "-euc", _SCRIPT, "sh", *names], marks.late(recorded))
 
 
