@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Protocol
 
 from xbuild.base.paths import BUILD, BUILDER, RECORD
-from xbuild.base.process import never
 from xbuild.build.stepfiles import StepFiles
 from xbuild.formats.record import Marks
 from xbuild.model.load import load_presets
@@ -105,9 +104,9 @@ class WorkPlace:
         """What `step` said."""
         return self.logs / step.log
 
-    def record(self, step: StepFiles) -> Path:
-        """Where the execs of `step` are written down; a sandbox makes the file."""
-        return self.records / step.record
+    def record(self, step: StepFiles | None) -> Path:
+        """Where the execs of `step` are written down, or the `marks` of what is none; a sandbox makes the file."""
+        return self.records / step.record if step else self.marks
 
     def accounts(self, step: StepFiles) -> Path:
         """Where the CPU use of `step` is written down (sandbox/sampler.py); a sandbox makes the file."""
@@ -270,11 +269,11 @@ class Root:
 def capture(root: Root, place: WorkPlace, job: Job) -> tuple[int, bytes]:
     """Run `job` in the build at `place`; give its returncode (as in process.Completed), and what it said.
 
-    What is no step is killed when a twin of it could not go on, as by `run_logged`.
+    It is killed when a twin of it could not go on, as by `run_logged`.
     """
     if root.machine and not job.network:
         return root.machine.capture(place, job)
-    return capture_in(_sandbox_of(root, place, job), job.command, never if job.step else Marks(place.marks).programs)
+    return capture_in(_sandbox_of(root, place, job), job.command, Marks(place.record(job.step)).programs)
 
 
 def run_logged(
@@ -288,7 +287,7 @@ def run_logged(
     """
     if root.machine and not job.network:
         return root.machine.run_logged(place, job, log, idle_limit=idle_limit, on_idle=on_idle)
-    where, late = _sandbox_of(root, place, job), Marks(place.record(job.step) if job.step else place.marks).programs
+    where, late = _sandbox_of(root, place, job), Marks(place.record(job.step)).programs
     return run_logged_in(
         where, job.command, log, idle_limit=idle_limit, on_idle=on_idle, on_stopped=on_stopped, in_vain=late
     )
@@ -320,7 +319,7 @@ def sandbox(
     user = 0 if as_root else BUILDER
     noted = step if root.private else None
     view = _view(root, place, over, as_root=as_root)
-    record = place.record(noted) if noted else place.marks if root.private and place.given else None
+    record = place.record(noted) if noted or (root.private and place.given) else None
     return Sandbox(
         mounts=replace(view, names=place.names(network=network), record=record).mounts(),
         mount_point=place.path / "root",
